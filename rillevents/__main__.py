@@ -1,0 +1,50 @@
+"""The process `rillevents`: the fast lane for the plain forms of `record`, the command line for all the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process, and leave it with the exit code; never returns."""
+    # Folders and files are made 0700 and 0600; the umask must not take more away, nor for a moment give more.
+    os.umask(0o077)
+    try:
+        code = _quick(sys.argv[1:])
+        if code is None:
+            from rillevents.cli.app import run
+
+            code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    leave(code)
+
+
+def _quick(argv: list[str]) -> int | None:
+    if argv[:1] != ["record"] and argv[1:2] != ["record"]:
+        return None
+    from rillevents import _fastlane
+
+    request = _fastlane.parse(argv)
+    if request is None:
+        return None
+    from rillevents._record import perform_quietly
+
+    return perform_quietly(request, os.environ)
+
+
+def leave(code: int) -> None:
+    """Leave the process at once, without Python's own clearing up: that costs as much as recording an event does."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # Whoever read it has gone (`| head`): nothing is wrong with what was done.
+            continue
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

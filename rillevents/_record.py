@@ -1,0 +1,233 @@
+"""What `record` does, whoever parsed its words: request → event → spool → exit code, and what is said about it."""
+
+from __future__ import annotations
+
+import sys
+
+from rillevents import consent
+from rillevents.configured import recording_client
+from rillevents.errors import InvalidEvent, RilleventsError, SpoolError, UsageError
+from rillevents.event import BEHAVIORAL, ENVELOPE, LOG, METRIC, METRIC_FIELDS, USER_ID, check_number, check_text, encode_line
+from rillevents.event import to_event_time as _to_event_time
+from rillevents.ndjson import loads
+from rillevents.paths import Paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rillevents.client import Client
+
+_NO = ("", "0", "false", "no", "off")
+
+
+class Request:
+    """The words of one `record` command, sorted; not yet looked at."""
+
+    def __init__(self, form: str, arguments: list[str]) -> None:
+        self.form = form
+        self.arguments = arguments
+        self.attr: list[str] = []
+        self.attrs: list[str] = []
+        self.time: str | None = None
+        self.id: str | None = None
+        self.user_id: str | None = None
+        self.on_error: str | None = None
+        self.legacy = self.print = self.dry_run = self.durable = self.quiet = False
+
+
+class Plan:
+    """A request that was looked at and found valid: what is to be recorded."""
+
+    __slots__ = ("attributes", "event_id", "event_name", "event_time", "event_type", "value")
+
+    def __init__(self, request: Request) -> None:
+        self.event_type, self.event_name, rest = _names(request)
+        check_text("TYPE", self.event_type)
+        check_text("NAME", self.event_name)
+        self.value = _metric_value(rest[0]) if request.form == "metric" else None
+        self.attributes: dict[str, Any] = dict(_attributes(request))
+        if request.form == "log" and rest:
+            self.attributes["message"] = rest[0]
+        if request.user_id is not None:
+            self.attributes[USER_ID] = request.user_id
+        encode_line(self.attributes)
+        self.event_id = None if request.id is None else check_text("--id", request.id)
+        self.event_time = None if request.time is None else _to_event_time(request.time)
+
+
+class Report:
+    """What came of it: the exit code, the line for stdout, and what to say on stderr."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.out = b""
+        self.messages: list[str] = []
+
+
+def perform_quietly(request: Request, environ: Mapping[str, str]) -> int | None:
+    """Do what the request says and print what it prints; None, and nothing done, where it is not valid."""
+    if request.legacy:
+        return None
+    try:
+        plan = Plan(request)
+    except UsageError:
+        return None
+    return show(perform(request, plan, environ), quiet=request.quiet or is_quiet(environ))
+
+
+def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
+    """Record what was planned, or, opted out, nothing; raises InvalidEvent only for a legacy event that lacks attributes."""
+    report = Report()
+    paths = Paths(environ)
+    decision = consent.decide(paths, environ)
+    if decision.warning:
+        report.messages.append(decision.warning)
+    if not decision.enabled and not request.dry_run:
+        return report
+    tap = None
+    if request.print or request.dry_run:
+        from rillevents.sinks.tap import TapSink
+
+        tap = TapSink()
+    try:
+        client, warnings = recording_client(
+            paths,
+            environ,
+            on_error="raise",
+            short_lived=True,
+            durable=request.durable,
+            dry_run=request.dry_run,
+            tap=tap,
+            warn=report.messages.append,
+        )
+        report.messages += warnings
+        _record(client, request, plan)
+    except InvalidEvent:
+        raise
+    except Exception as error:  # noqa: BLE001 - telemetry must not break the script that it is part of
+        _fail(report, request, environ, error)
+    if tap:
+        report.out = tap.line
+        if not tap.line and not report.code and request.dry_run:
+            report.messages.append("this event would be dropped by [filter] in config.toml")
+    if not decision.enabled:
+        report.messages.append(f"telemetry is off ({decision.decided_by}): without --dry-run nothing would be recorded")
+    return report
+
+
+def _record(client: Client, request: Request, plan: Plan) -> None:
+    given = {"event_id": plan.event_id, "event_time": plan.event_time}
+    if request.legacy:
+        from rillevents.legacy import legacy_event
+
+        called = {key: value for key, value in plan.attributes.items() if key != USER_ID}
+        known = client.with_user_id(plan.attributes[USER_ID]) if USER_ID in plan.attributes else client
+        told = {key: value for key, value in given.items() if value}
+        client.sink.emit(legacy_event(plan.event_name, known.attributes, called, **told))
+    elif plan.value is not None:
+        client.record_metric(plan.event_name, plan.value, plan.attributes, **given)
+    else:
+        client.record(plan.event_type, plan.event_name, plan.attributes, **given)
+
+
+def _fail(report: Report, request: Request, environ: Mapping[str, str], error: Exception) -> None:
+    mode, warning = failure_mode(request.on_error, environ)
+    if warning:
+        report.messages.append(warning)
+    if mode == "fail":
+        report.code = error.exit_code if isinstance(error, RilleventsError) else 1
+    if isinstance(error, (SpoolError, OSError)):
+        report.messages.append(f"event not recorded: {error}")
+    else:
+        report.messages.append(f"event not recorded, by a fault of ours: {type(error).__name__}: {error}")
+
+
+def failure_mode(flag: str | None, environ: Mapping[str, str], default: str = "warn") -> tuple[str, str]:
+    """Return what a failure does to the exit code: the flag, else RILLEVENTS_ON_ERROR, else the default; and a warning."""
+    value = environ.get("RILLEVENTS_ON_ERROR", "").strip().lower()
+    if flag:
+        return flag, ""
+    if value in ("warn", "fail", "ignore"):
+        return value, ""
+    return default, f"RILLEVENTS_ON_ERROR={value!r} is none of warn, fail, ignore: taken as {default}" if value else ""
+
+
+def is_quiet(environ: Mapping[str, str]) -> bool:
+    """Return whether RILLEVENTS_QUIET asks for nothing on stderr but usage errors."""
+    return environ.get("RILLEVENTS_QUIET", "").strip().lower() not in _NO
+
+
+def show(report: Report, *, quiet: bool) -> int:
+    """Print what a report holds, and return its exit code; a reader that has gone is no failure."""
+    try:
+        if report.out and sys.stdout is not None:
+            sys.stdout.buffer.write(report.out)
+        if not quiet and sys.stderr is not None:
+            for message in report.messages:
+                sys.stderr.write(f"rillevents: {printable(message)}\n")
+    except OSError:
+        pass
+    return report.code
+
+
+def printable(text: str) -> str:
+    """Return *text* with everything escaped that a terminal might act upon: control, format and lone surrogate characters."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def _names(request: Request) -> tuple[str, str, list[str]]:
+    if request.form == "event":
+        return request.arguments[0], request.arguments[1], []
+    event_type = {"behavioral": BEHAVIORAL, "metric": METRIC, "log": LOG}[request.form]
+    return event_type, request.arguments[0], request.arguments[1:]
+
+
+def _metric_value(text: str) -> int | float:
+    try:
+        value = check_number(loads(text))
+    except (ValueError, RecursionError):
+        raise InvalidEvent(f"VALUE {text!r} is no finite JSON number", hint="write it like 45, -0.5 or 1e3") from None
+    return value
+
+
+def _attributes(request: Request) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in request.attrs:
+        found.update(_object(text))
+    for text in request.attr:
+        key, value = parse_attribute(text)
+        found[key] = value
+    taken = ENVELOPE + (METRIC_FIELDS if request.form == "metric" else ())
+    for key in found:
+        if key in taken:
+            raise InvalidEvent(f"{key!r} is set by rillevents itself", hint="give the attribute another name")
+        if not key:
+            raise InvalidEvent("an attribute has no name", hint="write -a KEY=VALUE")
+    return found
+
+
+def parse_attribute(text: str) -> tuple[str, Any]:
+    """Return the key and value of `KEY=VALUE`, or of `KEY:=JSON`; raises InvalidEvent."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidEvent(f"{text!r} is no attribute", hint="write -a KEY=VALUE, or -a 'KEY:=JSON' for a typed one")
+    if key[-1:] != ":":
+        return key, value
+    try:
+        return key[:-1], loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"{value!r} is no JSON ({error})", hint=f"write -a '{key[:-1]}={value}' for text") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"--attrs is no JSON ({error})", hint="""write --attrs '{"key": "value"}'""") from None
+    if not isinstance(found, dict):
+        raise InvalidEvent("--attrs is no JSON object", hint="""write --attrs '{"key": "value"}'""")
+    return found
+
+

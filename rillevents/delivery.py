@@ -1,0 +1,300 @@
+"""Settles batches with a destination: which events were delivered, which were refused, which are to be kept.
+
+Rules that a reviewer should hold this file to:
+
+1. Every line gets exactly one verdict, UNSETTLED unless the destination said otherwise.
+2. A line is rejected only where it was refused alone or named by an acknowledgement, and for a 400 or a 500 only if
+   something else was accepted: because a destination that refuses everything is the wrong one.
+3. No wait ends after the deadline, and once a call was left behind nothing further is sent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from queue import SimpleQueue
+
+from rillevents.batch import DELIVERED, HELD, UNSETTLED, Batch, Mark, Rejected, Settlement, Verdict
+from rillevents.errors import ConfigError
+from rillevents.exporters import Exporter, Kind, Outcome
+from rillevents.retry import Backoff, Deadline, clean
+
+__all__ = ["DELIVERED", "HELD", "UNSETTLED", "Deadline", "Delivery", "Mark", "Rejected", "Settlement", "Verdict"]
+
+SERVER_ERROR_ATTEMPTS = 3
+REFUSED_SINGLES = 3
+WAIT_SLICE = 1.0
+
+
+class _Stop(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class _LeftBehind(Exception):
+    """Ends the upload of a call that nobody waits for any longer."""
+
+
+class _Call:
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.done = threading.Event()
+        self.outcome = Outcome(Kind.TEMPORARY)
+
+
+def _make_calls(exporter: Exporter, calls: SimpleQueue[_Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.outcome = _export(exporter, call.batch)
+        call.done.set()
+        del call  # It leads back to the Delivery, which could not be collected while the next one is waited for.
+
+
+def _export(exporter: Exporter, batch: Batch) -> Outcome:
+    try:
+        outcome: object = exporter.export(batch)
+    except ConfigError as error:
+        return Outcome(Kind.MISCONFIGURED, clean(str(error)))
+    except BaseException as error:  # noqa: BLE001 - a bug in an exporter keeps the events, it does not lose the flush
+        return Outcome(Kind.TEMPORARY, clean(f"{type(error).__name__}: {error}"))
+    return outcome if isinstance(outcome, Outcome) else Outcome(Kind.TEMPORARY, "the exporter gave no outcome")
+
+
+class Delivery:
+    """Settles one batch after another with one exporter, inside one deadline.
+
+    Not for several threads at once. The exporter runs on a daemon thread, and is left behind when the deadline ends,
+    or at an interrupt; then everything is unsettled from there on, and `exporter.close()` is still the caller's.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        deadline: Deadline,
+        *,
+        backoff: Backoff | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.requests = 0
+        self.bytes = 0
+        self.accepted_any = False
+        self._exporter = exporter
+        self._deadline = deadline
+        self._backoff = backoff or Backoff()
+        self._sleep = sleep
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        # By a finalizer as well as by close(), because the thread would otherwise outlive a Delivery that was dropped.
+        self._end_thread = weakref.finalize(self, self._calls.put, None)
+        self._thread: threading.Thread | None = None
+        self._left_behind = False
+        self._stopped = False
+        self._singles_refused = 0
+        self._held_reason = ""
+        self._last_answer = ""
+        self._sent = 0
+        self._most_sent = 0
+
+    def close(self) -> None:
+        """End the thread as soon as it is idle; nothing can be delivered afterwards."""
+        self._left_behind = True
+        self._end_thread()
+
+    def deliver(self, batch: Batch) -> Settlement:
+        """Return a verdict for each line; whatever the exporter does, only an interrupt of this thread is raised."""
+        self._most_sent = 0
+        settling = _Settling(self, Batch(batch.lines, self._on_progress))
+        stop = settling.run()
+        self._stopped = self._stopped or stop is not None
+        return Settlement(tuple(settling.verdicts), stop)
+
+    def held_verdict(self, final: bool) -> Verdict:
+        """Return what became of the events that were HELD: rejected once anything was accepted, or nothing more comes.
+
+        After a stop without any acceptance there is no such evidence, and they are UNSETTLED: to be kept.
+        """
+        if self.accepted_any:
+            return Rejected(self._held_reason)
+        if self._stopped:
+            return UNSETTLED
+        return Rejected(self._held_reason) if final else HELD
+
+    def _request(self, batch: Batch) -> Outcome:
+        if self._left_behind or self._deadline.expired:
+            raise _Stop(Outcome(Kind.TEMPORARY, self._with_last_answer("no time left")))
+        self.requests += 1
+        self._sent = 0
+        outcome = self._wait_for(self._start(batch))
+        # Where nothing was reported, an acknowledgement alone tells that all was sent.
+        self.bytes += self._sent or (batch.size if outcome.kind is Kind.ACCEPTED else 0)
+        self._last_answer = outcome.reason
+        return outcome
+
+    def _pause(self, attempt: int, outcome: Outcome) -> None:
+        wait = self._backoff.delay(attempt, outcome.retry_after)
+        if wait >= self._deadline.remaining():
+            raise _Stop(replace(outcome, kind=Kind.TEMPORARY))
+        self._sleep(wait)
+
+    def _count_refused_single(self, reason: str) -> None:
+        self._singles_refused += 1
+        if not self.accepted_any and self._singles_refused >= REFUSED_SINGLES:
+            raise _Stop(Outcome(Kind.MISCONFIGURED, clean(f"every event is refused: {reason}")))
+
+    def _refusal(self, reason: str, stop: Outcome | None) -> Verdict:
+        if self.accepted_any:
+            return Rejected(reason)
+        if stop is not None:
+            return UNSETTLED
+        self._held_reason = reason
+        return HELD
+
+    def _start(self, batch: Batch) -> _Call:
+        if self._thread is None:
+            self._thread = threading.Thread(target=_make_calls, args=(self._exporter, self._calls), daemon=True)
+            self._thread.start()
+        call = _Call(batch)
+        self._calls.put(call)
+        return call
+
+    def _wait_for(self, call: _Call) -> Outcome:
+        started = self._deadline.clock()
+        try:
+            # In slices, not for all that is left: because an upload that moves gets more, and because a wait
+            # cannot be interrupted on every platform.
+            while not call.done.wait(min(self._deadline.remaining(), WAIT_SLICE)):
+                if self._deadline.expired:
+                    seconds = self._deadline.clock() - started
+                    reason = self._with_last_answer(f"no answer within {seconds:.3g} s")
+                    raise _Stop(Outcome(Kind.TEMPORARY, reason))
+        except BaseException:
+            self.close()
+            raise
+        return call.outcome
+
+    def _with_last_answer(self, reason: str) -> str:
+        return clean(f"{reason}; the last answer was: {self._last_answer}") if self._last_answer else reason
+
+    def _on_progress(self, sent: int) -> None:
+        if self._left_behind:
+            raise _LeftBehind
+        self._sent = sent
+        if sent > self._most_sent:
+            self._most_sent = sent
+            self._deadline.progress()
+
+
+class _Settling:
+    """The verdicts on one batch, found by halving what is refused."""
+
+    def __init__(self, delivery: Delivery, batch: Batch) -> None:
+        self.verdicts: list[Verdict] = [UNSETTLED] * len(batch)
+        self._delivery = delivery
+        self._batch = batch
+        self._refused: dict[int, str] = {}
+        self._suspects: dict[int, str] = {}
+        self._acceptances = 0
+        # More 500s in a row than a descent to one bad event takes: the server is down, not the event bad.
+        self._patience = len(batch).bit_length() + 4
+        self._server_errors = 0
+
+    def run(self) -> Outcome | None:
+        stop = None
+        try:
+            if len(self._batch):
+                self._settle(self._batch)
+            if self._suspects:
+                raise _Stop(Outcome(Kind.TEMPORARY, next(iter(self._suspects.values()))))
+        except _Stop as found:
+            stop = found.outcome
+        for index, reason in self._refused.items():
+            self.verdicts[index] = self._delivery._refusal(reason, stop)
+        return stop
+
+    def _settle(self, piece: Batch) -> None:
+        outcome = self._send(piece, SERVER_ERROR_ATTEMPTS)
+        if outcome.kind is not Kind.SERVER_ERROR:
+            self._descend(piece, outcome)
+        elif len(piece) == 1:
+            raise _Stop(replace(outcome, kind=Kind.TEMPORARY))
+        else:
+            self._server_errors = 0
+            self._halve(piece, outcome, rescued=False)
+
+    def _send(self, piece: Batch, attempts: int) -> Outcome:
+        attempt = 0
+        while True:
+            outcome = self._delivery._request(piece)
+            if outcome.kind is Kind.ACCEPTED:
+                self._accept(piece, outcome)
+            elif outcome.kind in (Kind.REFUSED, Kind.MISCONFIGURED):
+                raise _Stop(outcome)
+            elif outcome.kind is Kind.SERVER_ERROR:
+                attempts -= 1
+                self._server_errors += 1
+            if attempts <= 0 or outcome.kind not in (Kind.TEMPORARY, Kind.SERVER_ERROR):
+                return outcome
+            self._delivery._pause(attempt, outcome)
+            attempt += 1
+
+    def _accept(self, piece: Batch, outcome: Outcome) -> None:
+        named = dict(outcome.rejected)
+        for offset in range(len(piece)):
+            reason = named.get(offset)
+            self.verdicts[piece.start + offset] = DELIVERED if reason is None else Rejected(reason)
+        self._delivery._deadline.progress()
+        if all(offset in named for offset in range(len(piece))):
+            return  # An acknowledgement that takes nothing is no evidence that the destination takes events.
+        self._delivery.accepted_any = True
+        self._acceptances += 1
+        self._server_errors = 0
+        for index, why in self._suspects.items():
+            self.verdicts[index] = Rejected(why)
+        self._suspects.clear()
+
+    def _descend(self, piece: Batch, outcome: Outcome) -> None:
+        if outcome.kind is Kind.ACCEPTED:
+            return
+        if len(piece) == 1:
+            self._refuse(piece.start, outcome)
+        elif outcome.kind is Kind.TOO_LARGE:
+            for half in piece.split():
+                self._settle(half)
+        else:
+            self._halve(piece, outcome, rescued=False)
+
+    def _refuse(self, index: int, outcome: Outcome) -> None:
+        if outcome.kind is Kind.TOO_LARGE:
+            self.verdicts[index] = Rejected(outcome.reason)
+            return
+        self._refused[index] = outcome.reason
+        self._delivery._count_refused_single(outcome.reason)
+
+    def _halve(self, piece: Batch, outcome: Outcome, *, rescued: bool) -> None:
+        # Both halves first, then down: because an acceptance is evidence, and is wanted early.
+        before = self._acceptances
+        halves = [(half, self._send(half, _attempts(half, outcome))) for half in piece.split()]
+        for half, answer in halves:
+            if answer.kind is not Kind.SERVER_ERROR:
+                self._descend(half, answer)
+        accepted_beside = self._acceptances > before
+        for half, answer in halves:
+            if answer.kind is Kind.SERVER_ERROR:
+                self._doubt(half, answer, accepted_beside=accepted_beside, rescued=rescued or accepted_beside)
+
+    def _doubt(self, half: Batch, answer: Outcome, *, accepted_beside: bool, rescued: bool) -> None:
+        if not rescued or self._server_errors > self._patience:
+            raise _Stop(replace(answer, kind=Kind.TEMPORARY))
+        if len(half) > 1:
+            self._halve(half, answer, rescued=True)
+        elif accepted_beside:
+            self.verdicts[half.start] = Rejected(answer.reason)
+        else:
+            self._suspects[half.start] = answer.reason
+
+
+def _attempts(half: Batch, to_the_whole: Outcome) -> int:
+    after_500 = 2 if len(half) == 1 else 1
+    return after_500 if to_the_whole.kind is Kind.SERVER_ERROR else SERVER_ERROR_ATTEMPTS

@@ -1,0 +1,116 @@
+"""Small files and private folders: read whole, created 0700 and 0600 whatever the umask, replaced atomically."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What Windows lacks is 0 there: the flags narrow what an open may do, they add nothing to it.
+NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+
+
+def read_file(path: str, limit: int = 1 << 20) -> bytes | None:
+    """Return the first *limit* bytes of a regular file, or None where there is none.
+
+    Raises OSError where there is one that cannot be read; never waits (a FIFO is no file).
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: str, *, on_create: Callable[[str], None] | None = None) -> None:
+    """Create *path* and what is missing above it, each 0700; *on_create* gets *path* where it was not there.
+
+    Root in another user's folder gives what it creates that folder's owner. Raises OSError.
+    """
+    parent = os.path.dirname(path)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if parent == path:
+            raise
+        make_folder(parent)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+    # After mkdir, not by its mode alone: because the umask takes bits away from that.
+    os.chmod(path, 0o700)
+    give_to_owner_of(parent, path)
+    if on_create:
+        on_create(path)
+
+
+def give_to_owner_of(folder: str, target: str | int) -> None:
+    """Where root has created *target* (a path or a descriptor) in another user's folder, make it that user's."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    owner = os.stat(folder)
+    if owner.st_uid != 0:
+        os.chown(target, owner.st_uid, owner.st_gid)
+
+
+def write_temporary(path: str, data: bytes, *, durable: bool = True) -> str:
+    """Write *data* to a new file of mode 0600 beside *path* and return its name; raises OSError and leaves nothing."""
+    temporary = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+    try:
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(fd, 0o600)
+            give_to_owner_of(os.path.dirname(path), fd)
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
+    """Make *data* the whole content of *path*: readers see the old file or the new one; raises OSError.
+
+    The name is replaced, not what it may link to. *durable* makes the content outlast a loss of power before it is seen.
+    """
+    temporary = write_temporary(path, data, durable=durable)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data*, in several pieces where the system takes fewer bytes at once."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def prepare_home(home: str) -> None:
+    """Create the folder of RILLEVENTS_HOME: a new one gets a `.gitignore` of `*`, so that nobody commits their events."""
+
+    def ignore(path: str) -> None:
+        replace_file(f"{path}/.gitignore", b"*\n", durable=False)
+
+    if home:
+        make_folder(home, on_create=ignore)

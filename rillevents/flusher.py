@@ -1,0 +1,180 @@
+"""Spool → exporter: one flush, from the lock to the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from rillevents.batch import DELIVERED, HELD, UNSETTLED, Verdict
+from rillevents.delivery import Deadline, Delivery
+from rillevents.errors import Busy, SpoolError
+from rillevents.event import format_time
+from rillevents.exporters import Exporter, Kind, Outcome
+from rillevents.spool.drain import Drain, SpoolBatch
+from rillevents.spool.folder import check
+from rillevents.spool.view import contents
+
+EXIT_CODES = {"delivered": 0, "empty": 0, "off": 0, "rejected": 65, "temporary": 75, "refused": 77, "unconfigured": 78}
+_STOPPED = {Kind.TEMPORARY: "temporary", Kind.REFUSED: "refused", Kind.MISCONFIGURED: "unconfigured"}
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What one flush came to; the keys of `flush --json`.
+
+    `delivered` counts the events acknowledged by this call; `pending` those that the spool still holds; `reason` says why
+    where that is not "everything was delivered".
+    """
+
+    outcome: str
+    delivered: int = 0
+    rejected: int = 0
+    corrupt: int = 0
+    dropped: int = 0
+    pending: int = 0
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that `rillevents flush` gives for this."""
+        return EXIT_CODES[self.outcome]
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """Return the result as the JSON document of `flush --json`."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Flusher:
+    """Empties spools into an exporter, one flush at a time.
+
+    *wait* false raises Busy at once where another flush is at it; otherwise it is waited for until the deadline.
+    *on_progress* gets the number of events settled so far.
+    """
+
+    exporter: Exporter
+    batch_events: int = 1000
+    batch_bytes: int = 1 << 20
+    timeout: float | None = None
+    stall_timeout: float = 30.0
+    wait: bool = True
+    on_progress: Callable[[int], None] | None = None
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _held: list[tuple[SpoolBatch, Sequence[Verdict]]] = field(default_factory=list)
+
+    def flush(self, spools: Sequence[str]) -> FlushResult:
+        """Deliver what is in *spools* now, and say what came of it; raises SpoolError, and Busy."""
+        started = self.clock()
+        deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
+        delivery = Delivery(self.exporter, deadline, sleep=self.sleep)
+        result = FlushResult("empty")
+        for spool in spools:
+            folder = check(spool)
+            if folder:
+                result = self._flush_folder(folder, delivery, deadline, result)
+            if EXIT_CODES[result.outcome] > 65:
+                break
+        return replace(
+            result,
+            pending=sum(contents(spool).events for spool in spools),
+            requests=delivery.requests,
+            bytes=delivery.bytes,
+            seconds=round(self.clock() - started, 3),
+        )
+
+    def _flush_folder(self, folder: str, delivery: Delivery, deadline: Deadline, before: FlushResult) -> FlushResult:
+        drain = Drain(folder, batch_events=self.batch_events, batch_bytes=self.batch_bytes)
+        try:
+            self._acquire(drain, deadline)
+        except OSError as error:
+            raise SpoolError(f"{folder} cannot be written to: {error.strerror or error}") from None
+        try:
+            counts = dict(drain.state.counts)
+            dropped = sum(drain.state.dropped.values())
+            stop = self._deliver(drain, delivery, before.delivered + before.rejected)
+            result = _result(drain, counts, dropped, stop, before)
+            drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(result)}
+        finally:
+            drain.release()
+        return result
+
+    def _acquire(self, drain: Drain, deadline: Deadline) -> None:
+        while True:
+            try:
+                drain.acquire()
+                return
+            except Busy:
+                if not self.wait or deadline.remaining() <= _POLL_SECONDS:
+                    raise
+            self.sleep(_POLL_SECONDS)
+
+    def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
+        for batch in drain.batches():
+            lines = batch.batch
+            settlement = delivery.deliver(lines) if len(lines) else None
+            self._held.append((batch, settlement.verdicts if settlement else ()))
+            if settlement and settlement.stop:
+                self._commit(drain, UNSETTLED)
+                return settlement.stop
+            if delivery.accepted_any or not any(HELD in verdicts for _, verdicts in self._held):
+                settled += sum(len(verdicts) for _, verdicts in self._held)
+                self._commit(drain, delivery.held_verdict(final=False))
+                if self.on_progress:
+                    self.on_progress(settled)
+        self._commit(drain, delivery.held_verdict(final=True))
+        return None
+
+    def _commit(self, drain: Drain, held: Verdict) -> None:
+        """Commit the batches that wait for evidence, in their order; *held* is the verdict that it came to."""
+        for batch, verdicts in self._held:
+            drain.commit(batch, [held if verdict is HELD else verdict for verdict in verdicts])
+        self._held.clear()
+
+
+def _result(
+    drain: Drain, counts: Mapping[str, int], dropped: int, stop: Outcome | None, before: FlushResult
+) -> FlushResult:
+    rejected = drain.state.counts["rejected"] - counts["rejected"] + before.rejected
+    delivered = drain.state.counts["delivered"] - counts["delivered"] + before.delivered
+    if stop:
+        outcome, reason = _STOPPED.get(stop.kind, "temporary"), stop.reason
+    elif drain.problem:
+        outcome, reason = "temporary", drain.problem
+    elif rejected:
+        outcome, reason = "rejected", f"{rejected} events were refused for good and put aside"
+    else:
+        outcome, reason = "delivered" if delivered else "empty", before.reason
+    return replace(
+        before,
+        outcome=outcome,
+        reason=reason,
+        delivered=delivered,
+        rejected=rejected,
+        corrupt=drain.corrupt + before.corrupt,
+        dropped=sum(drain.state.dropped.values()) - dropped + before.dropped,
+    )
+
+
+def purge(spool: str) -> int:
+    """Delete what *spool* holds, rejected and corrupt events too, and return how many events that were; raises Busy.
+
+    Counted in the ledger as dropped, by the reason `purged`.
+    """
+    from rillevents.spool.quarantine import remove_all
+
+    folder = check(spool)
+    if not folder:
+        return 0
+    with Drain(folder) as drain:
+        before = drain.state.dropped.get("purged", 0)
+        for batch in drain.batches():
+            drain.commit(batch, [DELIVERED] * len(batch.batch), purged=True)
+        drain.state.count("dropped", "purged", remove_all(folder))
+        return drain.state.dropped["purged"] - before

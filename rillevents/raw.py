@@ -1,0 +1,69 @@
+"""Raw events: lines that are events already, checked and passed on byte for byte."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from rillevents.errors import InvalidEvent
+from rillevents.event import (
+    ENVELOPE,
+    MAX_EVENT_BYTES,
+    Event,
+    check_raw,
+    encode_line,
+    format_time,
+    new_event_id,
+)
+
+# What msgspec checks faster is checked by `json` here, too slow for bulk only: see `spool.lines` for the other.
+
+
+def decode_line(line: bytes) -> dict[str, Any]:
+    """Return the JSON object that *line* is; raises InvalidEvent saying what it is instead."""
+    if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):
+        raise InvalidEvent(f"the event has {len(line)} bytes, more than {MAX_EVENT_BYTES}")
+    try:
+        fields = json.loads(line.decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise InvalidEvent("not valid UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise InvalidEvent("not a JSON object")
+    return fields
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+def parse_raw(line: bytes) -> Event:
+    """Return the event that *line* is, its bytes kept; raises InvalidEvent where it lacks one of the four fields."""
+    line = line.rstrip(b"\r\n")
+    if b"\n" in line:
+        raise InvalidEvent("more than one line")
+    return Event.raw(line + b"\n", check_raw(decode_line(line)))
+
+
+def fill(line: bytes, event_type: str, event_name: str) -> Event:
+    """Return the event that *line* becomes with what it lacks of the four fields; complete lines keep their bytes.
+
+    Raises InvalidEvent where it is no object, or too large.
+    """
+    fields = decode_line(line.rstrip(b"\r\n"))
+    missing = {field: value for field, value in _defaults(event_type, event_name).items() if not fields.get(field)}
+    if not missing:
+        return parse_raw(line)
+    filled = encode_line({**{field: missing.get(field, fields.get(field)) for field in ENVELOPE}, **fields, **missing})
+    return parse_raw(filled)
+
+
+def _defaults(event_type: str, event_name: str) -> dict[str, str]:
+    return {
+        "event_id": new_event_id(),
+        "event_time": format_time(time.time_ns()),
+        "event_type": event_type,
+        "event_name": event_name,
+    }

@@ -1,0 +1,224 @@
+"""One event and gone: how a process that records once and leaves gets its line into the spool.
+
+Theory of operation. A slot is a file that whoever finds it unlocked may append to. The writer takes the first slot that is
+free, so it never waits: not for other writers, not for a stopped one, not for the flusher. Locking the data file itself, not
+one beside it: because a lock file that is deleted under way lets two writers in, and a file opened before it is locked may
+have been renamed and unlinked in between (2,873 of 72,000 events were lost that way in a trial).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of
+from rillevents.spool.folder import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, unique, unwritable
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+# A link, a folder, a socket or a file of somebody else's stands in the slot's place.
+_TAKEN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EMLINK)
+
+
+class Moved(Exception):  # noqa: N818 - a signal between these functions, no error
+    """The path no longer names the file that was locked."""
+
+
+class NoLocks(Exception):  # noqa: N818 - likewise
+    """This file system has no locks."""
+
+
+def append(folder: str, line: bytes, *, max_bytes: int, durable: bool = False, prefix: str = SLOT) -> None:
+    """Store one line in a slot; once this returns it outlasts a kill of any process.
+
+    *durable* makes it outlast a loss of power too. Raises SpoolFull, or SpoolUnwritable where nothing was stored.
+    """
+    try:
+        stored = fcntl is not None and _append_to_free_slot(folder, line, max_bytes, durable, prefix)
+        if not stored:
+            write_own_file(folder, line, max_bytes=max_bytes, durable=durable, prefix=DONE if prefix == SLOT else prefix)
+    except OSError as error:
+        raise unwritable("the event was not stored", error) from None
+
+
+def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool, prefix: str) -> bool:
+    for number in range(SLOTS):
+        path = f"{folder}/{prefix}{number}{SUFFIX}"
+        while True:
+            try:
+                stored = _append_to(folder, path, line, max_bytes, durable)
+            except Moved:
+                continue
+            except NoLocks:
+                return False
+            if stored:
+                return True
+            break
+    return False
+
+
+def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: bool) -> bool:
+    """Append to one slot; False where it is busy or no slot at all."""
+    try:
+        fd = os.open(path, APPEND, 0o600)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    try:
+        if not lock(fd):
+            return False
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        check_named(path, found)
+        _check_room(folder, found.st_size, len(line), max_bytes)
+        if found.st_size == 0:
+            make_private(folder, fd, found)
+        write_line(fd, line, found.st_size)
+        if durable:
+            sync(fd, folder if found.st_size == 0 else "")
+        if os.fstat(fd).st_nlink == 0:
+            # Somebody deleted the file under way: its lines are gone with it, ours goes elsewhere.
+            raise Moved
+    finally:
+        os.close(fd)
+    return True
+
+
+def lock(fd: int) -> bool:
+    """Take the file's lock without waiting; False where somebody has it. Raises NoLocks where there are none."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise NoLocks from None
+        raise
+    return True
+
+
+def check_named(path: str, found: os.stat_result) -> None:
+    """Raise Moved unless *path* names the file that *found* describes."""
+    try:
+        now = os.lstat(path)
+    except FileNotFoundError:
+        raise Moved from None
+    if (now.st_ino, now.st_dev) != (found.st_ino, found.st_dev):
+        raise Moved
+
+
+def make_private(folder: str, fd: int, found: os.stat_result) -> None:
+    """Give a file that was just made the mode 0600, whatever the umask, and in another user's folder that owner."""
+    if stat.S_IMODE(found.st_mode) != 0o600:
+        os.fchmod(fd, 0o600)
+    give_to_owner_of(folder, fd)
+
+
+def write_line(fd: int, line: bytes, size: int) -> None:
+    """Append *line* to a locked file of *size* bytes, closing a torn tail first; raises OSError and leaves nothing of it."""
+    torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    write_whole(fd, b"\n" + line if torn else line, size, keep=torn)
+
+
+def write_whole(fd: int, data: bytes, size: int, *, keep: int = 0) -> None:
+    """Append *data* to a file of *size* bytes by one write; a short one is undone and raises OSError.
+
+    The first *keep* bytes stay all the same: the newline that closed a torn tail, without which the fragment would swallow
+    the next line.
+    """
+    written = os.write(fd, data)
+    if written < len(data):
+        os.ftruncate(fd, size + min(keep, written))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def sync(fd: int, folder: str = "") -> None:
+    """Wait until the file's data is on the disk, and the name of a new one in its *folder*; raises OSError."""
+    getattr(os, "fdatasync", os.fsync)(fd)
+    if folder and hasattr(os, "O_DIRECTORY"):
+        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | CLOEXEC)
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
+
+
+def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = False, prefix: str = DONE) -> None:
+    """Store *data* as a file of its own, complete when its name appears: where there are no locks, or no free slot."""
+    if backlog(folder) + len(data) > max_bytes:
+        raise full(folder, max_bytes)
+    name = unique(prefix, time.time_ns())
+    temporary = f"{folder}/{TEMPORARY}{name}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+    try:
+        try:
+            if hasattr(os, "fchmod"):
+                make_private(folder, fd, os.fstat(fd))
+            write_whole(fd, data, 0)
+            if durable:
+                sync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, f"{folder}/{name}")
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    add_to_backlog(folder, len(data))
+
+
+def _check_room(folder: str, held: int, more: int, max_bytes: int) -> None:
+    """Raise SpoolFull where *more* bytes do not fit beside what the slots hold and the flusher has left behind.
+
+    No walk through the folder: because a spool that nobody empties must not make `record` slower and slower. The other
+    slots are only asked where this one (it *held* so many bytes) makes it likely that the spool is nearly full.
+    """
+    behind = backlog(folder)
+    if (held + more) * 2 + behind > max_bytes and _slot_bytes(folder) + more + behind > max_bytes:
+        raise full(folder, max_bytes)
+
+
+def _slot_bytes(folder: str) -> int:
+    total = 0
+    for number in range(SLOTS):
+        try:
+            total += os.lstat(f"{folder}/{SLOT}{number}{SUFFIX}").st_size
+        except OSError:
+            continue
+    return total
+
+
+def backlog(folder: str) -> int:
+    """Return how many bytes of events lie outside the slots, as the flusher counted them last and writers added since."""
+    try:
+        fd = os.open(f"{folder}/{BACKLOG}", os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(fd, 32) or b"0")
+    except (ValueError, OSError):
+        return 0
+    finally:
+        os.close(fd)
+
+
+def add_to_backlog(folder: str, size: int) -> None:
+    """Note that a file of *size* bytes has joined those outside the slots.
+
+    Two at once may lose one of the two numbers, and that is fine: the flusher counts anew, and the cap is no promise to
+    the byte.
+    """
+    from rillevents.files import replace_file
+
+    try:
+        replace_file(f"{folder}/{BACKLOG}", b"%d\n" % (backlog(folder) + size), durable=False)
+    except OSError:
+        return

@@ -1,0 +1,355 @@
+"""What the flusher does to the spool: takes the lock, claims slots, reads batches, moves offsets, clears up behind itself.
+
+Theory of operation. A pass reads what was there when it began: the slots, renamed to claims, and all other files up to their
+size then. A batch may span files, so that fifty thousand files of one event cost no more requests than one file. Nothing is
+changed by reading but for corrupt/; `commit` is the only place where offsets move, and `_finish` the only one that unlinks.
+Recovery after a crash is the next pass: there is no other step.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.errors import Busy
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, replace_file
+from rillevents.spool import tally
+from rillevents.spool.append import Moved, NoLocks, check_named, fcntl, lock
+from rillevents.spool.folder import (
+    BACKLOG,
+    CLAIM,
+    CORRUPT,
+    FLUSH_LOCK,
+    READ_PREFIXES,
+    SLOT,
+    SUFFIX,
+    TALLY,
+    held_bytes,
+    unique,
+)
+from rillevents.spool.lines import BLOCK, Line, complete_lines
+from rillevents.spool.quarantine import RejectedFile, enforce_caps, keep_corrupt
+from rillevents.spool.state import State, load, proof, trusted_offset
+
+_READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
+
+
+class Entry(NamedTuple):
+    """A line on its way: the file that it stands in, where it ends there, and its bytes (none where it did not parse)."""
+
+    name: str
+    end: int
+    line: bytes
+
+
+@dataclass(slots=True)
+class SpoolBatch:
+    """Entries to be settled together, and the files that end with them."""
+
+    entries: list[Entry] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+
+    @property
+    def batch(self) -> Batch:
+        """The lines to send."""
+        return Batch([entry.line for entry in self.entries if entry.line])
+
+
+class Drain:
+    """The spool in the hands of its one flusher; a context manager that holds the lock for as long as it is open."""
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        batch_events: int = 1000,
+        batch_bytes: int = 1 << 20,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.folder = folder
+        self.state = State("")
+        self.corrupt = 0
+        self.problem = ""
+        self._batch_events = batch_events
+        self._batch_bytes = batch_bytes
+        self._now_ns = now_ns
+        self._lock = -1
+        self._rejected = RejectedFile(folder)
+        self._stuck: set[str] = set()
+        self._again: list[str] = []
+
+    def acquire(self) -> None:
+        """Take the flusher's lock; raises Busy where another flusher has it, OSError where it cannot be made."""
+        path = f"{self.folder}/{FLUSH_LOCK}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
+        try:
+            try:
+                if fcntl is not None and not lock(fd):
+                    raise Busy("another flush is at it; the events are kept")
+                check_named(path, os.fstat(fd))
+            except NoLocks:
+                # Two flushers may meet then, and send twice: nothing is lost by that.
+                pass
+            except Moved:
+                raise Busy("the flush lock was replaced under way; the events are kept") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        self._lock = fd
+        self.state = load(self.folder, now_ns=self._now_ns())
+
+    def release(self) -> None:
+        """Save what is remembered and give the lock back."""
+        if self._lock < 0:
+            return
+        present = set(self._names())
+        self.state.offsets = {name: entry for name, entry in self.state.offsets.items() if name in present}
+        self.state.aside = [name for name in self.state.aside if name in present]
+        try:
+            for reason, lost in enforce_caps(self.folder).items():
+                self.state.count("dropped", reason, lost)
+            outside = held_bytes(self.folder) - sum(size for _, size in self._slots())
+            replace_file(f"{self.folder}/{BACKLOG}", b"%d\n" % outside, durable=False)
+        except OSError as error:
+            self.problem = str(error)
+        self._save()
+        os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> Drain:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def batches(self) -> Iterator[SpoolBatch]:
+        """Yield what is in the spool now; each batch has to be committed before the next is asked for, or stays."""
+        self._fold_tallies()
+        self._claim_slots()
+        batch = SpoolBatch()
+        names = self._names()
+        for name in names:
+            yield from self._fill(batch, name)
+        yield from self._rest(batch)
+        while self._again:
+            # A writer that held a claim since before it was one has added lines: they were acknowledged, so they go too.
+            yield from self._fill(batch, self._again.pop())
+            yield from self._rest(batch)
+
+    def _rest(self, batch: SpoolBatch) -> Iterator[SpoolBatch]:
+        if batch.entries or batch.finished:
+            yield _taken(batch)
+
+    def _fill(self, batch: SpoolBatch, name: str) -> Iterator[SpoolBatch]:
+        size = sum(len(entry.line) for entry in batch.entries)
+        for entry in self._entries(name):
+            if batch.entries and (len(batch.entries) >= self._batch_events or size + len(entry.line) > self._batch_bytes):
+                yield _taken(batch)
+                size = 0
+                if name in self._stuck:
+                    return
+            batch.entries.append(entry)
+            size += len(entry.line)
+        batch.finished.append(name)
+
+    def _entries(self, name: str) -> Iterator[Entry]:
+        try:
+            fd = os.open(f"{self.folder}/{name}", _READ)
+        except OSError:
+            # Gone since the listing, a link, or not ours to read: another pass may see it otherwise.
+            return
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                start = trusted_offset(fd, self.state.offsets.get(name))
+                for line in complete_lines(fd, start, os.fstat(fd).st_size):
+                    if not line.good:
+                        self._put_aside(name, fd, line)
+                    yield Entry(name, line.end, line.good)
+        finally:
+            os.close(fd)
+
+    def _put_aside(self, name: str, fd: int, line: Line) -> None:
+        if name in self.state.aside:
+            return
+        try:
+            keep_corrupt(self.folder, name, fd, line.start, line.end)
+        except OSError:
+            # No room for a copy, so the whole file moves there at its end: because a full disk must not stop delivery.
+            self.state.aside.append(name)
+
+    def commit(self, batch: SpoolBatch, verdicts: Sequence[Verdict], *, purged: bool = False) -> None:
+        """Settle a batch, one verdict for each of its lines, in order; what follows a kept line in its file stays, too.
+
+        *purged* counts as dropped what is else counted as delivered.
+        """
+        remaining = iter(verdicts)
+        settled = [(entry, next(remaining) if entry.line else None) for entry in batch.entries]
+        kept = self._put_rejected_aside(settled)
+        for entry, verdict in settled:
+            if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, Rejected)):
+                self._stuck.add(entry.name)
+            if entry.name not in self._stuck:
+                self._settle(entry, verdict, purged)
+        self._save_offsets()
+        for name in batch.finished:
+            if name not in self._stuck:
+                self._finish(name)
+
+    def _put_rejected_aside(self, settled: Sequence[tuple[Entry, Verdict | None]]) -> bool:
+        """Write what was rejected to rejected/; True where it could not be, and has to stay where it is."""
+        rejected = [(entry.line, verdict.reason) for entry, verdict in settled if isinstance(verdict, Rejected)]
+        try:
+            if rejected:
+                self._rejected.add(rejected)
+        except OSError as error:
+            self.problem = f"rejected events could not be put aside: {error.strerror or error}"
+            return True
+        return False
+
+    def _settle(self, entry: Entry, verdict: Verdict | None, purged: bool = False) -> None:
+        self.state.offsets[entry.name] = (entry.end, -1)
+        if verdict is None:
+            self.corrupt += 1
+            self.state.count("corrupt")
+        elif isinstance(verdict, Rejected):
+            self.state.count("rejected")
+        elif purged:
+            self.state.count("dropped", "purged")
+        else:
+            self.state.count("delivered")
+
+    def _save_offsets(self) -> None:
+        for name, (offset, known) in self.state.offsets.items():
+            if known == -1:
+                try:
+                    fd = os.open(f"{self.folder}/{name}", _READ)
+                except OSError:
+                    continue
+                self.state.offsets[name] = (offset, proof(fd, offset))
+                os.close(fd)
+        self._save()
+
+    def _save(self) -> None:
+        try:
+            self.state.save(self.folder)
+        except OSError as error:
+            # Not a reason to stop: because what was delivered may be sent twice, and nothing is lost by that.
+            self.problem = f"the progress could not be saved: {error.strerror or error}"
+
+    def _finish(self, name: str) -> None:
+        """Unlink a file that was acknowledged to its end and that nobody writes to any more."""
+        path = f"{self.folder}/{name}"
+        try:
+            fd = os.open(path, _READ)
+        except OSError:
+            return
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode) or not _lock_to_unlink(fd):
+                return
+            size = os.fstat(fd).st_size
+            offset = trusted_offset(fd, self.state.offsets.get(name))
+            if next(complete_lines(fd, offset, size), None):
+                if name.startswith(CLAIM):
+                    self._again.append(name)
+                return
+            self._keep_fragment(name, fd, offset, size)
+            check_named(path, os.fstat(fd))
+            self._remove(name, path)
+        except (Moved, OSError):
+            # Deleted or replaced under way, or the folder refuses: the next pass looks again.
+            return
+        finally:
+            os.close(fd)
+
+    def _keep_fragment(self, name: str, fd: int, offset: int, size: int) -> None:
+        """Put what follows the last newline aside; its writer is dead, because we hold the lock."""
+        if os.pread(fd, BLOCK, offset).strip(b"\0\n"):
+            self._put_aside(name, fd, Line(offset, size, b""))
+            self._settle(Entry(name, size, b""), None)
+            self._save_offsets()
+
+    def _remove(self, name: str, path: str) -> None:
+        if name in self.state.aside:
+            make_folder(f"{self.folder}/{CORRUPT}")
+            os.rename(path, f"{self.folder}/{CORRUPT}/{name}")
+            self.state.aside.remove(name)
+        else:
+            os.unlink(path)
+        self.state.offsets.pop(name, None)
+
+    def _names(self) -> list[str]:
+        return sorted(
+            name for name in os.listdir(self.folder) if name.startswith(READ_PREFIXES) and name.endswith(SUFFIX)
+        )
+
+    def _slots(self) -> list[tuple[str, int]]:
+        found = []
+        for name in os.listdir(self.folder):
+            if name.startswith(SLOT) and name.endswith(SUFFIX):
+                try:
+                    status = os.lstat(f"{self.folder}/{name}")
+                except OSError:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    found.append((name, status.st_size))
+        return found
+
+    def _claim_slots(self) -> None:
+        """Rename what one-shot writers have left; without their lock: one that holds it is still read to the end."""
+        for name, size in self._slots():
+            if size:
+                try:
+                    os.rename(f"{self.folder}/{name}", f"{self.folder}/{unique(CLAIM, max(0, self._now_ns()))}")
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self.problem = f"{name} could not be claimed: {error.strerror or error}"
+
+    def _fold_tallies(self) -> None:
+        for name in tally.names(self.folder):
+            try:
+                self._fold_tally(name)
+            except (OSError, Moved, NoLocks):
+                continue
+
+    def _fold_tally(self, name: str) -> None:
+        """Add one file of counts to the ledger, exactly once: its new name is in the ledger before it is unlinked."""
+        path = f"{self.folder}/{name}"
+        fd = os.open(path, _READ)
+        try:
+            if not _lock_to_unlink(fd):
+                return
+            check_named(path, os.fstat(fd))
+            if len(name) < len(TALLY) + 20:
+                name = unique(TALLY, max(0, self._now_ns()))
+                os.rename(path, f"{self.folder}/{name}")
+            if name not in self.state.folded:
+                tally.read_into(self.state, self.folder, name)
+                self.state.folded.append(name)
+                self._save()
+            os.unlink(f"{self.folder}/{name}")
+            self.state.folded.remove(name)
+        finally:
+            os.close(fd)
+
+
+def _taken(batch: SpoolBatch) -> SpoolBatch:
+    taken = SpoolBatch(batch.entries, batch.finished)
+    batch.entries, batch.finished = [], []
+    return taken
+
+
+def _lock_to_unlink(fd: int) -> bool:
+    try:
+        return fcntl is None or lock(fd)
+    except NoLocks:
+        # Where there are no locks every file was complete when its name appeared.
+        return True
+
+

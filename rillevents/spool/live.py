@@ -1,0 +1,160 @@
+"""A long-lived writer: a process that keeps a file of its own, open and locked, and appends to it with one write an event.
+
+Theory of operation. Nobody else writes to the file, so a write needs no lock taken and no look at the end of the file; that
+the path still names it is checked after each write, because somebody may have deleted it. The flusher reads it while it grows
+and cannot unlink it while the lock is held. A forked child gets neither: it closes the descriptor (never unlocks, because the
+lock is the parent's too) and begins a file of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock, get_ident
+from weakref import WeakSet
+
+from rillevents.files import CLOEXEC, NO_FOLLOW
+from rillevents.spool.append import (
+    Moved,
+    NoLocks,
+    add_to_backlog,
+    append,
+    backlog,
+    check_named,
+    fcntl,
+    lock,
+    make_private,
+    sync,
+    write_own_file,
+    write_whole,
+)
+from rillevents.spool.folder import LIVE, SUFFIX, create, full, unwritable
+
+MAX_FILE_BYTES = 8 << 20
+# What others have left behind is asked again after this many bytes of our own.
+_LOOK_EVERY = 1 << 20
+
+
+class LiveWriter:
+    """Appends lines to the spool, from any thread, in any process that was forked off this one, and in signal handlers."""
+
+    def __init__(self, spool: str, *, max_bytes: int, durable: bool = False) -> None:
+        self.spool = spool
+        self._max_bytes = max_bytes
+        self._durable = durable
+        self._mutex = allocate_lock()
+        self._owner = 0
+        self._folder = ""
+        self._forget()
+        _writers.add(self)
+
+    def append(self, line: bytes) -> None:
+        """Store one line; once this returns it outlasts a kill of the process. Raises SpoolError."""
+        if self._owner == get_ident():
+            # In a signal handler that interrupted this very method: its file is in no known state, and waiting would be
+            # for ever. A slot is free.
+            append(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
+            return
+        with self._mutex:
+            self._owner = get_ident()
+            try:
+                self._append(line)
+            except OSError as error:
+                raise unwritable("the event was not stored", error) from None
+            finally:
+                self._owner = 0
+
+    def close(self) -> None:
+        """Close the file; what was stored stays. Another append opens another."""
+        with self._mutex:
+            self._close()
+
+    def _append(self, line: bytes) -> None:
+        while True:
+            if self._fd < 0 or self._size + len(line) > MAX_FILE_BYTES:
+                try:
+                    self._open()
+                except NoLocks:
+                    write_own_file(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
+                    return
+            self._check_room(len(line))
+            try:
+                self._write(line)
+                check_named(self._path, os.fstat(self._fd))
+            except Moved:
+                self._close()
+                continue
+            return
+
+    def _write(self, line: bytes) -> None:
+        try:
+            write_whole(self._fd, line, self._size)
+            if self._durable:
+                sync(self._fd, self._folder if not self._size else "")
+        except OSError:
+            if os.fstat(self._fd).st_size != self._size:
+                # It may end in half a line now: the next event begins a new file, and the flusher keeps the half apart.
+                self._close()
+            raise
+        self._size += len(line)
+
+    def _check_room(self, more: int) -> None:
+        if self._size >= self._looked + _LOOK_EVERY or self._behind + self._size + more > self._max_bytes:
+            self._behind, self._looked = backlog(self._folder), self._size
+        if self._behind + self._size + more > self._max_bytes:
+            raise full(self._folder, self._max_bytes)
+
+    def _open(self) -> None:
+        """Begin a new file before closing the old one: because the name must never be free for a moment."""
+        self._folder = create(self.spool)
+        old, old_size = self._fd, self._size
+        while True:
+            path = f"{self._folder}/{LIVE}{os.urandom(16).hex()}{SUFFIX}"
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+            try:
+                if fcntl is None:  # pragma: no cover - Windows
+                    raise NoLocks
+                # A flusher may be quicker: it locks the file, finds it empty and unlinks it. Then another name.
+                if lock(fd):
+                    found = os.fstat(fd)
+                    if found.st_nlink:
+                        make_private(self._folder, fd, found)
+                        break
+            except BaseException:
+                os.close(fd)
+                os.unlink(path)
+                raise
+            os.close(fd)
+        self._fd, self._path, self._size, self._looked = fd, path, 0, 0
+        if old >= 0:
+            os.close(old)
+            add_to_backlog(self._folder, old_size)
+        self._behind = backlog(self._folder)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            if self._size:
+                add_to_backlog(self._folder, self._size)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._fd, self._path, self._size, self._looked, self._behind = -1, "", 0, 0, 0
+
+    def _after_fork(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._mutex = allocate_lock()
+        self._owner = 0
+        self._forget()
+
+
+_writers: WeakSet[LiveWriter] = WeakSet()
+
+
+def _after_fork() -> None:
+    for writer in _writers:
+        writer._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,52 @@
+"""Counts that writers make (truncated, refused, dropped): lines beside the events, which the flusher folds into the ledger.
+
+Lines, not a number that is read, raised and written back: because writers would have to wait for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from rillevents.errors import SpoolError
+from rillevents.files import read_file
+from rillevents.spool.append import append
+from rillevents.spool.folder import SUFFIX, TALLY, create
+from rillevents.spool.state import State
+
+_MAX_BYTES = 16 << 20
+
+
+def add(spool: str, kind: str, reason: str = "", n: int = 1) -> bool:
+    """Count *n* events that were not stored as they were, or not at all; False where that cannot be written down."""
+    line = json.dumps({"count": kind, "reason": reason, "n": n}).encode() + b"\n"
+    try:
+        append(create(spool), line, max_bytes=_MAX_BYTES, prefix=TALLY)
+    except SpoolError:
+        return False
+    return True
+
+
+def names(folder: str) -> list[str]:
+    """Return the files that hold counts."""
+    return sorted(name for name in os.listdir(folder) if name.startswith(TALLY) and name.endswith(SUFFIX))
+
+
+def read_into(state: State, folder: str, name: str) -> None:
+    """Add the counts of one file to *state*; lines that are no counts are passed over."""
+    for kind, reason, n in _entries(f"{folder}/{name}"):
+        state.count(kind, reason, n)
+
+
+def _entries(path: str) -> Iterator[tuple[str, str, int]]:
+    try:
+        content = read_file(path, _MAX_BYTES) or b""
+    except OSError:
+        return
+    for line in content.splitlines():
+        try:
+            entry = json.loads(line)
+            yield str(entry["count"]), str(entry["reason"]), int(entry["n"])
+        except (ValueError, KeyError, TypeError):
+            continue

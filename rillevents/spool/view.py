@@ -1,0 +1,103 @@
+"""Looking at the spool without touching it: no lock is taken, nothing is created, and files may vanish under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
+from rillevents.spool import tally
+from rillevents.spool.folder import READ_PREFIXES, SLOT, SUFFIX, check
+from rillevents.spool.lines import BLOCK, complete_lines
+from rillevents.spool.quarantine import Rejected, corrupt_names, count_lines, read_rejected, rejected_names
+from rillevents.spool.state import State, load, trusted_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a spool holds: `events` and `bytes` still to be sent, the time of the `oldest`, and what was put aside."""
+
+    events: int = 0
+    bytes: int = 0
+    oldest: str | None = None
+    rejected: int = 0
+    corrupt: int = 0
+
+
+def contents(spool: str) -> Contents:
+    """Return what *spool* holds, counted now; raises SpoolError where it is not safe to look at."""
+    folder = check(spool)
+    if not folder:
+        return Contents()
+    events = size = 0
+    times: list[str] = []
+    for fd, start, end in _files(folder):
+        found, held = _count(fd, start, end)
+        events, size = events + found, size + held
+        first = next((line.good for line in complete_lines(fd, start, end) if line.good), b"")
+        if first:
+            times.append(str(json.loads(first)["event_time"]))
+    rejected = sum(1 for name in rejected_names(folder) for _ in read_rejected(folder, name))
+    corrupt = sum(count_lines(f"{folder}/corrupt/{name}") for name in corrupt_names(folder))
+    return Contents(events, size, min(times, default=None), rejected, corrupt)
+
+
+def pending(spool: str) -> Iterator[bytes]:
+    """Yield the lines that a flush would send now, as they stand."""
+    folder = check(spool)
+    if folder:
+        for fd, start, end in _files(folder):
+            for line in complete_lines(fd, start, end):
+                if line.good:
+                    yield line.good
+
+
+def rejected(spool: str) -> Iterator[Rejected]:
+    """Yield the events that the destination refused for good, oldest first."""
+    folder = check(spool)
+    for name in rejected_names(folder) if folder else []:
+        yield from read_rejected(folder, name)
+
+
+def ledger(spool: str) -> State | None:
+    """Return the counts up to now, with those that writers have noted since the last flush; None without a spool."""
+    folder = check(spool)
+    if not folder:
+        return None
+    state = load(folder)
+    for name in tally.names(folder):
+        if name not in state.folded:
+            tally.read_into(state, folder, name)
+    return state
+
+
+def _files(folder: str) -> Iterator[tuple[int, int, int]]:
+    """Yield (descriptor, offset, size) of every file that holds events; the slots last, as a flush would send them."""
+    offsets = load(folder).offsets
+    names = [name for name in os.listdir(folder) if name.startswith((*READ_PREFIXES, SLOT)) and name.endswith(SUFFIX)]
+    for name in sorted(names, key=lambda name: (name.startswith(SLOT), name)):
+        try:
+            fd = os.open(f"{folder}/{name}", os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
+        except OSError:
+            continue
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                yield fd, trusted_offset(fd, offsets.get(name)), os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+
+def _count(fd: int, start: int, end: int) -> tuple[int, int]:
+    """Return how many lines stand between two offsets, and their bytes: counted, not parsed, so that it stays quick."""
+    lines, last, first = 0, start, start
+    while start < end:
+        block = os.pread(fd, min(BLOCK, end - start), start)
+        if not block:
+            break
+        lines += block.count(b"\n")
+        last = start + block.rfind(b"\n") + 1 if b"\n" in block else last
+        start += len(block)
+    return lines, last - first

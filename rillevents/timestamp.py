@@ -1,0 +1,90 @@
+"""Times as people and programs write them → nanoseconds since 1970; pure, and exact to the nanosecond.
+
+Not datetime: because that stops at microseconds, and because importing it costs a fifth of Python's own start.
+"""
+
+from __future__ import annotations
+
+LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
+
+
+def parse_time(text: str, *, strict: bool = False) -> int:
+    """Return the nanoseconds since 1970 of an RFC 3339 time, or of `@EPOCH[.fraction]`; raise ValueError for all else.
+
+    An offset may lack its colon and a space may stand for the `T`, unless *strict*. Digits after the ninth are cut off.
+    """
+    try:
+        if text[:1] == "@" and not strict:
+            return _parse_epoch(text[1:])
+        return _parse_rfc3339(text, strict)
+    except (ValueError, IndexError):
+        raise ValueError(
+            f"{text!r} is no time; write 2026-11-23T10:00:00Z, with an offset in place of the Z, or @SECONDS since 1970"
+        ) from None
+
+
+def _digits(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text)
+
+
+def _two(text: str, least: int, most: int) -> int:
+    value = _digits(text)
+    if len(text) != 2 or not least <= value <= most:
+        raise ValueError(text)
+    return value
+
+
+def _fraction(text: str) -> int:
+    _digits(text[:1])
+    return _digits(text[:9].ljust(9, "0"))
+
+
+def _parse_epoch(text: str) -> int:
+    whole, point, fraction = text.partition(".")
+    sign = -1 if whole[:1] == "-" else 1
+    seconds = _digits(whole[1:] if sign < 0 else whole)
+    if seconds > LAST_SECOND or (fraction and not fraction.isdigit()):
+        raise ValueError(text)
+    return sign * (seconds * 1_000_000_000 + (_fraction(fraction) if point else 0))
+
+
+def _parse_rfc3339(text: str, strict: bool) -> int:
+    year, month, day = _digits(text[:4]), _two(text[5:7], 1, 12), _two(text[8:10], 1, 31)
+    if text[4] + text[7] != "--" or text[10] not in ("T" if strict else "Tt ") or day > _month_days(year, month):
+        raise ValueError(text)
+    hour, minute, second = _two(text[11:13], 0, 23), _two(text[14:16], 0, 59), _two(text[17:19], 0, 59)
+    if text[13] + text[16] != "::":
+        raise ValueError(text)
+    end, nanoseconds = 19, 0
+    if text[19] == ".":
+        end = 20
+        while text[end].isdigit():
+            end += 1
+        nanoseconds = _fraction(text[20:end])
+    seconds = _days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
+    return (seconds - _offset(text[end:], strict)) * 1_000_000_000 + nanoseconds
+
+
+def _offset(text: str, strict: bool) -> int:
+    if text == "Z" or (text == "z" and not strict):
+        return 0
+    colon = text[3:4] == ":"
+    if text[0] not in "+-" or (strict and not colon):
+        raise ValueError(text)
+    seconds = _two(text[1:3], 0, 23) * 3600 + _two(text[3 + colon :], 0, 59) * 60
+    return seconds if text[0] == "+" else -seconds
+
+
+def _month_days(year: int, month: int) -> int:
+    if month == 2:
+        return 29 if year % 4 == 0 and (year % 100 or year % 400 == 0) else 28
+    return 30 if month in (4, 6, 9, 11) else 31
+
+
+def _days_since_1970(year: int, month: int, day: int) -> int:
+    # A year that begins in March, not in January: because then the leap day is its last.
+    year -= month < 3
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return 365 * year + year // 4 - year // 100 + year // 400 + day_of_year - 719468
