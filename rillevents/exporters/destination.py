@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from rillevents.errors import ConfigError, UsageError
@@ -16,18 +16,23 @@ from rillevents.exporters import Exporter
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
+_USERINFO = re.compile(r"//.*@")
 _POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, file:PATH"
 _SHAPE = "an intake's URL looks like https://intake.example/events/default"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class IntakeSettings:
     """The configured intake; its repr shows no secret."""
 
     url: str
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    password: str | None = None
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        url = _USERINFO.sub("//***@", self.url)
+        return f"IntakeSettings(url={url!r}, user={self.user!r})"
 
     @classmethod
     def from_url(

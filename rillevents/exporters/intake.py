@@ -230,8 +230,7 @@ def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> 
     source = "SSL_CERT_FILE"
     try:
         context = ssl.create_default_context(cafile=file, capath=folder)
-        paths = ssl.get_default_verify_paths()
-        if not (file or folder or paths.cafile or paths.capath):
+        if not (file or folder or _system_has_certificates(ssl.get_default_verify_paths())):
             import certifi
 
             context.load_verify_locations(certifi.where())
@@ -243,6 +242,13 @@ def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> 
         raise ConfigError(reason, hint="give a file with certificates in PEM") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _system_has_certificates(paths: ssl.DefaultVerifyPaths) -> bool:
+    if paths.cafile is not None or paths.capath is None:
+        return paths.cafile is not None
+    with os.scandir(paths.capath) as entries:
+        return any(entries)
 
 
 def _os_error(error: BaseException | None) -> OSError:

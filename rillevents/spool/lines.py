@@ -22,6 +22,8 @@ class Line(NamedTuple):
 
 
 class _Required(msgspec.Struct):
+    """The four fields that an event has to have."""
+
     event_id: str
     event_time: str
     event_type: str
@@ -29,6 +31,7 @@ class _Required(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Required)
+required_fields = _decoder.decode
 
 
 def is_event(line: bytes) -> bool:

@@ -1,0 +1,170 @@
+"""Many lines at once: NDJSON from a file or a pipe → the spool, each line checked, the good ones stored byte for byte."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from rillevents import config, consent
+from rillevents.errors import InvalidEvent, SpoolError, UsageError
+from rillevents.event import MAX_EVENT_BYTES
+from rillevents.paths import Paths
+from rillevents.raw import checked_line
+from rillevents.raw import fill as fill_line
+from rillevents.sinks.spool import SpoolSink
+from rillevents.spool.lines import required_fields
+
+_READ_BYTES = 1 << 20
+# A line is cut off here, so that a file without newlines does not fill the memory; it is a bad one anyway.
+_MOST_OF_A_LINE = 2 * MAX_EVENT_BYTES
+
+
+@dataclass(slots=True)
+class Done:
+    """What came of it: how many lines were stored, which were bad and why, and what kept the rest from being stored."""
+
+    stored: int = 0
+    duplicates: int = 0
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problem: str = ""
+    exit_code: int = 0
+
+
+def record_lines(
+    file: str,
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    fill: tuple[str, str] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    wanted: Callable[[bytes], bool] | None = None,
+) -> Done:
+    """Store the lines of *file* (`-`: stdin) as raw events; lines that are none are told apart, and stop nothing.
+
+    With *fill* (a type and a name) what is missing of the four fields is minted. Opted out, the lines are checked and
+    nothing is stored. Good lines that are not *wanted* are passed over. Raises UsageError where the file cannot be read.
+    """
+    done = Done()
+    decision = consent.decide(paths, environ)
+    enabled = decision.enabled
+    if not enabled:
+        done.warnings.append(f"telemetry is off ({decision.decided_by}): nothing was stored")
+    sink = spool_sink(paths)
+    try:
+        for numbered in _read_lines(file):
+            good = _check(numbered, done, fill)
+            if wanted:
+                good = [line for line in good if wanted(line)]
+            if good and enabled and not _store(sink, good, done):
+                break
+            if on_progress:
+                on_progress(done.stored)
+    finally:
+        sink.close()
+    if done.bad and not done.exit_code:
+        done.exit_code = 2
+    return done
+
+
+def spool_sink(paths: Paths) -> SpoolSink:
+    """Return the sink that stores lines as they are in this user's spool."""
+    settings = config.load_for_recording(paths)
+    return SpoolSink(paths.spool_dirs, max_bytes=settings.max_bytes, durable=settings.durable)
+
+
+def _check(numbered: list[tuple[int, bytes]], done: Done, fill: tuple[str, str] | None) -> list[bytes]:
+    good = []
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        try:
+            good.append(fill_line(line, *fill) if fill else checked_line(line))
+        except InvalidEvent as error:
+            done.bad.append({"line": number, "reason": str(error)})
+    return good
+
+
+def _store(sink: SpoolSink, good: list[bytes], done: Done) -> bool:
+    try:
+        sink.append(b"".join(good))
+    except SpoolError as error:
+        if len(good) > 1:
+            # One by one, then: because of many lines at once the first ones may still fit.
+            return all(_store(sink, [line], done) for line in good)
+        done.problem = f"stored {done.stored} lines, then no more: {error}"
+        done.exit_code = error.exit_code
+        return False
+    done.stored += len(good)
+    return True
+
+
+def _read_lines(file: str) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the lines that each read brought, numbered from 1; a last one without its newline counts, too."""
+    rest, number = b"", 1
+    for block in _blocks(file):
+        *lines, rest = (rest + block).split(b"\n")
+        if lines:
+            yield list(enumerate(lines, number))
+            number += len(lines)
+        if len(rest) > _MOST_OF_A_LINE:
+            # Keep the beginning, so that the verdict can say that it is too large.
+            rest = rest[:_MOST_OF_A_LINE]
+    if rest:
+        yield [(number, rest)]
+
+
+def _blocks(file: str) -> Iterator[bytes]:
+    try:
+        if file == "-":
+            if sys.stdin is None:
+                return
+            fd = sys.stdin.fileno()
+        else:
+            fd = os.open(file, os.O_RDONLY)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise UsageError(f"{file} is a folder", hint="name a file of NDJSON")
+        # read, not readline: because it returns what a pipe has now, and so each line is stored as it comes.
+        while block := os.read(fd, _READ_BYTES):
+            yield block
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{file} cannot be read: {reason}", hint="name a file of NDJSON, or - for stdin") from None
+
+
+def import_lines(
+    file: str,
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> Done:
+    """Store events from an export as `record_lines` does, but for those whose ID the spool still holds.
+
+    The IDs of the spool are kept in memory while it runs, eight bytes of each.
+    """
+    from rillevents.spool.view import pending
+
+    held = {_fingerprint(line) for place in paths.spool_dirs for line in pending(place)}
+    duplicates = 0
+
+    def is_new(line: bytes) -> bool:
+        nonlocal duplicates
+        mark = _fingerprint(line)
+        known = mark in held
+        held.add(mark)
+        duplicates += known
+        return not known
+
+    done = record_lines(file, paths, environ, on_progress=on_progress, wanted=is_new)
+    done.duplicates = duplicates
+    return done
+
+
+def _fingerprint(line: bytes) -> int:
+    return int.from_bytes(blake2b(required_fields(line).event_id.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,144 @@
+"""The command line: every command in its place, and the one boundary where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+
+from rillevents._record import failure_mode, is_quiet
+from rillevents.cli import configuration, demo, events, flush, identity, manual, record, spool, telemetry
+from rillevents.cli.common import Quiet, Version, count_refused, paths, register, soften
+from rillevents.cli.result import Failure, Result, Shown
+from rillevents.status import status as read_status
+
+app = typer.Typer(
+    name="rillevents",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Telemetry events for scripts, CI jobs and programs: recorded at once, never lost.",
+    epilog="""Examples:
+
+\b
+  rillevents demo                                the main job, end to end, on this machine
+  rillevents record behavioral login-start
+  rillevents flush
+  rillevents help                                the manual""",
+)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+@app.callback()
+def root(quiet: Quiet = False, version: Version = False) -> None:
+    """Telemetry events for scripts, CI jobs and programs: recorded at once, never lost."""
+    if quiet:
+        os.environ["RILLEVENTS_QUIET"] = "1"
+
+
+app.add_typer(record.app, name="record")
+flush.add_to(app)
+
+
+@register(app, "status", "rillevents status --json | jq .spool.events", json=True)
+def status() -> Result:
+    """Show identity, consent and who decided it, the spool, the destination and the losses, on one page."""
+    document, warnings = read_status(paths(), os.environ)
+    return Result("status", document, messages=tuple(warnings))
+
+
+events.add_to(app)
+app.add_typer(spool.app, name="spool")
+app.add_typer(identity.app, name="id")
+app.add_typer(telemetry.app, name="telemetry")
+app.add_typer(configuration.app, name="config")
+demo.add_to(app)
+manual.add_to(app)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; everything it prints is printed."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _show(_call(argv))
+    except KeyboardInterrupt:
+        return 130
+    except Terminated:
+        return 143
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): what was done is done.
+        return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _show(shown: Shown | int | None) -> int:
+    if not isinstance(shown, Shown):
+        return shown or 0
+    from rillevents.cli.render import show
+
+    return show(shown)
+
+
+def _call(argv: Sequence[str]) -> Shown | int | None:
+    command = typer.main.get_command(app)
+    quiet = is_quiet(os.environ)
+    try:
+        found: Shown | int | None = command.main(args=list(argv), prog_name="rillevents", standalone_mode=False)
+        return found
+    except typer.Abort:
+        return Shown(Result(messages=("nothing was done",), exit_code=1), quiet=quiet)
+    except typer.TyperException as error:
+        return _refused(error, argv)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: telemetry must not show a script a traceback
+        return _broken(error, argv)
+
+
+def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
+    """Return what a person is told whose command line could not be parsed."""
+    if not error.message.strip() or type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        return Shown(Result(exit_code=2))
+    context = getattr(error, "ctx", None)
+    hint = f"run: {context.command_path} --help" if context else "run: rillevents --help"
+    failure = Failure(error.format_message().rstrip("."), hint, 2)
+    result = Result("failure", failure.as_dict(), messages=(f"{failure.error}; {hint}",), exit_code=2)
+    if "record" in argv and _mode(argv) == "ignore":
+        count_refused()
+        result = Result(result.kind, result.data, messages=result.messages)
+    return Shown(result, as_json="--json" in argv)
+
+
+def _broken(error: Exception, argv: Sequence[str]) -> Shown:
+    told = f"a fault of ours: {type(error).__name__}: {error}; please report it"
+    failure = Failure(told, exit_code=1)
+    result = Result("failure", failure.as_dict(), messages=(told,), exit_code=1)
+    default = "warn" if "record" in argv else "fail"
+    return Shown(soften(result, _mode(argv, default)), as_json="--json" in argv, quiet=is_quiet(os.environ))
+
+
+def _mode(argv: Sequence[str], default: str = "warn") -> str:
+    """Return what --on-error or its variable says, for a command line that could not be parsed."""
+    words = [word for pair in zip(argv, [*argv[1:], ""], strict=True) for word in _told(*pair)]
+    known = [word for word in words if word in ("warn", "fail", "ignore")]
+    return failure_mode(known[-1] if known else None, os.environ, default)[0]
+
+
+def _told(word: str, following: str) -> list[str]:
+    if word == "--on-error":
+        return [following]
+    return [word.partition("=")[2]] if word.startswith("--on-error=") else []
+
+

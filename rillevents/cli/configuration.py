@@ -1,0 +1,136 @@
+"""`rillevents config …`: config.toml, a setting at a time."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from rillevents import config
+from rillevents.cli.common import paths, register
+from rillevents.cli.result import Result
+from rillevents.config_file import KEYS, SECRETS, change, checker, did_you_mean, read_setting
+from rillevents.errors import RilleventsError, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Show and change the settings in config.toml.")
+
+
+def _complete_key(incomplete: str) -> list[str]:
+    return [key for key in KEYS if key.startswith(incomplete)]
+
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="For instance intake.url.", autocompletion=_complete_key)]
+
+
+@register(app, "path", "rillevents config path")
+def path() -> Result:
+    """Print where config.toml is, or would be."""
+    return Result("text", _file())
+
+
+@register(app, "list", "rillevents config list --json", json=True)
+def list_() -> Result:
+    """Print what is set, secrets left out."""
+    settings = config.load(paths())
+    return Result("settings", _flat(settings), messages=tuple(settings.warnings))
+
+
+@register(app, "get", "rillevents config get intake.url", json=True)
+def get(key: Key) -> Result:
+    """Print one setting."""
+    _check_key(key)
+    found = _flat(config.load(paths()))
+    if key not in found:
+        raise UsageError(f"{key} is not set", hint=f"run: rillevents config set {key} VALUE")
+    return Result("setting", found[key])
+
+
+@register(
+    app,
+    "set",
+    """
+rillevents config set intake.url https://intake.example.com/events
+rillevents config set filter.drop_types '["metric"]'
+rillevents config set intake.password < password.txt
+""",
+    json=True,
+)
+def set_(
+    key: Key,
+    value: Annotated[str | None, typer.Argument(metavar="[VALUE]", help="Not for secrets: those are asked for.")] = None,
+) -> Result:
+    """Set one setting; a secret is asked for, or read from stdin, and never given as an argument."""
+    _check_key(key)
+    if key in SECRETS:
+        if value is not None:
+            raise UsageError(f"{key} is a secret, and arguments are seen by other users", hint=f"run: rillevents config set {key}")
+        value = _secret(key)
+    if value is None:
+        raise UsageError(f"{key} needs a value", hint=f"run: rillevents config set {key} VALUE")
+    typed = read_setting(value, key)
+    if key == "intake.url":
+        _check_url(value)
+    _write(key, typed)
+    return Result("done", {"key": key}, messages=(f"{key} is set in {_file()}",))
+
+
+@register(app, "unset", "rillevents config unset flush.to", json=True)
+def unset(key: Key) -> Result:
+    """Remove one setting, so that its default holds again."""
+    _check_key(key)
+    done = _write(key, None)
+    return Result("done", {"key": key}, messages=(f"{key} is no longer set" if done else f"{key} was not set",))
+
+
+def _write(key: str, value: Any) -> bool:
+    try:
+        return change(paths(), key, value)
+    except OSError as error:
+        raise RilleventsError(f"{_file()} cannot be written: {error.strerror or error}") from None
+
+
+def _file() -> str:
+    found = paths().config_file
+    if not found:
+        raise RilleventsError("there is no config folder (no home folder)", hint="set RILLEVENTS_HOME or RILLEVENTS_CONFIG")
+    return found
+
+
+def _check_key(key: str) -> None:
+    if checker(key) is None:
+        raise UsageError(f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration")
+
+
+def _check_url(url: str) -> None:
+    from rillevents.exporters.destination import IntakeSettings
+
+    if IntakeSettings.from_url(url).password:
+        raise UsageError(
+            "the URL holds a password, and arguments are seen by other users",
+            hint="set the URL without it, then run: rillevents config set intake.password",
+        )
+
+
+def _secret(key: str) -> str:
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(typer.prompt(key, hide_input=True, err=True))
+    return (sys.stdin.readline() if sys.stdin is not None else "").rstrip("\r\n")
+
+
+def _flat(settings: config.Config) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": _shown(f"{section}.{key}", value)
+        for section, table in settings.sections.items()
+        for key, value in table.items()
+    }
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key in SECRETS:
+        return "(secret)"
+    if key == "intake.url":
+        from rillevents.exporters.destination import IntakeSettings
+
+        return IntakeSettings.from_url(value).url
+    return value

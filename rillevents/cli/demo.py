@@ -1,0 +1,103 @@
+"""`rillevents demo`: the main job, end to end, on this machine, in a temporary home that is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+
+import typer
+
+from rillevents import consent
+from rillevents._fake_intake import FakeIntake
+from rillevents._record import printable
+from rillevents.cli.common import paths, register
+from rillevents.cli.result import Result
+from rillevents.errors import RilleventsError
+
+_SCRIPT = (
+    "record behavioral login-start -a plan=pro",
+    "record behavioral login-success",
+    "record metric build-seconds 41.7 -a job=linux",
+    "record metric balance -45",
+    "record log backup 'nightly backup finished' -a level=info",
+    "record event audit key-rotated -a 'key:={\"id\":7}'",
+)
+# What the demo is about would otherwise be decided by the variables of the shell that it is started from.
+_OURS = ("RILLEVENTS_", "DO_NOT_TRACK")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+
+    @register(app, "demo", "rillevents demo")
+    def demo() -> Result:
+        """Record events as a script would, flush them to an intake on this machine, and show what arrived."""
+        return Result(lines=(f"{line}\n".encode() for line in _demo()))
+
+
+def _demo() -> Iterator[str]:
+    decision = consent.decide(paths(), os.environ)
+    if not decision.enabled:
+        yield f"# Telemetry is off here ({decision.decided_by}). The demo ignores that: nothing leaves this machine."
+    with tempfile.TemporaryDirectory(prefix="rillevents-demo-") as home, FakeIntake("demo", "demo") as intake:
+        environ = _environment(home, intake.url)
+        yield f"# An intake listens on {intake.url}, for as long as the demo runs."
+        yield f"# A temporary home: export RILLEVENTS_HOME={home}"
+        yield ""
+        for words in _SCRIPT:
+            yield from _run(words, environ)
+        yield ""
+        yield "# Nothing was sent yet; the events are lines in a file:"
+        yield from _run("spool path", environ)
+        yield from _run("events --count", environ)
+        yield ""
+        yield from _run("flush", environ)
+        yield ""
+        yield f"# What arrived, {len(intake.events)} events, each with a time and an ID of its own:"
+        for event in intake.events:
+            yield "  " + _shown(event)
+        yield from _run("events --count", environ)
+        if len(intake.events) != len(_SCRIPT):
+            raise RilleventsError(f"the demo recorded {len(_SCRIPT)} events, and {len(intake.events)} arrived")
+    yield ""
+    yield "# The intake and the temporary home are gone. Your own events would be here:"
+    yield f"  config folder  {paths().config_dir or 'none (no home folder)'}"
+    yield f"  spool          {paths().spool_dir or 'none (no home folder)'}"
+    yield "# Next: rillevents config set intake.url URL, or: rillevents help"
+
+
+def _environment(home: str, url: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
+    return kept | {
+        "RILLEVENTS_HOME": home,
+        "RILLEVENTS_INTAKE_URL": url,
+        "RILLEVENTS_INTAKE_USER": "demo",
+        "RILLEVENTS_INTAKE_PASSWORD": "demo",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+
+
+def _run(words: str, environ: Mapping[str, str]) -> Iterator[str]:
+    yield f"$ rillevents {words}"
+    done = subprocess.run(
+        [sys.executable, "-m", "rillevents", *shlex.split(words)],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        cwd=environ["RILLEVENTS_HOME"],
+    )
+    for line in (done.stdout + done.stderr).decode(errors="replace").splitlines():
+        yield f"  {printable(line)}"
+    if done.returncode:
+        raise RilleventsError(f"`rillevents {words}` failed with exit code {done.returncode}")
+
+
+def _shown(event: Mapping[str, object]) -> str:
+    more = {key: value for key, value in event.items() if not key.startswith("event_") and key not in ("name", "time")}
+    return f"{event['event_type']:<11}{event['event_name']:<16}{json.dumps(more, ensure_ascii=False)}"

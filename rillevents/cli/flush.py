@@ -1,0 +1,93 @@
+"""`rillevents flush`: spool → destination."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from rillevents import config
+from rillevents.cli.common import OnError, paths, register
+from rillevents.cli.progress import progress
+from rillevents.cli.result import Result
+from rillevents.destination import destination_name, existing_spools, flush, intake_settings
+from rillevents.errors import Busy, ConfigError, UsageError
+from rillevents.flusher import FlushResult
+from rillevents.spool.view import contents, pending
+
+_EXAMPLE = """
+rillevents flush
+rillevents flush --timeout 20 --to https://intake.example.com/events
+rillevents flush --to file:events-%Y-%m-%d.ndjson
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+
+    @register(app, "flush", _EXAMPLE, json=True, on_error="fail")
+    def flush_command(
+        to: Annotated[str, typer.Option("--to", metavar="URL", help="intake, http(s)://…, or file:PATH.")] = "",
+        timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Seconds in total.")] = None,
+        no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave at once if another flush is at it.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+        ca_cert: Annotated[str | None, typer.Option("--ca-cert", metavar="FILE", help="Trust this authority, too.")] = None,
+        on_error: OnError = None,  # type: ignore[assignment]
+    ) -> Result:
+        """Deliver what is in the spool to its destination, in batches; what is not acknowledged stays."""
+        if on_error not in (None, "warn", "fail", "ignore"):
+            raise UsageError(f"--on-error {on_error!r} is none of warn, fail, ignore")
+        if timeout is not None and not 0 < timeout < 1e9:
+            raise UsageError("--timeout takes a number of seconds above 0")
+        return _dry_run(to) if dry_run else _flush(to, timeout, ca_cert, wait=not no_wait)
+
+
+def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -> Result:
+    here, warnings = paths(), list[str]()
+    try:
+        with progress("sent") as report:
+            done = flush(
+                here, os.environ, to=to, timeout=timeout, wait=wait, ca_cert=ca_cert, on_progress=report, warn=warnings.append
+            )
+    except ConfigError as error:
+        held = sum(contents(place).events for place in existing_spools(here))
+        done = FlushResult("unconfigured", pending=held, reason=str(error))
+    except Busy as error:
+        done = FlushResult("temporary", reason=str(error))
+        if not wait:
+            return Result("flush", done.as_dict(), messages=(str(error),))
+    return Result("flush", done.as_dict(), messages=(*warnings, *_told(done)), exit_code=done.exit_code)
+
+
+def _told(done: FlushResult) -> list[str]:
+    if done.outcome == "off":
+        return [f"off: telemetry is off ({done.reason}); nothing was sent"]
+    if done.outcome == "empty" and not done.corrupt:
+        return ["nothing to send: the spool is empty"]
+    told = [f"delivered {_events(done.delivered)} in {done.seconds:.1f} s"] if done.delivered else []
+    if done.rejected:
+        told.append(f"{_events(done.rejected)} refused for good; run: rillevents spool rejected")
+    if done.corrupt:
+        told.append(f"{done.corrupt} damaged lines put aside in the spool's folder corrupt/")
+    if done.outcome in ("temporary", "refused", "unconfigured"):
+        told.append(f"{done.reason}; {_events(done.pending)} kept")
+    return told
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
+
+
+def _dry_run(to: str) -> Result:
+    here = paths()
+    lines = [line for place in existing_spools(here) for line in pending(place)]
+    messages = [f"would send {_events(len(lines))}, {sum(map(len, lines)):,} bytes; nothing was sent"]
+    try:
+        settings = config.load(here)
+        name = destination_name(here, os.environ, settings, to)
+        intake = intake_settings(here, os.environ, settings, secrets=False)
+        messages.append(f"destination: {intake.url if name == 'intake' and intake else name}")
+    except ConfigError as error:
+        messages.append(str(error))
+    return Result("dry-run", {"events": len(lines), "bytes": sum(map(len, lines))}, lines, tuple(messages))

@@ -1,0 +1,45 @@
+"""`rillevents id …`: the install ID."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from rillevents import consent, install_id
+from rillevents.cli.common import paths, register
+from rillevents.cli.result import Result
+from rillevents.errors import RilleventsError
+
+app = typer.Typer(no_args_is_help=True, help="Show the install ID, or replace it by a new one.")
+
+
+@register(app, "show", "rillevents id show", json=True)
+def show() -> Result:
+    """Print the install ID; it is made now if there is none, unless telemetry is off."""
+    here = paths()
+    decision = consent.decide(here, os.environ)
+    find = install_id.read_or_create if decision.enabled else install_id.peek
+    found = find(here, os.environ)
+    if found is None:
+        return Result("id", {"install_id": None, "source": None}, messages=(f"telemetry is off ({decision.decided_by}): no ID",))
+    note = "this ID is for this process only: there is nowhere to keep it" if found.source == "process" else ""
+    return Result("id", {"install_id": found.value, "source": found.source}, messages=(note,) if note else ())
+
+
+@register(app, "reset", "rillevents id reset", json=True)
+def reset() -> Result:
+    """Replace the install ID by a new one, for instance in a copy of a virtual machine."""
+    here = paths()
+    decision = consent.decide(here, os.environ)
+    if not decision.enabled:
+        raise RilleventsError(f"telemetry is off ({decision.decided_by}): no new ID was made")
+    try:
+        if not here.config_dir:
+            raise OSError("there is no config folder")
+        new = install_id.reset(here)
+    except OSError as error:
+        raise RilleventsError(f"the install ID cannot be written: {error.strerror or error}") from None
+    overruled = here.app.variable(os.environ, "INSTALL_ID")
+    note = ("RILLEVENTS_INSTALL_ID is set, and wins over the new ID",) if overruled else ()
+    return Result("id", {"install_id": new, "source": "file"}, messages=note)

@@ -1,0 +1,39 @@
+"""A progress line for work that takes long, on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rillevents._record import is_quiet
+
+_PATIENCE_SECONDS = 0.5
+
+
+@contextmanager
+def progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], None] | None]:
+    """Give a function to call with the number of events done so far, or None where nobody would see it.
+
+    Nothing is shown for what is done within half a second.
+    """
+    if sys.stderr is None or not sys.stderr.isatty() or is_quiet(os.environ) or "-q" in sys.argv or "--quiet" in sys.argv:
+        yield None
+        return
+    from rillevents.cli.render import progress_bar
+
+    started = time.monotonic()
+    with progress_bar(verb, total) as (begin, advance):
+        shown = False
+
+        def report(done: int) -> None:
+            nonlocal shown
+            if not shown and time.monotonic() - started > _PATIENCE_SECONDS:
+                shown = True
+                begin()
+            if shown:
+                advance(done)
+
+        yield report

@@ -1,0 +1,223 @@
+"""`rillevents record …`: the five ways to record an event."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from rillevents._fastlane import is_negative
+from rillevents._options import ON_ERROR, options_of
+from rillevents._record import Plan, Report, Request, perform
+from rillevents.cli.common import OnError, option, paths, register
+from rillevents.cli.result import Result
+from rillevents.errors import InvalidEvent, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Record an event: stored on this machine at once, sent by `rillevents flush`.")
+
+# Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
+_NEGATIVE = "\0"
+
+Attr = Annotated[list[str], option("attr")]
+Attrs = Annotated[list[str], option("attrs")]
+Time = Annotated[str | None, option("time")]
+Id = Annotated[str | None, option("id")]
+UserId = Annotated[str | None, option("user_id")]
+Print = Annotated[bool, option("print")]
+DryRun = Annotated[bool, option("dry_run")]
+Durable = Annotated[bool, option("durable")]
+
+
+def _complete_name(incomplete: str) -> list[str]:
+    from rillevents.event import BEHAVIORAL_NAMES
+
+    return [name for name in BEHAVIORAL_NAMES if name.startswith(incomplete)]
+
+
+class MetricCommand(typer.core.TyperCommand):
+    """A command whose VALUE may be negative."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse *args*, after marking those that are negative numbers."""
+        valued = {flag for known in options_of("metric") if known.metavar for flag in known.flags}
+        before = [""] + args
+        marked = [
+            _NEGATIVE + word if is_negative(word, "metric") and last not in valued else word
+            for last, word in zip(before, args, strict=False)
+        ]
+        return super().parse_args(ctx, marked)
+
+
+def _perform(form: str, arguments: list[str], options: dict[str, Any]) -> Result:
+    request = Request(form, [word.removeprefix(_NEGATIVE) for word in arguments])
+    for name, value in options.items():
+        setattr(request, name, value)
+    if request.on_error is not None and request.on_error not in ON_ERROR:
+        raise UsageError(f"--on-error {request.on_error!r} is none of {', '.join(ON_ERROR)}")
+    request.attrs = [_read_attrs(text) for text in request.attrs]
+    return _told(perform(request, Plan(request), os.environ))
+
+
+def _told(report: Report) -> Result:
+    return Result(lines=[report.out], messages=tuple(report.messages), exit_code=report.code)
+
+
+def _read_attrs(text: str) -> str:
+    """Return the JSON that `--attrs` names: itself, or what is in @FILE or comes from stdin (@-)."""
+    if text[:1] != "@":
+        return text
+    try:
+        if text == "@-":
+            content = sys.stdin.buffer.read() if sys.stdin else b""
+        else:
+            with open(text[1:], "rb") as file:
+                content = file.read()
+        return content.decode()
+    except UnicodeDecodeError:
+        raise InvalidEvent(f"--attrs {text} is not UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidEvent(f"--attrs {text} cannot be read: {reason}") from None
+
+
+@register(
+    app,
+    "behavioral",
+    """
+rillevents record behavioral login-start
+rillevents record behavioral deploy-success -a target=prod -a 'replicas:=3'
+""",
+    on_error="warn",
+)
+def behavioral(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What happened.", autocompletion=_complete_name)],
+    attr: Attr = [],  # noqa: B006
+    attrs: Attrs = [],  # noqa: B006
+    time: Time = None,
+    id: Id = None,  # noqa: A002
+    user_id: UserId = None,
+    legacy: Annotated[bool, option("legacy")] = False,
+    print: Print = False,  # noqa: A002
+    dry_run: DryRun = False,
+    durable: Durable = False,
+    on_error: OnError = None,  # type: ignore[assignment]
+) -> Result:
+    """Record what somebody or something did."""
+    return _perform("behavioral", [name], _options(locals()))
+
+
+@register(
+    app,
+    "metric",
+    """
+rillevents record metric build-seconds 41.7 -a job=linux
+rillevents record metric balance -45
+""",
+    on_error="warn",
+    cls=MetricCommand,
+)
+def metric(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What was measured.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON number; negative ones too.")],
+    attr: Attr = [],  # noqa: B006
+    attrs: Attrs = [],  # noqa: B006
+    time: Time = None,
+    id: Id = None,  # noqa: A002
+    user_id: UserId = None,
+    print: Print = False,  # noqa: A002
+    dry_run: DryRun = False,
+    durable: Durable = False,
+    on_error: OnError = None,  # type: ignore[assignment]
+) -> Result:
+    """Record a number."""
+    return _perform("metric", [name, value], _options(locals()))
+
+
+@register(
+    app,
+    "log",
+    """
+rillevents record log backup "nightly backup finished" -a level=info
+""",
+    on_error="warn",
+)
+def log(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is about.")],
+    message: Annotated[str | None, typer.Argument(metavar="[MESSAGE]", help="The text.")] = None,
+    attr: Attr = [],  # noqa: B006
+    attrs: Attrs = [],  # noqa: B006
+    time: Time = None,
+    id: Id = None,  # noqa: A002
+    user_id: UserId = None,
+    print: Print = False,  # noqa: A002
+    dry_run: DryRun = False,
+    durable: Durable = False,
+    on_error: OnError = None,  # type: ignore[assignment]
+) -> Result:
+    """Record a line of log under a name."""
+    return _perform("log", [name] if message is None else [name, message], _options(locals()))
+
+
+@register(
+    app,
+    "event",
+    """
+rillevents record event audit key-rotated -a key=deploy
+""",
+    on_error="warn",
+)
+def event(
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],  # noqa: A002
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The event's name, unique within its type.")],
+    attr: Attr = [],  # noqa: B006
+    attrs: Attrs = [],  # noqa: B006
+    time: Time = None,
+    id: Id = None,  # noqa: A002
+    user_id: UserId = None,
+    print: Print = False,  # noqa: A002
+    dry_run: DryRun = False,
+    durable: Durable = False,
+    on_error: OnError = None,  # type: ignore[assignment]
+) -> Result:
+    """Record an event of any type."""
+    return _perform("event", [type, name], _options(locals()))
+
+
+def _options(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in ("name", "value", "message", "type")}
+
+
+@register(
+    app,
+    "raw",
+    """
+rillevents record raw events.ndjson
+some-program --log-json | rillevents record raw --fill --type log --name some-program
+""",
+    json=True,
+    on_error="warn",
+)
+def raw(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="NDJSON; - or nothing for stdin.")] = "-",
+    fill: Annotated[bool, typer.Option("--fill", help="Mint what is missing of the four fields.")] = False,
+    type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type that --fill gives.")] = "log",  # noqa: A002
+    name: Annotated[str, typer.Option("--name", metavar="N", help="The event_name that --fill gives.")] = "raw",
+    on_error: OnError = None,  # type: ignore[assignment]
+) -> Result:
+    """Record NDJSON as it is, byte for byte, a verdict for each bad line; from a pipe, each line as it comes."""
+    from rillevents.bulk import record_lines
+    from rillevents.cli.progress import progress
+
+    with progress("stored") as report:
+        done = record_lines(file, paths(), os.environ, fill=(type, name) if fill else None, on_progress=report)
+    messages = [f"line {bad['line']}: {bad['reason']}" for bad in done.bad[:20]]
+    if len(done.bad) > 20:
+        messages.append(f"and {len(done.bad) - 20} more bad lines")
+    return Result(
+        "raw",
+        {"stored": done.stored, "bad": done.bad} | ({"error": done.problem} if done.problem else {}),
+        messages=(*messages, *done.warnings, *([done.problem] if done.problem else [])),
+        exit_code=done.exit_code,
+    )

@@ -1,0 +1,178 @@
+"""How results look: the one place that prints, and the only one that knows rich."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from rich import box
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from rillevents._record import printable
+from rillevents.cli.result import Result, Shown
+
+Human = Callable[[Console, Any], None]
+
+
+def console(file: IO[str] | None, *, width: int | None = None) -> Console:
+    """Return a console for one of our two streams; NO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured."""
+    colour = os.environ.get("CLICOLOR_FORCE", "") not in ("", "0") and not os.environ.get("NO_COLOR")
+    return Console(
+        file=file, force_terminal=True if colour else None, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width
+    )
+
+
+def show(shown: Shown) -> int:
+    """Print a command's result, and return its exit code."""
+    result = shown.result
+    if sys.stdout is not None:
+        if shown.as_json and result.kind != "dry-run":
+            print(json.dumps(result.data, indent=2, default=list), file=sys.stdout)
+        else:
+            _write_lines(result)
+            if result.data is not None and result.kind in HUMAN:
+                HUMAN[result.kind](console(sys.stdout), result.data)
+        sys.stdout.flush()
+    say(result, quiet=shown.quiet)
+    return result.exit_code
+
+
+def _write_lines(result: Result) -> None:
+    for line in result.lines:
+        sys.stdout.buffer.write(line)
+        if result.kind == "" and sys.stdout.isatty():
+            sys.stdout.buffer.flush()
+
+
+def say(result: Result, *, quiet: bool) -> None:
+    """Print the messages, and on a terminal the notices, to stderr; where *quiet* only usage errors."""
+    if sys.stderr is None or (quiet and not (result.kind == "failure" and result.exit_code == 2)):
+        return
+    for message in result.messages:
+        print(f"rillevents: {printable(message)}", file=sys.stderr)
+    if sys.stderr.isatty():
+        for notice in result.notices:
+            console(sys.stderr).print(Text(printable(notice), style="dim"))
+
+
+@contextmanager
+def progress_bar(verb: str, total: int | None) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
+    """Give two functions, to begin showing progress on stderr and to say how many events are done."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} events " + verb), BarColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console(sys.stderr), transient=True)
+    task = bar.add_task("", total=total)
+    try:
+        yield bar.start, lambda done: bar.update(task, completed=done)
+    finally:
+        bar.stop()
+
+
+def _pairs(out: Console, rows: Mapping[str, Any]) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for key, value in rows.items():
+        table.add_row(Text(key, style="bold"), Text(_text(value)))
+    out.print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return printable(value)
+    return printable(json.dumps(value, ensure_ascii=False))
+
+
+def _status(out: Console, data: Mapping[str, Any]) -> None:
+    spool, ledger, destination, last = data["spool"], data["ledger"], data["destination"], data["last_flush"]
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in ledger["dropped"].items())
+    _pairs(
+        out,
+        {
+            "install ID": f"{data['install_id'] or 'none'} ({data['install_id_source'] or 'telemetry is off'})",
+            "telemetry": f"{'on' if data['telemetry']['enabled'] else 'off'} (decided by: {data['telemetry']['decided_by']})",
+            "spool": spool["path"] + (" (fallback)" if spool["fallback"] else ""),
+            "waiting": f"{spool['events']:,} events, {spool['bytes']:,} bytes" + _since(spool["oldest"]),
+            "put aside": f"{spool['rejected']:,} rejected, {spool['corrupt']:,} damaged",
+            "destination": _destination(destination),
+            "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded" + _since(ledger["since"], "since"),
+            "losses": f"{ledger['refused']:,} refused, {ledger['truncated']:,} truncated, dropped: {dropped or 'none'}",
+            "last flush": f"{last['at'][:19]}Z: {last['outcome']} {last['reason']}".strip() if last else "never",
+        },
+    )
+
+
+def _since(time: str | None, word: str = "the oldest of") -> str:
+    return f", {word} {time[:19]}Z" if time else ""
+
+
+def _destination(found: Mapping[str, Any]) -> str:
+    if not found["configured"]:
+        return "none; run: rillevents config set intake.url URL"
+    where = found["url"] if found["to"] == "intake" else found["to"]
+    return f"{where} (as {found['user']})" if found["user"] and found["to"] == "intake" else str(where)
+
+
+def _events(out: Console, events: Sequence[Mapping[str, Any]]) -> None:
+    if not events:
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
+    for heading in ("time", "type", "name", "attributes"):
+        table.add_column(heading, overflow="fold")
+    for event in events:
+        table.add_row(*(Text(cell) for cell in _cells(event)))
+    Console(file=out.file, force_terminal=out.is_terminal or None, highlight=False, width=out.width).print(table)
+
+
+def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    hidden = ("event_id", "event_time", "event_type", "event_name", "install_id", "name", "time")
+    more = " ".join(f"{key}={_text(value)}" for key, value in event.items() if key not in hidden)
+    return event["event_time"][:19] + "Z", printable(event["event_type"]), printable(event["event_name"]), printable(more)
+
+
+def _following(out: Console, events: Iterator[Mapping[str, Any]]) -> None:
+    for event in events:
+        out.print(Text("  ".join(_cells(event))))
+
+
+def _rejected(out: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        out.print(Text("  ".join(_cells(entry["event"]))))
+        out.print(Text(f"    {printable(entry['reason'])}", style="red"))
+
+
+def _plain(out: Console, value: Any) -> None:
+    print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), file=out.file)
+
+
+def _page(out: Console, text: str) -> None:
+    if out.is_terminal:
+        Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(Markdown(text))
+    else:
+        print(text, end="", file=out.file)
+
+
+def _topics(out: Console, titles: Mapping[str, str]) -> None:
+    print("The manual's pages; run: rillevents help TOPIC\n", file=out.file)
+    _pairs(out, titles)
+
+
+HUMAN: Mapping[str, Human] = {
+    "status": _status,
+    "settings": _pairs,
+    "events": _events,
+    "following": _following,
+    "rejected": _rejected,
+    "text": _plain,
+    "count": _plain,
+    "setting": _plain,
+    "switch": lambda out, data: _plain(out, "on" if data["enabled"] else "off"),
+    "id": lambda out, data: _plain(out, data["install_id"]) if data["install_id"] else None,
+    "page": _page,
+    "topics": _topics,
+}

@@ -1,0 +1,93 @@
+"""`rillevents spool …`: what is on this machine's disk, and how to take it elsewhere, bring it in, look at it, delete it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rillevents.cli.common import paths, register
+from rillevents.cli.result import Result
+from rillevents.destination import existing_spools
+from rillevents.errors import RilleventsError
+
+app = typer.Typer(no_args_is_help=True, help="Look at the spool, take events out of it and bring them in.")
+
+
+@register(app, "path", "rillevents spool path")
+def path() -> Result:
+    """Print the spool's folder."""
+    place = paths().spool_dir
+    if not place:
+        raise RilleventsError("there is no place for the spool (no home folder)", hint="set RILLEVENTS_SPOOL_DIR")
+    return Result("text", place)
+
+
+@register(app, "export", "rillevents spool export > events.ndjson")
+def export() -> Result:
+    """Print the events that are not delivered yet as NDJSON, byte for byte what a flush would send; they stay."""
+    from rillevents.spool.view import pending
+
+    return Result(lines=(line for place in existing_spools(paths()) for line in pending(place)))
+
+
+@register(app, "import", "rillevents spool import events.ndjson", json=True)
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, as `spool export` prints it; - for stdin.")],
+) -> Result:
+    """Store exported events; those that the spool still holds, by their ID, are not stored twice."""
+    from rillevents.bulk import import_lines
+    from rillevents.cli.progress import progress
+
+    with progress("stored") as report:
+        done = import_lines(file, paths(), os.environ, on_progress=report)
+    messages = [f"line {bad['line']}: {bad['reason']}" for bad in done.bad[:20]]
+    return Result(
+        "import",
+        {"stored": done.stored, "duplicates": done.duplicates, "bad": done.bad},
+        messages=(*messages, *done.warnings, *([done.problem] if done.problem else [])),
+        exit_code=done.exit_code,
+    )
+
+
+@register(app, "rejected", "rillevents spool rejected --json | jq '.[].reason'", json=True)
+def rejected() -> Result:
+    """Show the events that the destination refused for good, and why."""
+    import json
+
+    from rillevents.spool import view
+
+    found = [
+        {"reason": entry.reason, "rejected_at": entry.rejected_at, "event": json.loads(entry.line)}
+        for place in existing_spools(paths())
+        for entry in view.rejected(place)
+    ]
+    notices = ("run `rillevents spool retry` once the cause is gone",) if found else ()
+    return Result("rejected", found, messages=() if found else ("no event was rejected",), notices=notices)
+
+
+@register(app, "retry", "rillevents spool retry && rillevents flush", json=True)
+def retry() -> Result:
+    """Put the rejected events back into the spool, for the next flush to try again."""
+    from rillevents.spool.retry import retry as put_back
+
+    count = sum(put_back(place) for place in existing_spools(paths()))
+    hint = "; run: rillevents flush" if count else ""
+    return Result("retry", {"retried": count}, messages=(f"put {count} rejected events back into the spool{hint}",))
+
+
+@register(app, "purge", "rillevents spool purge --yes", json=True)
+def purge(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, on a terminal.")] = False,
+) -> Result:
+    """Delete the events that are not delivered yet, and the rejected and damaged ones; they are counted as dropped."""
+    from rillevents.flusher import purge as delete
+
+    if not yes and sys.stdin is not None and sys.stdin.isatty():
+        typer.confirm("Delete all events that are not delivered yet?", abort=True, err=True)
+    count = sum(delete(place) for place in existing_spools(paths()))
+    return Result("purge", {"purged": count}, messages=(f"deleted {count} events",))
+
+

@@ -1,0 +1,72 @@
+"""`rillevents telemetry …`: on, off, and who decided."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from rillevents import consent
+from rillevents.cli.common import paths, register
+from rillevents.cli.result import Result
+from rillevents.destination import existing_spools
+from rillevents.errors import RilleventsError
+
+app = typer.Typer(no_args_is_help=True, help="Turn telemetry on or off for good, and see who decided.")
+
+
+@register(app, "status", "rillevents telemetry status --json", json=True)
+def status() -> Result:
+    """Print `on` or `off`, and say who decided."""
+    decision = consent.decide(paths(), os.environ)
+    told = f"telemetry is {'on' if decision.enabled else 'off'} (decided by: {decision.decided_by})"
+    return Result(
+        "switch",
+        {"enabled": decision.enabled, "decided_by": decision.decided_by},
+        messages=(decision.warning,) if decision.warning else (),
+        notices=(told,),
+    )
+
+
+@register(app, "on", "rillevents telemetry on", json=True)
+def on() -> Result:
+    """Turn telemetry on; a variable that turns it off still wins."""
+    return _save(True)
+
+
+@register(app, "off", "rillevents telemetry off --purge", json=True)
+def off(
+    purge: Annotated[bool, typer.Option("--purge", help="Delete what is in the spool, too.")] = False,
+) -> Result:
+    """Turn telemetry off for good: nothing is recorded or sent any more. What is in the spool stays until --purge."""
+    from rillevents.flusher import purge as delete
+    from rillevents.spool.view import contents
+
+    result = _save(False)
+    places = existing_spools(paths())
+    if purge:
+        return _more(result, f"deleted {sum(delete(place) for place in places)} events")
+    held = sum(contents(place).events for place in places)
+    return _more(result, f"{held} events stay in the spool; run: rillevents telemetry off --purge") if held else result
+
+
+def _save(enabled: bool) -> Result:
+    here = paths()
+    if not here.config_dir:
+        raise RilleventsError("there is no config folder to write to", hint="set RILLEVENTS_HOME or RILLEVENTS_TELEMETRY=0")
+    try:
+        consent.save(here, enabled)
+    except OSError as error:
+        raise RilleventsError(
+            f"{here.telemetry_file} cannot be written: {error.strerror or error}", hint="set RILLEVENTS_TELEMETRY=0"
+        ) from None
+    decision = consent.decide(here, os.environ)
+    told = f"telemetry is {'on' if decision.enabled else 'off'}"
+    if decision.enabled != enabled:
+        told += f" still: {decision.decided_by} turns it off"
+    return Result("done", {"enabled": decision.enabled, "decided_by": decision.decided_by}, messages=(told,))
+
+
+def _more(result: Result, message: str) -> Result:
+    return Result(result.kind, result.data, messages=(*result.messages, message))

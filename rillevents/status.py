@@ -1,0 +1,76 @@
+"""One page about everything: identity, consent and who decided it, spool, destination, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rillevents import config, consent, install_id
+from rillevents.destination import destination_name, intake_settings
+from rillevents.errors import ConfigError
+from rillevents.paths import Paths
+from rillevents.spool.state import State
+from rillevents.spool.view import Contents, contents, ledger
+
+
+def status(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the document of `status --json`, and what a person should be told beside it.
+
+    Opted in it makes the install ID where there is none yet; opted out it creates nothing.
+    """
+    decision = consent.decide(paths, environ)
+    find = install_id.read_or_create if decision.enabled else install_id.peek
+    identity = find(paths, environ)
+    destination, warnings = _destination(paths, environ)
+    held = contents(paths.spool_dir) if paths.spool_dir else Contents()
+    document = {
+        "install_id": identity.value if identity else None,
+        "install_id_source": identity.source if identity else None,
+        "telemetry": {"enabled": decision.enabled, "decided_by": decision.decided_by},
+        "spool": {
+            "path": paths.spool_dir,
+            "fallback": bool(paths.spool_dir) and paths.spool_dir == paths.fallback_spool,
+            "events": held.events,
+            "bytes": held.bytes,
+            "oldest": held.oldest,
+            "rejected": held.rejected,
+            "corrupt": held.corrupt,
+        },
+        "destination": destination,
+        **_ledger(ledger(paths.spool_dir) if paths.spool_dir else None, held),
+    }
+    return document, [warning for warning in (decision.warning, *warnings) if warning]
+
+
+def _destination(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    found: dict[str, Any] = {"to": None, "url": None, "user": None, "configured": False}
+    try:
+        settings = config.load(paths)
+        intake = intake_settings(paths, environ, settings, secrets=False)
+    except ConfigError as error:
+        return found, [str(error)]
+    found["to"] = destination_name(paths, environ, settings)
+    if intake:
+        found |= {"url": intake.url, "user": intake.user}
+    found["configured"] = found["to"] != "intake" or intake is not None
+    return found, settings.warnings
+
+
+def _ledger(state: State | None, held: Contents) -> dict[str, Any]:
+    """The ledger: what became of the events since it began; `recorded` is the sum of what left the spool and what is in it."""
+    if state is None:
+        state = State("")
+    dropped_later = sum(state.dropped.get(reason, 0) for reason in ("purged", "rejected-full"))
+    counts = state.counts
+    return {
+        "ledger": {
+            "since": state.since or None,
+            "recorded": counts["delivered"] + counts["rejected"] + dropped_later + held.events,
+            "delivered": counts["delivered"],
+            "rejected": counts["rejected"],
+            "truncated": counts["truncated"],
+            "refused": counts["refused"],
+            "dropped": state.dropped,
+        },
+        "last_flush": state.last_flush or None,
+    }

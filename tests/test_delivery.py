@@ -1,0 +1,438 @@
+"""How batches are settled, with exporters in memory and a clock of our own."""
+
+# ruff: noqa: D102, D103, SIM300 - helpers speak for themselves, and the expected value stands first
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rillevents.batch import Batch
+from rillevents.delivery import DELIVERED, HELD, UNSETTLED, Deadline, Delivery, Rejected, Settlement
+from rillevents.errors import ConfigError
+from rillevents.exporters import Kind, Outcome
+from rillevents.retry import Backoff
+
+Answer = Callable[[Batch], object]
+POISON = "poison"
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.sleeps: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+class Scripted:
+    """An exporter that answers as it is told, and remembers what it was given and what it accepted."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.batches: list[tuple[bytes, ...]] = []
+        self.accepted: set[bytes] = set()
+        self.alone: set[bytes] = set()
+
+    def export(self, batch: Batch) -> Outcome:
+        self.batches.append(batch.lines)
+        outcome = self.answer(batch)
+        if isinstance(outcome, Outcome) and outcome.kind is Kind.ACCEPTED:
+            named = dict(outcome.rejected)
+            self.accepted |= {line for n, line in enumerate(batch.lines) if n not in named}
+            self.alone |= {line for n, line in enumerate(batch.lines) if n in named}
+        elif len(batch) == 1:
+            self.alone |= set(batch.lines)
+        return outcome  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def lines(n: int) -> list[bytes]:
+    return [b'{"n":%d}\n' % i for i in range(n)]
+
+
+def make(exporter: object, total: float | None = 60, stall: float = 30) -> tuple[Delivery, Clock]:
+    clock = Clock()
+    backoff = Backoff(random=lambda: 0.5)
+    deadline = Deadline(total, stall, clock=clock)
+    return Delivery(exporter, deadline, backoff=backoff, sleep=clock.sleep), clock  # type: ignore[arg-type]
+
+
+def settle(answer: Answer, n: int) -> tuple[Settlement, Scripted, Delivery]:
+    exporter = Scripted(answer)
+    delivery, _ = make(exporter)
+    try:
+        return delivery.deliver(Batch(lines(n))), exporter, delivery
+    finally:
+        delivery.close()
+
+
+def kind(kind: Kind, reason: str = "", retry_after: float | None = None) -> Answer:
+    return lambda batch: Outcome(kind, reason, retry_after)
+
+
+def in_turn(*answers: Answer) -> Answer:
+    queue = list(answers)
+    return lambda batch: (queue.pop(0) if len(queue) > 1 else queue[0])(batch)
+
+
+def poisoned(numbers: set[int], refusal: Kind) -> Answer:
+    bad = {lines(n + 1)[n] for n in numbers}
+    return lambda batch: Outcome(refusal, POISON) if bad & set(batch.lines) else Outcome(Kind.ACCEPTED)
+
+
+OK = kind(Kind.ACCEPTED)
+
+
+class TestAccepted:
+    def test_all_lines_are_delivered(self) -> None:
+        """An acknowledgement settles the batch with one request."""
+        settlement, _, delivery = settle(OK, 3)
+        assert Settlement((DELIVERED,) * 3) == settlement
+        assert (1, 27 - 3, True) == (delivery.requests, delivery.bytes, delivery.accepted_any)
+
+    def test_named_lines_are_rejected(self) -> None:
+        """What an acknowledgement takes out is rejected with its reason, and nonsense in it is ignored."""
+        settlement, _, _ = settle(lambda batch: Outcome(Kind.ACCEPTED, rejected=((1, "bad"), (9, "x"), (-1, "y"))), 3)
+        assert (DELIVERED, Rejected("bad"), DELIVERED) == settlement.verdicts
+
+    def test_an_acknowledgement_of_nothing_is_no_evidence(self) -> None:
+        """A destination that rejects every line has not shown that it takes events."""
+        settlement, _, delivery = settle(lambda batch: Outcome(Kind.ACCEPTED, rejected=((0, "bad"),)), 1)
+        assert ((Rejected("bad"),), False) == (settlement.verdicts, delivery.accepted_any)
+
+    def test_an_empty_batch_needs_no_request(self) -> None:
+        """Nothing to send is settled at once."""
+        settlement, exporter, _ = settle(OK, 0)
+        assert (Settlement(()), []) == (settlement, exporter.batches)
+
+
+class TestTemporary:
+    def test_the_same_batch_is_sent_again(self) -> None:
+        """After a 503 the same lines follow, a back-off later."""
+        settlement, exporter, _ = settle(in_turn(kind(Kind.TEMPORARY), kind(Kind.TEMPORARY), OK), 2)
+        assert (DELIVERED, DELIVERED) == settlement.verdicts
+        assert [tuple(lines(2))] * 3 == exporter.batches
+
+    def test_a_storm_ends_within_the_deadline(self) -> None:
+        """Where the next wait would end too late, it is not waited for."""
+        delivery, clock = make(Scripted(kind(Kind.TEMPORARY, "HTTP 503")), total=10)
+        settlement = delivery.deliver(Batch(lines(1)))
+        delivery.close()
+        assert Settlement((UNSETTLED,), Outcome(Kind.TEMPORARY, "HTTP 503")) == settlement
+        assert clock.now < 1010
+        assert sum(clock.sleeps) > 5
+
+    def test_retry_after_is_a_minimum(self) -> None:
+        """A wait that was asked for is kept to where there is time."""
+        delivery, clock = make(Scripted(in_turn(kind(Kind.TEMPORARY, "", 20.0), OK)))
+        assert (DELIVERED,) == delivery.deliver(Batch(lines(1))).verdicts
+        delivery.close()
+        assert [20.0] == clock.sleeps
+
+    def test_a_wait_beyond_the_deadline_stops_at_once(self) -> None:
+        """Nobody sleeps to no purpose."""
+        delivery, clock = make(Scripted(kind(Kind.TEMPORARY, "HTTP 429", math.inf)))
+        assert "HTTP 429" == delivery.deliver(Batch(lines(1))).stop.reason  # type: ignore[union-attr]
+        delivery.close()
+        assert [] == clock.sleeps
+
+    def test_an_expired_deadline_sends_nothing(self) -> None:
+        """Without time there is no request, and the last answer is told."""
+        exporter = Scripted(OK)
+        delivery, _ = make(exporter, total=0)
+        settlement = delivery.deliver(Batch(lines(1)))
+        assert ((UNSETTLED,), []) == (settlement.verdicts, exporter.batches)
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            pytest.param(ValueError("boom"), Kind.TEMPORARY, id="bug"),
+            pytest.param(SystemExit(3), Kind.TEMPORARY, id="exit"),
+            pytest.param(ConfigError("no"), Kind.MISCONFIGURED, id="configuration"),
+        ],
+    )
+    def test_an_exception_keeps_the_events(self, error: BaseException, expected: Kind) -> None:
+        """A bug in an exporter is an outcome with its text, not a crash."""
+
+        def fail(batch: Batch) -> object:
+            raise error
+
+        settlement, _, _ = settle(fail, 2)
+        assert settlement.stop is not None
+        assert ((UNSETTLED, UNSETTLED), expected) == (settlement.verdicts, settlement.stop.kind)
+        assert str(error) in settlement.stop.reason
+
+    def test_no_outcome_is_temporary(self) -> None:
+        """An exporter that returns nothing has said nothing."""
+        settlement, _, _ = settle(lambda batch: None, 1)
+        assert (UNSETTLED,) == settlement.verdicts
+
+
+@pytest.mark.parametrize("refusal", [Kind.REFUSED, Kind.MISCONFIGURED], ids=lambda k: k.name)
+def test_refused_and_misconfigured_stop_at_once(refusal: Kind) -> None:
+    """401 and 404 end the flush with everything kept, after one request."""
+    settlement, exporter, _ = settle(kind(refusal, "why"), 3)
+    assert Settlement((UNSETTLED,) * 3, Outcome(refusal, "why")) == settlement
+    assert 1 == len(exporter.batches)
+
+
+class TestTooLarge:
+    def test_the_batch_is_halved_until_it_fits(self) -> None:
+        """A limit of two lines gets eight lines through, in their order."""
+        answer: Answer = lambda b: Outcome(Kind.TOO_LARGE if len(b) > 2 else Kind.ACCEPTED)  # noqa: E731
+        settlement, exporter, _ = settle(answer, 8)
+        assert (DELIVERED,) * 8 == settlement.verdicts
+        assert lines(8) == [line for batch in exporter.batches if len(batch) <= 2 for line in batch]
+
+    def test_a_single_line_is_rejected(self) -> None:
+        """A line that is too large alone is rejected, the others are delivered."""
+        settlement, _, _ = settle(poisoned({2}, Kind.TOO_LARGE), 5)
+        assert (DELIVERED, DELIVERED, Rejected(POISON), DELIVERED, DELIVERED) == settlement.verdicts
+
+
+class TestInvalid:
+    def test_only_the_poisoned_line_is_rejected(self) -> None:
+        """One bad line of a thousand is found in about 2·log2(n) requests."""
+        settlement, exporter, _ = settle(poisoned({637}, Kind.INVALID), 1000)
+        rejected = [n for n, verdict in enumerate(settlement.verdicts) if verdict == Rejected(POISON)]
+        assert ([637], 999) == (rejected, settlement.verdicts.count(DELIVERED))
+        assert len(exporter.batches) <= 2 * 10 + 1
+
+    def test_everything_refused_is_a_wrong_destination(self) -> None:
+        """Three single refusals without an acceptance stop the flush soon, and nothing is rejected."""
+        settlement, exporter, _ = settle(kind(Kind.INVALID, "no"), 1000)
+        assert Settlement((UNSETTLED,) * 1000, Outcome(Kind.MISCONFIGURED, "every event is refused: no")) == settlement
+        assert len(exporter.batches) <= 2 * 10 + 5
+
+    def test_refusals_count_across_batches(self) -> None:
+        """The third refused single stops, whichever batch it is in."""
+        delivery, _ = make(Scripted(kind(Kind.INVALID, "no")))
+        verdicts = [delivery.deliver(Batch([line])) for line in lines(3)]
+        delivery.close()
+        assert [Settlement((HELD,)), Settlement((HELD,))] == verdicts[:2]
+        assert Settlement((UNSETTLED,), Outcome(Kind.MISCONFIGURED, "every event is refused: no")) == verdicts[2]
+        assert UNSETTLED is delivery.held_verdict(final=True)
+
+    def test_a_later_acceptance_is_evidence(self) -> None:
+        """A held event is rejected once the destination has taken another one."""
+        delivery, _ = make(Scripted(in_turn(kind(Kind.INVALID, "no"), OK)))
+        assert (HELD,) == delivery.deliver(Batch(lines(1))).verdicts
+        assert HELD is delivery.held_verdict(final=False)
+        delivery.deliver(Batch(lines(1)))
+        delivery.close()
+        assert Rejected("no") == delivery.held_verdict(final=False)
+
+    def test_the_end_of_a_flush_is_final(self) -> None:
+        """A held event is rejected where nothing more comes."""
+        settlement, _, delivery = settle(kind(Kind.INVALID, "no"), 2)
+        assert ((HELD, HELD), None) == (settlement.verdicts, settlement.stop)
+        assert Rejected("no") == delivery.held_verdict(final=True)
+
+    def test_a_stop_without_evidence_keeps_what_is_held(self) -> None:
+        """Where the credentials are refused next, nothing shows that the held event was the bad one."""
+        delivery, _ = make(Scripted(in_turn(kind(Kind.INVALID, "no"), kind(Kind.REFUSED))))
+        delivery.deliver(Batch(lines(1)))
+        delivery.deliver(Batch(lines(1)))
+        delivery.close()
+        assert UNSETTLED is delivery.held_verdict(final=True)
+
+
+class TestServerError:
+    def test_the_third_attempt_may_succeed(self) -> None:
+        """A 500 that goes away is a temporary one."""
+        settlement, exporter, _ = settle(in_turn(*[kind(Kind.SERVER_ERROR)] * 2, OK), 4)
+        assert (Settlement((DELIVERED,) * 4), 3) == (settlement, len(exporter.batches))
+
+    def test_one_poisoned_line_is_parked(self) -> None:
+        """A line that makes the server fail is rejected, because its neighbour was accepted."""
+        settlement, _, _ = settle(poisoned({5}, Kind.SERVER_ERROR), 64)
+        assert [5] == [n for n, v in enumerate(settlement.verdicts) if v == Rejected(POISON)]
+        assert (63, None) == (settlement.verdicts.count(DELIVERED), settlement.stop)
+
+    def test_two_poisoned_lines_in_one_half_are_parked(self) -> None:
+        """Below an accepted half the search goes on where both halves fail."""
+        settlement, _, _ = settle(poisoned({1, 20}, Kind.SERVER_ERROR), 64)
+        assert [1, 20] == [n for n, v in enumerate(settlement.verdicts) if v == Rejected(POISON)]
+
+    def test_a_server_that_is_down_rejects_nothing(self) -> None:
+        """Where both halves fail everything is kept, after five requests."""
+        settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 64)
+        assert Settlement((UNSETTLED,) * 64, Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
+        assert 5 == len(exporter.batches)
+
+    def test_a_single_line_is_never_rejected_for_it(self) -> None:
+        """A 500 for the only event there is says nothing about the event."""
+        settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 1)
+        assert Settlement((UNSETTLED,), Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
+        assert 3 == len(exporter.batches)
+
+    def test_a_server_that_goes_down_meanwhile_rejects_nothing(self) -> None:
+        """After one accepted half a row of 500s stops the search with the rest kept."""
+        answers = [kind(Kind.SERVER_ERROR)] * 4 + [OK, kind(Kind.SERVER_ERROR)]
+        settlement, exporter, _ = settle(in_turn(*answers), 64)
+        assert (32, 32) == (settlement.verdicts.count(DELIVERED), settlement.verdicts.count(UNSETTLED))
+        assert len(exporter.batches) < 25
+
+    def test_two_neighbours_without_later_evidence_are_kept(self) -> None:
+        """Two lines that fail beside each other at the end are not told from a server that went down."""
+        settlement, _, _ = settle(poisoned({0, 1}, Kind.SERVER_ERROR), 8)
+        assert ((UNSETTLED,) * 2 + (DELIVERED,) * 6) == settlement.verdicts
+        assert settlement.stop is not None
+
+
+class TestLeavingBehind:
+    def test_a_call_that_hangs_is_left_behind(self) -> None:
+        """The deadline holds although the exporter never returns, and nothing further is sent."""
+        release = threading.Event()
+        exporter = Scripted(lambda batch: release.wait(30))
+        delivery = Delivery(exporter, Deadline(0.1))
+        settlement = delivery.deliver(Batch(lines(2)))
+        again = delivery.deliver(Batch(lines(1)))
+        release.set()
+        assert settlement.stop is not None
+        assert (UNSETTLED, UNSETTLED) == settlement.verdicts
+        assert settlement.stop.reason.startswith("no answer within 0.1 s")
+        assert ((UNSETTLED,), 1) == (again.verdicts, len(exporter.batches))
+
+    def test_a_call_left_behind_cannot_upload(self) -> None:
+        """The thread that wakes up too late is stopped at its next piece."""
+        release, ended = threading.Event(), threading.Event()
+        pieces: list[bytes] = []
+
+        def upload(batch: Batch) -> object:
+            release.wait(30)
+            try:
+                pieces.extend(batch.chunks())
+            finally:
+                ended.set()
+            return Outcome(Kind.ACCEPTED)
+
+        delivery = Delivery(Scripted(upload), Deadline(0.05))
+        delivery.deliver(Batch(lines(2)))
+        release.set()
+        assert ended.wait(30)
+        assert [] == pieces
+
+    def test_an_interrupt_gets_through(self) -> None:
+        """What is raised in the waiting thread leaves the call behind and is raised on."""
+        release = threading.Event()
+
+        class Interrupting(Deadline):
+            def remaining(self) -> float:
+                if self.calls:
+                    raise KeyboardInterrupt
+                self.calls += 1
+                return 1.0
+
+            calls = 0
+
+        exporter = Scripted(lambda batch: release.wait(30))
+        delivery = Delivery(exporter, Interrupting(None))
+        with pytest.raises(KeyboardInterrupt):
+            delivery.deliver(Batch(lines(1)))
+        release.set()
+
+    def test_an_upload_that_moves_goes_on(self) -> None:
+        """Bytes beyond the most ever sent are progress, so a slow upload outlives the stall time."""
+        clock = Clock()
+
+        def slow(batch: Batch) -> object:
+            for _ in batch.chunks(4):
+                clock.now += 20
+            return Outcome(Kind.ACCEPTED)
+
+        delivery = Delivery(Scripted(slow), Deadline(None, 30, clock=clock))
+        settlement = delivery.deliver(Batch(lines(4)))
+        delivery.close()
+        assert ((DELIVERED,) * 4, 1160.0, 32) == (settlement.verdicts, clock.now, delivery.bytes)
+
+    def test_sending_the_same_again_is_no_progress(self) -> None:
+        """Retries do not extend the stall time."""
+        clock = Clock()
+
+        def fail(batch: Batch) -> object:
+            list(batch.chunks())
+            return Outcome(Kind.TEMPORARY, "HTTP 503")
+
+        delivery = Delivery(Scripted(fail), Deadline(None, 30, clock=clock), sleep=clock.sleep)
+        assert (UNSETTLED,) == delivery.deliver(Batch(lines(1))).verdicts
+        delivery.close()
+        assert clock.now <= 1030
+
+    def test_the_thread_is_used_again_and_ends(self) -> None:
+        """Calls share one thread, which ends with the Delivery."""
+        threads: list[threading.Thread] = []
+
+        def remember(batch: Batch) -> object:
+            threads.append(threading.current_thread())
+            return Outcome(Kind.ACCEPTED)
+
+        delivery, _ = make(Scripted(remember))
+        delivery.deliver(Batch(lines(1)))
+        delivery.deliver(Batch(lines(1)))
+        del delivery
+        threads[0].join(30)
+        assert (1, False) == (len(set(threads)), threads[0].is_alive())
+
+
+KINDS = st.sampled_from(list(Kind))
+OUTCOMES = st.builds(
+    Outcome,
+    KINDS,
+    st.just("reason"),
+    st.none() | st.floats(0, 100),
+    st.lists(st.tuples(st.integers(-1, 20), st.just("named")), max_size=3).map(tuple),
+)
+
+
+class TestProperties:
+    @given(n=st.integers(0, 20), script=st.lists(OUTCOMES, min_size=1, max_size=60))
+    @settings(deadline=None)
+    def test_every_line_gets_the_verdict_it_earned(self, n: int, script: list[Outcome]) -> None:
+        """Whatever is answered: a verdict each, delivered only if accepted, rejected only if refused alone or named."""
+        settlement, exporter, _ = settle(in_turn(*[lambda batch, o=o: o for o in script]), n)
+        assert n == len(settlement.verdicts)
+        for line, verdict in zip(lines(n), settlement.verdicts, strict=True):
+            assert verdict is not DELIVERED or line in exporter.accepted
+            assert not isinstance(verdict, Rejected) or line in exporter.alone
+            assert verdict is not UNSETTLED or settlement.stop is not None
+
+    @given(n=st.integers(1, 300), bad=st.sets(st.integers(0, 299), max_size=5), refusal=st.sampled_from([400, 413]))
+    @settings(deadline=None)
+    def test_few_requests_find_the_poisoned(self, n: int, bad: set[int], refusal: int) -> None:
+        """Of n lines k poisoned ones are found in 2·k·log2(n) requests and some, and nothing else is refused."""
+        bad = {number for number in bad if number < n}
+        answer = poisoned(bad, Kind.INVALID if refusal == 400 else Kind.TOO_LARGE)
+        exporter = Scripted(answer)
+        delivery, _ = make(exporter)
+        delivery.accepted_any = True
+        verdicts = delivery.deliver(Batch(lines(n))).verdicts
+        delivery.close()
+        assert bad == {number for number, verdict in enumerate(verdicts) if verdict == Rejected(POISON)}
+        assert n - len(bad) == verdicts.count(DELIVERED)
+        assert len(exporter.batches) <= 2 * max(len(bad), 1) * math.ceil(math.log2(n) + 1) + 1
+
+    @given(st.lists(st.binary(min_size=1, max_size=9).map(lambda b: b.replace(b"\n", b"") + b"\n")), st.integers(1, 9))
+    def test_batches_lose_no_byte(self, content: list[bytes], size: int) -> None:
+        """Pieces and halves put together are the batch."""
+        seen: list[int] = []
+        batch = Batch(content, seen.append)
+        left, right = batch.split()
+        assert b"".join(content) == batch.body() == b"".join(batch.chunks(size)) == left.body() + right.body()
+        assert batch.size == seen[-1]
+        assert (batch.lines, len(left)) == (left.lines + right.lines, right.start)
