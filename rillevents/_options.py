@@ -14,7 +14,7 @@ class Opt:
         self,
         name: str,
         flags: tuple[str, ...],
-        help: str,  # noqa: A002 - what it is called everywhere
+        help: str,
         metavar: str = "",
         *,
         many: bool = False,

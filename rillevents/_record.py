@@ -7,7 +7,17 @@ import sys
 from rillevents import consent
 from rillevents.configured import recording_client
 from rillevents.errors import InvalidEvent, RilleventsError, SpoolError, UsageError
-from rillevents.event import BEHAVIORAL, ENVELOPE, LOG, METRIC, METRIC_FIELDS, USER_ID, check_number, check_text, encode_line
+from rillevents.event import (
+    BEHAVIORAL,
+    ENVELOPE,
+    LOG,
+    METRIC,
+    METRIC_FIELDS,
+    USER_ID,
+    check_number,
+    check_text,
+    encode_line,
+)
 from rillevents.event import to_event_time as _to_event_time
 from rillevents.ndjson import loads
 from rillevents.paths import Paths
@@ -229,5 +239,3 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidEvent("--attrs is no JSON object", hint="""write --attrs '{"key": "value"}'""")
     return found
-
-

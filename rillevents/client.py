@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 class Client:
     """Records events into a sink; immutable, so every `with_*` returns a copy, and safe to share between threads.
 
-    *warn* is called with what a person should know, in place of that logger. Recording never raises and never waits for a network: a bad event or a failing disk is logged to the logger `rillevents`
-    and counted. `on_error="raise"` makes it raise instead, for tests. Attributes: the client's own lose against the ambient
-    ones (`set_attributes`), those against the arguments of the call, and those against what the method itself adds.
+    Recording never raises and never waits for a network: a bad event or a failing disk is logged to the logger `rillevents`
+    (or told to *warn*) and counted. `on_error="raise"` makes it raise instead, for tests. Attributes: the client's own lose
+    against the ambient ones (`set_attributes`), those against the arguments of the call, and those against what the method
+    itself adds.
     """
 
     __slots__ = ("_attributes", "_on_error", "_warn", "sink")

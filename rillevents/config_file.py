@@ -137,7 +137,9 @@ def read_setting(text: str, key: str) -> Any:
     """Return the value that *text*, typed by a person, means for the setting *key*; raises UsageError."""
     check = checker(key)
     if check is None:
-        raise UsageError(f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration")
+        raise UsageError(
+            f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration"
+        )
     for candidate in [text] if key.startswith("attributes.") else _readings(text):
         try:
             check(candidate)

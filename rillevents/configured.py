@@ -92,9 +92,7 @@ def _filtered(sink: Sink, settings: Config) -> Sink:
     return ConfiguredFilterSink(sink, rules)
 
 
-def flush_configured(
-    paths: Paths, environ: Mapping[str, str], *, timeout: float | None = None
-) -> FlushResult:
+def flush_configured(paths: Paths, environ: Mapping[str, str], *, timeout: float | None = None) -> FlushResult:
     """Send what is in this user's spool to the configured destination; what keeps that from happening is in the result."""
     from rillevents.destination import flush
     from rillevents.errors import Busy, ConfigError, SpoolError

@@ -167,7 +167,7 @@ class Delivery:
             while not call.done.wait(min(self._deadline.remaining(), WAIT_SLICE)):
                 if self._deadline.expired:
                     seconds = self._deadline.clock() - started
-                    reason = self._with_last_answer(f"no answer within {seconds:.3g} s")
+                    reason = self._with_last_answer(f"no answer within {round(seconds, 1):g} s")
                     raise _Stop(Outcome(Kind.TEMPORARY, reason))
         except BaseException:
             self.close()

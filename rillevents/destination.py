@@ -89,12 +89,17 @@ def intake_settings(
     if not url:
         return None
     found = IntakeSettings.from_url(url)
-    told = {key: paths.app.variable(environ, f"INTAKE_{key.upper()}") for key in ("user", "password", "password_file", "token")}
+    told = {
+        key: paths.app.variable(environ, f"INTAKE_{key.upper()}")
+        for key in ("user", "password", "password_file", "token")
+    }
     if not any(told.values()):
         told = dict(settings.sections.get("intake", {}))
     user = told.get("user") or found.user
     password = _password(told, warn) if secrets else None
-    return IntakeSettings(url=found.url, user=user, password=password or found.password, token=told.get("token") or None)
+    return IntakeSettings(
+        url=found.url, user=user, password=password or found.password, token=told.get("token") or None
+    )
 
 
 def _password(told: Mapping[str, Any], warn: Callable[[str], None]) -> str | None:

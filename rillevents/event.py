@@ -81,7 +81,11 @@ class Event:
     def raw(cls, line: bytes, fields: Mapping[str, Any]) -> Event:
         """Return the event that *line* already is, its bytes kept; *fields* is the same line decoded and checked."""
         event = cls(
-            fields["event_type"], fields["event_name"], fields, event_id=fields["event_id"], event_time=fields["event_time"]
+            fields["event_type"],
+            fields["event_name"],
+            fields,
+            event_id=fields["event_id"],
+            event_time=fields["event_time"],
         )
         event.is_raw = True
         event._line = line
@@ -96,9 +100,7 @@ class Event:
 
     def replace(self, attributes: Mapping[str, Any]) -> Event:
         """Return the same event with other attributes."""
-        return Event(
-            self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time
-        )
+        return Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
 
     def _encode(self) -> bytes:
         envelope = {
@@ -154,7 +156,7 @@ def check_number(value: object) -> int | float:
     """Return *value* where it is a finite number; raise InvalidEvent otherwise (a bool is none)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - that is how one asks for NaN
+    if value != value or value in (float("inf"), float("-inf")):
         raise InvalidEvent("a metric's value must be a finite number")
     return value
 
@@ -165,7 +167,9 @@ def check_raw(fields: object) -> dict[str, Any]:
         raise InvalidEvent("empty event" if fields in ({}, None) else "an event is a JSON object")
     for field in ENVELOPE:
         if not isinstance(fields.get(field), str) or not fields[field]:
-            raise InvalidEvent(f"missing {field}" if field not in fields else f"{field} must be a string that is not empty")
+            raise InvalidEvent(
+                f"missing {field}" if field not in fields else f"{field} must be a string that is not empty"
+            )
         if field == "event_time":
             _check_time(fields[field])
     return fields

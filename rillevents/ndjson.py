@@ -98,7 +98,7 @@ def _make_decode() -> Callable[[str], object]:
     try:
         from _json import make_scanner
 
-        scan = make_scanner(_Scanner)
+        scan = make_scanner(_Scanner)  # type: ignore[arg-type]
         scan("[1]", 0)
     except (ImportError, AttributeError, TypeError):
         return _json_decode

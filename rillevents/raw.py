@@ -19,6 +19,7 @@ from rillevents.event import (
 from rillevents.spool.lines import is_event, required_fields
 from rillevents.timestamp import parse_time
 
+
 def decode_line(line: bytes) -> dict[str, Any]:
     """Return the JSON object that *line* is; raises InvalidEvent saying what it is instead."""
     if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -94,6 +94,41 @@ class TestAppending:
         assert b"" == (tmp_path / "out").read_bytes()
 
 
+class TestLocks:
+    def test_a_file_that_was_moved_away_is_not_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was renamed during the wait for its lock stays as it is, and the lines are where the path leads."""
+        path = tmp_path / "out"
+        path.write_bytes(b"old\n")
+        lock, moves = fcntl.flock, [path]
+
+        def rotate_first(fd: int, how: int) -> None:
+            if moves:
+                moves.pop().rename(tmp_path / "out.1")
+            lock(fd, how)
+
+        monkeypatch.setattr(fcntl, "flock", rotate_first)
+        assert Outcome(Kind.ACCEPTED) == FileExporter(path).export(Batch(LINES))
+        assert (b"old\n", b"".join(LINES)) == ((tmp_path / "out.1").read_bytes(), path.read_bytes())
+
+    @pytest.mark.parametrize(
+        ("number", "kind"),
+        [
+            pytest.param(errno.ENOLCK, Kind.ACCEPTED, id="no-locks"),
+            pytest.param(errno.EIO, Kind.TEMPORARY, id="broken"),
+        ],
+    )
+    def test_a_file_system_without_locks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: Kind
+    ) -> None:
+        """Where there are no locks appending goes on, where they fail it does not."""
+
+        def fail(fd: int, how: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", fail)
+        assert kind is FileExporter(tmp_path / "out").export(Batch(LINES)).kind
+
+
 class TestADiskThatIsFull:
     CODE = """
 import resource, sys
@@ -112,7 +147,6 @@ print(outcome.kind.name, outcome.reason)
         assert done.stdout.startswith("TEMPORARY")
         assert os.strerror(errno.EFBIG) in done.stdout
         assert b"kept\n" == path.read_bytes()
-        assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100
 
 
 class TestDays:

@@ -44,7 +44,8 @@ class TestClassify:
     def test_nonsense_among_the_rejected_is_ignored(self) -> None:
         """What is no integer, a bool, out of range or said twice rejects nothing."""
         lines = [True, "1", 1.0, None, 0, 4, -1, 3, 3]
-        entries = [{"line": line, "reason": str(n)} for n, line in enumerate(lines)] + ["x", None, {}]
+        entries: list[object] = [{"line": line, "reason": str(n)} for n, line in enumerate(lines)]
+        entries += ["x", None, {}]
         assert ((2, "7"),) == answer(200, body=json.dumps({"rejected": entries}).encode()).rejected
 
     @pytest.mark.parametrize(

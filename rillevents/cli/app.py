@@ -11,8 +11,9 @@ import typer
 
 from rillevents._record import failure_mode, is_quiet
 from rillevents.cli import configuration, demo, events, flush, identity, manual, record, spool, telemetry
-from rillevents.cli.common import Quiet, Version, count_refused, paths, register, soften
+from rillevents.cli.common import Quiet, Version, count_refused, failed, paths, register, soften
 from rillevents.cli.result import Failure, Result, Shown
+from rillevents.errors import RilleventsError
 from rillevents.status import status as read_status
 
 app = typer.Typer(
@@ -68,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; everything it prints is printed."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _show(_call(argv))
+        return _guarded(argv)
     except KeyboardInterrupt:
         return 130
     except Terminated:
@@ -76,6 +77,18 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): what was done is done.
         return 0
+
+
+def _guarded(argv: Sequence[str]) -> int:
+    """Call the command and show its result; an error while it is shown (a spool that is read as it is printed) counts, too."""
+    try:
+        return _show(_call(argv))
+    except RilleventsError as error:
+        return _show(Shown(failed(error)))
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: telemetry must not show a script a traceback
+        return _show(_broken(error, argv))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -100,10 +113,6 @@ def _call(argv: Sequence[str]) -> Shown | int | None:
         return Shown(Result(messages=("nothing was done",), exit_code=1), quiet=quiet)
     except typer.TyperException as error:
         return _refused(error, argv)
-    except (BrokenPipeError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # noqa: BLE001 - the outermost boundary: telemetry must not show a script a traceback
-        return _broken(error, argv)
 
 
 def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
@@ -140,5 +149,3 @@ def _told(word: str, following: str) -> list[str]:
     if word == "--on-error":
         return [following]
     return [word.partition("=")[2]] if word.startswith("--on-error=") else []
-
-

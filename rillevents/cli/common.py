@@ -28,9 +28,7 @@ def _print_version(wanted: bool) -> None:
 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but usage errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Version = Annotated[
-    bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
-]
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)]
 
 
 def option(name: str) -> Any:

@@ -58,13 +58,17 @@ rillevents config set intake.password < password.txt
 )
 def set_(
     key: Key,
-    value: Annotated[str | None, typer.Argument(metavar="[VALUE]", help="Not for secrets: those are asked for.")] = None,
+    value: Annotated[
+        str | None, typer.Argument(metavar="[VALUE]", help="Not for secrets: those are asked for.")
+    ] = None,
 ) -> Result:
     """Set one setting; a secret is asked for, or read from stdin, and never given as an argument."""
     _check_key(key)
     if key in SECRETS:
         if value is not None:
-            raise UsageError(f"{key} is a secret, and arguments are seen by other users", hint=f"run: rillevents config set {key}")
+            raise UsageError(
+                f"{key} is a secret, and arguments are seen by other users", hint=f"run: rillevents config set {key}"
+            )
         value = _secret(key)
     if value is None:
         raise UsageError(f"{key} needs a value", hint=f"run: rillevents config set {key} VALUE")
@@ -93,13 +97,17 @@ def _write(key: str, value: Any) -> bool:
 def _file() -> str:
     found = paths().config_file
     if not found:
-        raise RilleventsError("there is no config folder (no home folder)", hint="set RILLEVENTS_HOME or RILLEVENTS_CONFIG")
+        raise RilleventsError(
+            "there is no config folder (no home folder)", hint="set RILLEVENTS_HOME or RILLEVENTS_CONFIG"
+        )
     return found
 
 
 def _check_key(key: str) -> None:
     if checker(key) is None:
-        raise UsageError(f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration")
+        raise UsageError(
+            f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration"
+        )
 
 
 def _check_url(url: str) -> None:

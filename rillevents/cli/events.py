@@ -30,13 +30,15 @@ def add_to(app: typer.Typer) -> None:
 
     @register(app, "events", _EXAMPLE, json=True)
     def events(
-        type: Annotated[str, typer.Option("--type", metavar="T", help="Only this type.")] = "",  # noqa: A002
+        type: Annotated[str, typer.Option("--type", metavar="T", help="Only this type.")] = "",
         name: Annotated[str, typer.Option("--name", metavar="GLOB", help="Only names like this.")] = "",
         since: Annotated[str, typer.Option("--since", metavar="T", help="Not before: a time, or 90m, 7d ago.")] = "",
         until: Annotated[str, typer.Option("--until", metavar="T", help="Before: a time, or 90m, 7d ago.")] = "",
         attr: Annotated[list[str], typer.Option("-a", "--attr", metavar="K=V", help="With this attribute.")] = [],  # noqa: B006
         limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="The newest N.", min=1)] = None,
-        keep_on: Annotated[bool, typer.Option("-f", "--follow", help="Go on with those that are recorded now.")] = False,
+        keep_on: Annotated[
+            bool, typer.Option("-f", "--follow", help="Go on with those that are recorded now.")
+        ] = False,
         count: Annotated[bool, typer.Option("--count", help="Print how many there are.")] = False,
         ndjson: Annotated[bool, typer.Option("--ndjson", help="Print the lines as they are stored.")] = False,
         as_json: Json = False,
@@ -69,7 +71,11 @@ def _show(
     if as_json:
         return Result("events", [event for _, event in found])
     rows = newest(found, _TABLE_ROWS + 1) if not limit else list(found)
-    notices = [f"the newest {_TABLE_ROWS}; --limit N shows more, --ndjson all"] if len(rows) > _TABLE_ROWS and not limit else []
+    notices = (
+        [f"the newest {_TABLE_ROWS}; --limit N shows more, --ndjson all"]
+        if len(rows) > _TABLE_ROWS and not limit
+        else []
+    )
     rows = rows if limit else rows[-_TABLE_ROWS:]
     messages = () if rows else ("no events here; what was flushed is at its destination",)
     return Result("events", [event for _, event in rows], messages=messages, notices=tuple(notices))
@@ -81,5 +87,3 @@ def _follow(query: Query, ndjson: bool) -> Result:
     if ndjson:
         return Result(lines=(line for line, _ in find(lines, query)))
     return Result("following", (event for _, event in find(lines, query)))
-
-

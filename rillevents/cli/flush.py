@@ -32,7 +32,9 @@ def add_to(app: typer.Typer) -> None:
         timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Seconds in total.")] = None,
         no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave at once if another flush is at it.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
-        ca_cert: Annotated[str | None, typer.Option("--ca-cert", metavar="FILE", help="Trust this authority, too.")] = None,
+        ca_cert: Annotated[
+            str | None, typer.Option("--ca-cert", metavar="FILE", help="Trust this authority, too.")
+        ] = None,
         on_error: OnError = None,  # type: ignore[assignment]
     ) -> Result:
         """Deliver what is in the spool to its destination, in batches; what is not acknowledged stays."""
@@ -48,7 +50,14 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
     try:
         with progress("sent") as report:
             done = flush(
-                here, os.environ, to=to, timeout=timeout, wait=wait, ca_cert=ca_cert, on_progress=report, warn=warnings.append
+                here,
+                os.environ,
+                to=to,
+                timeout=timeout,
+                wait=wait,
+                ca_cert=ca_cert,
+                on_progress=report,
+                warn=warnings.append,
             )
     except ConfigError as error:
         held = sum(contents(place).events for place in existing_spools(here))

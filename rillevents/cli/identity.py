@@ -22,7 +22,9 @@ def show() -> Result:
     find = install_id.read_or_create if decision.enabled else install_id.peek
     found = find(here, os.environ)
     if found is None:
-        return Result("id", {"install_id": None, "source": None}, messages=(f"telemetry is off ({decision.decided_by}): no ID",))
+        return Result(
+            "id", {"install_id": None, "source": None}, messages=(f"telemetry is off ({decision.decided_by}): no ID",)
+        )
     note = "this ID is for this process only: there is nowhere to keep it" if found.source == "process" else ""
     return Result("id", {"install_id": found.value, "source": found.source}, messages=(note,) if note else ())
 

@@ -15,7 +15,9 @@ from rillevents.cli.common import OnError, option, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import InvalidEvent, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Record an event: stored on this machine at once, sent by `rillevents flush`.")
+app = typer.Typer(
+    no_args_is_help=True, help="Record an event: stored on this machine at once, sent by `rillevents flush`."
+)
 
 # Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
 _NEGATIVE = "\0"
@@ -42,7 +44,7 @@ class MetricCommand(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse *args*, after marking those that are negative numbers."""
         valued = {flag for known in options_of("metric") if known.metavar for flag in known.flags}
-        before = [""] + args
+        before = ["", *args]
         marked = [
             _NEGATIVE + word if is_negative(word, "metric") and last not in valued else word
             for last, word in zip(before, args, strict=False)
@@ -96,10 +98,10 @@ def behavioral(
     attr: Attr = [],  # noqa: B006
     attrs: Attrs = [],  # noqa: B006
     time: Time = None,
-    id: Id = None,  # noqa: A002
+    id: Id = None,
     user_id: UserId = None,
     legacy: Annotated[bool, option("legacy")] = False,
-    print: Print = False,  # noqa: A002
+    print: Print = False,
     dry_run: DryRun = False,
     durable: Durable = False,
     on_error: OnError = None,  # type: ignore[assignment]
@@ -124,9 +126,9 @@ def metric(
     attr: Attr = [],  # noqa: B006
     attrs: Attrs = [],  # noqa: B006
     time: Time = None,
-    id: Id = None,  # noqa: A002
+    id: Id = None,
     user_id: UserId = None,
-    print: Print = False,  # noqa: A002
+    print: Print = False,
     dry_run: DryRun = False,
     durable: Durable = False,
     on_error: OnError = None,  # type: ignore[assignment]
@@ -149,9 +151,9 @@ def log(
     attr: Attr = [],  # noqa: B006
     attrs: Attrs = [],  # noqa: B006
     time: Time = None,
-    id: Id = None,  # noqa: A002
+    id: Id = None,
     user_id: UserId = None,
-    print: Print = False,  # noqa: A002
+    print: Print = False,
     dry_run: DryRun = False,
     durable: Durable = False,
     on_error: OnError = None,  # type: ignore[assignment]
@@ -169,14 +171,14 @@ rillevents record event audit key-rotated -a key=deploy
     on_error="warn",
 )
 def event(
-    type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],  # noqa: A002
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The event's name, unique within its type.")],
     attr: Attr = [],  # noqa: B006
     attrs: Attrs = [],  # noqa: B006
     time: Time = None,
-    id: Id = None,  # noqa: A002
+    id: Id = None,
     user_id: UserId = None,
-    print: Print = False,  # noqa: A002
+    print: Print = False,
     dry_run: DryRun = False,
     durable: Durable = False,
     on_error: OnError = None,  # type: ignore[assignment]
@@ -202,7 +204,7 @@ some-program --log-json | rillevents record raw --fill --type log --name some-pr
 def raw(
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="NDJSON; - or nothing for stdin.")] = "-",
     fill: Annotated[bool, typer.Option("--fill", help="Mint what is missing of the four fields.")] = False,
-    type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type that --fill gives.")] = "log",  # noqa: A002
+    type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type that --fill gives.")] = "log",
     name: Annotated[str, typer.Option("--name", metavar="N", help="The event_name that --fill gives.")] = "raw",
     on_error: OnError = None,  # type: ignore[assignment]
 ) -> Result:

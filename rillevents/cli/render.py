@@ -26,7 +26,13 @@ def console(file: IO[str] | None, *, width: int | None = None) -> Console:
     """Return a console for one of our two streams; NO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured."""
     colour = os.environ.get("CLICOLOR_FORCE", "") not in ("", "0") and not os.environ.get("NO_COLOR")
     return Console(
-        file=file, force_terminal=True if colour else None, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width
+        file=file,
+        force_terminal=True if colour else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        width=width,
     )
 
 
@@ -100,7 +106,8 @@ def _status(out: Console, data: Mapping[str, Any]) -> None:
             "waiting": f"{spool['events']:,} events, {spool['bytes']:,} bytes" + _since(spool["oldest"]),
             "put aside": f"{spool['rejected']:,} rejected, {spool['corrupt']:,} damaged",
             "destination": _destination(destination),
-            "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded" + _since(ledger["since"], "since"),
+            "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded"
+            + _since(ledger["since"], "since"),
             "losses": f"{ledger['refused']:,} refused, {ledger['truncated']:,} truncated, dropped: {dropped or 'none'}",
             "last flush": f"{last['at'][:19]}Z: {last['outcome']} {last['reason']}".strip() if last else "never",
         },
@@ -132,7 +139,12 @@ def _events(out: Console, events: Sequence[Mapping[str, Any]]) -> None:
 def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
     hidden = ("event_id", "event_time", "event_type", "event_name", "install_id", "name", "time")
     more = " ".join(f"{key}={_text(value)}" for key, value in event.items() if key not in hidden)
-    return event["event_time"][:19] + "Z", printable(event["event_type"]), printable(event["event_name"]), printable(more)
+    return (
+        event["event_time"][:19] + "Z",
+        printable(event["event_type"]),
+        printable(event["event_name"]),
+        printable(more),
+    )
 
 
 def _following(out: Console, events: Iterator[Mapping[str, Any]]) -> None:
@@ -152,7 +164,9 @@ def _plain(out: Console, value: Any) -> None:
 
 def _page(out: Console, text: str) -> None:
     if out.is_terminal:
-        Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(Markdown(text))
+        Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(
+            Markdown(text)
+        )
     else:
         print(text, end="", file=out.file)
 

@@ -89,5 +89,3 @@ def purge(
         typer.confirm("Delete all events that are not delivered yet?", abort=True, err=True)
     count = sum(delete(place) for place in existing_spools(paths()))
     return Result("purge", {"purged": count}, messages=(f"deleted {count} events",))
-
-

@@ -54,7 +54,9 @@ def off(
 def _save(enabled: bool) -> Result:
     here = paths()
     if not here.config_dir:
-        raise RilleventsError("there is no config folder to write to", hint="set RILLEVENTS_HOME or RILLEVENTS_TELEMETRY=0")
+        raise RilleventsError(
+            "there is no config folder to write to", hint="set RILLEVENTS_HOME or RILLEVENTS_TELEMETRY=0"
+        )
     try:
         consent.save(here, enabled)
     except OSError as error:

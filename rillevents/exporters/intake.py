@@ -245,8 +245,8 @@ def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> 
 
 
 def _system_has_certificates(paths: ssl.DefaultVerifyPaths) -> bool:
-    if paths.cafile is not None or paths.capath is None:
-        return paths.cafile is not None
+    if paths.cafile or not paths.capath:
+        return bool(paths.cafile)
     with os.scandir(paths.capath) as entries:
         return any(entries)
 

@@ -1,7 +1,7 @@
 """Where a client's events go. A sink is two methods, `emit(event)` and `close()`; what else it can do is optional.
 
-    noop.py   discards     logger.py   Python's logging     filter.py   some of them     spool.py   the disk
-    batching.py   a queue in memory and an exporter, in the background
+noop.py   discards     logger.py   Python's logging     filter.py   some of them     spool.py   the disk
+batching.py   a queue in memory and an exporter, in the background
 """
 
 from __future__ import annotations

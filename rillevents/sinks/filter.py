@@ -60,7 +60,9 @@ class ConfiguredFilterSink(FilterSink):
     def emit(self, event: Event) -> None:
         """Hand the event on without the attributes that are to be left out, or drop it."""
         if not event.is_raw and not self._attributes.isdisjoint(event.attributes):
-            event = event.replace({key: value for key, value in event.attributes.items() if key not in self._attributes})
+            event = event.replace(
+                {key: value for key, value in event.attributes.items() if key not in self._attributes}
+            )
         super().emit(event)
 
 

@@ -50,9 +50,7 @@ class SpoolSink(Sink):
         self._in_first_usable(self._append_short_lived if self._short_lived else self._append_live, lines)
 
     def _in_first_usable(self, append: Callable[[str, bytes], None], lines: bytes) -> None:
-        error = SpoolUnwritable(
-            "there is no place for the spool (no home folder)", hint="set RILLEVENTS_SPOOL_DIR"
-        )
+        error = SpoolUnwritable("there is no place for the spool (no home folder)", hint="set RILLEVENTS_SPOOL_DIR")
         for spool in self._spools:
             try:
                 append(spool, lines)

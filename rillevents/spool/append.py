@@ -21,18 +21,20 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
+HAS_LOCKS = fcntl is not None
+
 APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 # A link, a folder, a socket or a file of somebody else's stands in the slot's place.
 _TAKEN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EMLINK)
 
 
-class Moved(Exception):  # noqa: N818 - a signal between these functions, no error
+class Moved(Exception):
     """The path no longer names the file that was locked."""
 
 
-class NoLocks(Exception):  # noqa: N818 - likewise
-    """This file system has no locks."""
+class NoLocks(Exception):
+    """The file system has no locks."""
 
 
 def append(folder: str, line: bytes, *, max_bytes: int, durable: bool = False, prefix: str = SLOT) -> None:
@@ -41,9 +43,11 @@ def append(folder: str, line: bytes, *, max_bytes: int, durable: bool = False, p
     *durable* makes it outlast a loss of power too. Raises SpoolFull, or SpoolUnwritable where nothing was stored.
     """
     try:
-        stored = fcntl is not None and _append_to_free_slot(folder, line, max_bytes, durable, prefix)
+        stored = HAS_LOCKS and _append_to_free_slot(folder, line, max_bytes, durable, prefix)
         if not stored:
-            write_own_file(folder, line, max_bytes=max_bytes, durable=durable, prefix=DONE if prefix == SLOT else prefix)
+            write_own_file(
+                folder, line, max_bytes=max_bytes, durable=durable, prefix=DONE if prefix == SLOT else prefix
+            )
     except OSError as error:
         raise unwritable("the event was not stored", error) from None
 
@@ -95,6 +99,8 @@ def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: boo
 
 def lock(fd: int) -> bool:
     """Take the file's lock without waiting; False where somebody has it. Raises NoLocks where there are none."""
+    if not HAS_LOCKS:  # pragma: no cover - Windows
+        raise NoLocks
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -19,7 +19,7 @@ from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
 from rillevents.errors import Busy
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, replace_file
 from rillevents.spool import tally
-from rillevents.spool.append import Moved, NoLocks, check_named, fcntl, lock
+from rillevents.spool.append import Moved, NoLocks, check_named, lock
 from rillevents.spool.folder import (
     BACKLOG,
     CLAIM,
@@ -89,7 +89,7 @@ class Drain:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
         try:
             try:
-                if fcntl is not None and not lock(fd):
+                if not lock(fd):
                     raise Busy("another flush is at it; the events are kept")
                 check_named(path, os.fstat(fd))
             except NoLocks:
@@ -149,7 +149,9 @@ class Drain:
     def _fill(self, batch: SpoolBatch, name: str) -> Iterator[SpoolBatch]:
         size = sum(len(entry.line) for entry in batch.entries)
         for entry in self._entries(name):
-            if batch.entries and (len(batch.entries) >= self._batch_events or size + len(entry.line) > self._batch_bytes):
+            if batch.entries and (
+                len(batch.entries) >= self._batch_events or size + len(entry.line) > self._batch_bytes
+            ):
                 yield _taken(batch)
                 size = 0
                 if name in self._stuck:
@@ -347,9 +349,7 @@ def _taken(batch: SpoolBatch) -> SpoolBatch:
 
 def _lock_to_unlink(fd: int) -> bool:
     try:
-        return fcntl is None or lock(fd)
+        return lock(fd)
     except NoLocks:
         # Where there are no locks every file was complete when its name appeared.
         return True
-
-

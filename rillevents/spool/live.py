@@ -20,7 +20,6 @@ from rillevents.spool.append import (
     append,
     backlog,
     check_named,
-    fcntl,
     lock,
     make_private,
     sync,
@@ -44,7 +43,8 @@ class LiveWriter:
         self._mutex = allocate_lock()
         self._owner = 0
         self._folder = ""
-        self._forget()
+        self._fd, self._path = -1, ""
+        self._size = self._looked = self._behind = 0
         _writers.add(self)
 
     def append(self, line: bytes) -> None:
@@ -111,8 +111,6 @@ class LiveWriter:
             path = f"{self._folder}/{LIVE}{os.urandom(16).hex()}{SUFFIX}"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
             try:
-                if fcntl is None:  # pragma: no cover - Windows
-                    raise NoLocks
                 # A flusher may be quicker: it locks the file, finds it empty and unlinks it. Then another name.
                 if lock(fd):
                     found = os.fstat(fd)
@@ -138,7 +136,8 @@ class LiveWriter:
         self._forget()
 
     def _forget(self) -> None:
-        self._fd, self._path, self._size, self._looked, self._behind = -1, "", 0, 0, 0
+        self._fd, self._path = -1, ""
+        self._size = self._looked = self._behind = 0
 
     def _after_fork(self) -> None:
         if self._fd >= 0:

@@ -30,5 +30,3 @@ def retry(spool: str) -> int:
             drain.state.count("rejected", n=-len(lines))
             count += len(lines)
     return count
-
-
