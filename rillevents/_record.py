@@ -118,6 +118,8 @@ def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
         raise
     except Exception as error:  # noqa: BLE001 - telemetry must not break the script that it is part of
         _fail(report, request, environ, error)
+    if decision.enabled and not (request.dry_run or request.quiet or report.code):
+        report.messages += _notices(paths, environ, plan)
     if tap:
         report.out = tap.line
         if not tap.line and not report.code and request.dry_run:
@@ -125,6 +127,14 @@ def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
     if not decision.enabled:
         report.messages.append(f"telemetry is off ({decision.decided_by}): without --dry-run nothing would be recorded")
     return report
+
+
+def _notices(paths: Paths, environ: Mapping[str, str], plan: Plan) -> list[str]:
+    if sys.stderr is None or not sys.stderr.isatty() or is_quiet(environ):
+        return []
+    from rillevents.notices import first_run, resembling
+
+    return [notice for notice in (resembling(plan.event_type, plan.event_name), first_run(paths, environ)) if notice]
 
 
 def _record(client: Client, request: Request, plan: Plan) -> None:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,22 @@ class TestTheDeadlineHolds:
             for thread in left:
                 thread.join(5)
             assert [False] * len(left) == [thread.is_alive() for thread in left]
+
+    def test_closing_while_it_connects_sends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A connection that is made too late is closed again, and not used."""
+        connect = socket.create_connection
+
+        def connect_too_late(*args: Any, **kwargs: Any) -> socket.socket:
+            exporter.close()
+            made.append(connect(*args, **kwargs))
+            return made[-1]
+
+        made: list[socket.socket] = []
+        monkeypatch.setattr(socket, "create_connection", connect_too_late)
+        with FaultServer(answering(OK)) as server:
+            exporter = IntakeExporter(server.url, environ={})
+            assert Kind.TEMPORARY is exporter.export(Batch(LINES)).kind
+        assert ([], [-1]) == (server.requests, [sock.fileno() for sock in made])
 
 
 class TestNoAnswerIsNoAcknowledgement:

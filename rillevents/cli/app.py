@@ -117,7 +117,7 @@ def _call(argv: Sequence[str]) -> Shown | int | None:
 
 def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
     """Return what a person is told whose command line could not be parsed."""
-    if not error.message.strip() or type(error).__name__ == "NoArgsIsHelpError":
+    if type(error).__name__ == "NoArgsIsHelpError":  # it has no public name
         typer.echo(error.format_message(), err=True)
         return Shown(Result(exit_code=2))
     context = getattr(error, "ctx", None)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rillevents import __version__
-from rillevents._options import OPTIONS
+from rillevents._options import ON_ERROR, OPTIONS
 from rillevents._record import failure_mode, is_quiet
 from rillevents.cli.result import Failure, Result, Shown
 from rillevents.errors import RilleventsError
@@ -29,6 +29,19 @@ def _print_version(wanted: bool) -> None:
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but usage errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)]
+
+
+def group(about: str) -> typer.Typer:
+    """Return a command that has subcommands, with the options that stand everywhere."""
+    app = typer.Typer(no_args_is_help=True, help=about)
+
+    @app.callback()
+    def everywhere(quiet: Quiet = False, version: Version = False) -> None:
+        if quiet:
+            os.environ["RILLEVENTS_QUIET"] = "1"
+
+    everywhere.__doc__ = about
+    return app
 
 
 def option(name: str) -> Any:
@@ -84,7 +97,9 @@ def register(
 def _mode(arguments: Mapping[str, Any], default: str) -> str:
     if not default:
         return "fail"
-    return failure_mode(arguments.get("on_error") or None, os.environ, default)[0]
+    flag = arguments.get("on_error")
+    # A word that is none of the three is refused by the command itself, and a refusal is never softened by it.
+    return "fail" if flag and flag not in ON_ERROR else failure_mode(flag, os.environ, default)[0]
 
 
 def _run(command: Callable[..., Result], arguments: Mapping[str, Any]) -> Result:
@@ -98,6 +113,11 @@ def failed(error: RilleventsError) -> Result:
     """Return the result of a command that could not do what it was asked."""
     failure = Failure(error.message, error.hint, error.exit_code)
     return Result("failure", failure.as_dict(), messages=(str(error),), exit_code=error.exit_code)
+
+
+def events(count: int) -> str:
+    """Return a number of events in words."""
+    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def soften(result: Result, mode: str) -> Result:

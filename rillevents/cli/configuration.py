@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from rillevents import config
-from rillevents.cli.common import paths, register
+from rillevents.cli.common import group, paths, register
 from rillevents.cli.result import Result
 from rillevents.config_file import KEYS, SECRETS, change, checker, did_you_mean, read_setting
 from rillevents.errors import RilleventsError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Show and change the settings in config.toml.")
+app = group("Show and change the settings in config.toml.")
 
 
 def _complete_key(incomplete: str) -> list[str]:
@@ -33,7 +33,9 @@ def path() -> Result:
 def list_() -> Result:
     """Print what is set, secrets left out."""
     settings = config.load(paths())
-    return Result("settings", _flat(settings), messages=tuple(settings.warnings))
+    found = _flat(settings)
+    told = [] if found else [f"nothing is set in {_file()}"]
+    return Result("settings", found, messages=(*settings.warnings, *told))
 
 
 @register(app, "get", "rillevents config get intake.url", json=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rillevents import config
-from rillevents.cli.common import OnError, paths, register
+from rillevents.cli.common import OnError, events, paths, register
 from rillevents.cli.progress import progress
 from rillevents.cli.result import Result
 from rillevents.destination import destination_name, existing_spools, flush, intake_settings
@@ -74,24 +74,20 @@ def _told(done: FlushResult) -> list[str]:
         return [f"off: telemetry is off ({done.reason}); nothing was sent"]
     if done.outcome == "empty" and not done.corrupt:
         return ["nothing to send: the spool is empty"]
-    told = [f"delivered {_events(done.delivered)} in {done.seconds:.1f} s"] if done.delivered else []
+    told = [f"delivered {events(done.delivered)} in {done.seconds:.1f} s"] if done.delivered else []
     if done.rejected:
-        told.append(f"{_events(done.rejected)} refused for good; run: rillevents spool rejected")
+        told.append(f"{events(done.rejected)} refused for good; run: rillevents spool rejected")
     if done.corrupt:
         told.append(f"{done.corrupt} damaged lines put aside in the spool's folder corrupt/")
     if done.outcome in ("temporary", "refused", "unconfigured"):
-        told.append(f"{done.reason}; {_events(done.pending)} kept")
+        told.append(f"{done.reason}; {events(done.pending)} kept")
     return told
-
-
-def _events(count: int) -> str:
-    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def _dry_run(to: str) -> Result:
     here = paths()
     lines = [line for place in existing_spools(here) for line in pending(place)]
-    messages = [f"would send {_events(len(lines))}, {sum(map(len, lines)):,} bytes; nothing was sent"]
+    messages = [f"would send {events(len(lines))}, {sum(map(len, lines)):,} bytes; nothing was sent"]
     try:
         settings = config.load(here)
         name = destination_name(here, os.environ, settings, to)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 
-import typer
-
 from rillevents import consent, install_id
-from rillevents.cli.common import paths, register
+from rillevents.cli.common import group, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 
-app = typer.Typer(no_args_is_help=True, help="Show the install ID, or replace it by a new one.")
+app = group("Show the install ID, or replace it by a new one.")
 
 
 @register(app, "show", "rillevents id show", json=True)

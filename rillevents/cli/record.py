@@ -11,13 +11,11 @@ import typer
 from rillevents._fastlane import is_negative
 from rillevents._options import ON_ERROR, options_of
 from rillevents._record import Plan, Report, Request, perform
-from rillevents.cli.common import OnError, option, paths, register
+from rillevents.cli.common import OnError, group, option, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import InvalidEvent, UsageError
 
-app = typer.Typer(
-    no_args_is_help=True, help="Record an event: stored on this machine at once, sent by `rillevents flush`."
-)
+app = group("Record an event: stored on this machine at once, sent by `rillevents flush`.")
 
 # Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
 _NEGATIVE = "\0"

@@ -82,10 +82,9 @@ def progress_bar(verb: str, total: int | None) -> Iterator[tuple[Callable[[], No
 
 
 def _pairs(out: Console, rows: Mapping[str, Any]) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    width = max(map(len, rows), default=0)
     for key, value in rows.items():
-        table.add_row(Text(key, style="bold"), Text(_text(value)))
-    out.print(table)
+        out.print(Text(key.ljust(width + 2), style="bold") + Text(_text(value), style="not bold"))
 
 
 def _text(value: Any) -> str:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from rillevents.cli.common import paths, register
+from rillevents.cli.common import events, group, paths, register
 from rillevents.cli.result import Result
 from rillevents.destination import existing_spools
 from rillevents.errors import RilleventsError
 
-app = typer.Typer(no_args_is_help=True, help="Look at the spool, take events out of it and bring them in.")
+app = group("Look at the spool, take events out of it and bring them in.")
 
 
 @register(app, "path", "rillevents spool path")
@@ -75,7 +75,7 @@ def retry() -> Result:
 
     count = sum(put_back(place) for place in existing_spools(paths()))
     hint = "; run: rillevents flush" if count else ""
-    return Result("retry", {"retried": count}, messages=(f"put {count} rejected events back into the spool{hint}",))
+    return Result("retry", {"retried": count}, messages=(f"put {events(count)} back into the spool{hint}",))
 
 
 @register(app, "purge", "rillevents spool purge --yes", json=True)
@@ -88,4 +88,4 @@ def purge(
     if not yes and sys.stdin is not None and sys.stdin.isatty():
         typer.confirm("Delete all events that are not delivered yet?", abort=True, err=True)
     count = sum(delete(place) for place in existing_spools(paths()))
-    return Result("purge", {"purged": count}, messages=(f"deleted {count} events",))
+    return Result("purge", {"purged": count}, messages=(f"deleted {events(count)}",))

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from rillevents import consent
-from rillevents.cli.common import paths, register
+from rillevents.cli.common import events, group, paths, register
 from rillevents.cli.result import Result
 from rillevents.destination import existing_spools
 from rillevents.errors import RilleventsError
 
-app = typer.Typer(no_args_is_help=True, help="Turn telemetry on or off for good, and see who decided.")
+app = group("Turn telemetry on or off for good, and see who decided.")
 
 
 @register(app, "status", "rillevents telemetry status --json", json=True)
@@ -46,9 +46,10 @@ def off(
     result = _save(False)
     places = existing_spools(paths())
     if purge:
-        return _more(result, f"deleted {sum(delete(place) for place in places)} events")
+        return _more(result, f"deleted {events(sum(delete(place) for place in places))}")
     held = sum(contents(place).events for place in places)
-    return _more(result, f"{held} events stay in the spool; run: rillevents telemetry off --purge") if held else result
+    told = f"kept in the spool: {events(held)}; to delete, run: rillevents telemetry off --purge"
+    return _more(result, told) if held else result
 
 
 def _save(enabled: bool) -> Result:

@@ -183,7 +183,8 @@ class IntakeExporter:
         return text
 
     def _watch(self, event: str, info: Mapping[str, Any]) -> None:
-        if self._closed and event.endswith(".started"):
+        # Not while it cleans up: because httpcore would then leave the socket open.
+        if self._closed and event.endswith(".started") and not event.endswith("closed.started"):
             import httpx
 
             raise httpx.NetworkError("closed")

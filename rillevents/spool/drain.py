@@ -19,7 +19,7 @@ from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
 from rillevents.errors import Busy
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, replace_file
 from rillevents.spool import tally
-from rillevents.spool.append import Moved, NoLocks, check_named, lock
+from rillevents.spool.append import Moved, NoLocks, check_named, lock, lock_to_unlink
 from rillevents.spool.folder import (
     BACKLOG,
     CLAIM,
@@ -28,7 +28,6 @@ from rillevents.spool.folder import (
     READ_PREFIXES,
     SLOT,
     SUFFIX,
-    TALLY,
     held_bytes,
     unique,
 )
@@ -110,6 +109,7 @@ class Drain:
         present = set(self._names())
         self.state.offsets = {name: entry for name, entry in self.state.offsets.items() if name in present}
         self.state.aside = [name for name in self.state.aside if name in present]
+        self.state.folded = [name for name in self.state.folded if os.path.lexists(f"{self.folder}/{name}")]
         try:
             for reason, lost in enforce_caps(self.folder).items():
                 self.state.count("dropped", reason, lost)
@@ -130,7 +130,7 @@ class Drain:
 
     def batches(self) -> Iterator[SpoolBatch]:
         """Yield what is in the spool now; each batch has to be committed before the next is asked for, or stays."""
-        self._fold_tallies()
+        tally.fold(self.folder, self.state, self._save, self._now_ns)
         self._claim_slots()
         batch = SpoolBatch()
         names = self._names()
@@ -252,7 +252,7 @@ class Drain:
         except OSError:
             return
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode) or not _lock_to_unlink(fd):
+            if not stat.S_ISREG(os.fstat(fd).st_mode) or not lock_to_unlink(fd):
                 return
             size = os.fstat(fd).st_size
             offset = trusted_offset(fd, self.state.offsets.get(name))
@@ -313,43 +313,8 @@ class Drain:
                 except OSError as error:
                     self.problem = f"{name} could not be claimed: {error.strerror or error}"
 
-    def _fold_tallies(self) -> None:
-        for name in tally.names(self.folder):
-            try:
-                self._fold_tally(name)
-            except (OSError, Moved, NoLocks):
-                continue
-
-    def _fold_tally(self, name: str) -> None:
-        """Add one file of counts to the ledger, exactly once: its new name is in the ledger before it is unlinked."""
-        path = f"{self.folder}/{name}"
-        fd = os.open(path, _READ)
-        try:
-            if not _lock_to_unlink(fd):
-                return
-            check_named(path, os.fstat(fd))
-            if len(name) < len(TALLY) + 20:
-                name = unique(TALLY, max(0, self._now_ns()))
-                os.rename(path, f"{self.folder}/{name}")
-            if name not in self.state.folded:
-                tally.read_into(self.state, self.folder, name)
-                self.state.folded.append(name)
-                self._save()
-            os.unlink(f"{self.folder}/{name}")
-            self.state.folded.remove(name)
-        finally:
-            os.close(fd)
-
 
 def _taken(batch: SpoolBatch) -> SpoolBatch:
     taken = SpoolBatch(batch.entries, batch.finished)
     batch.entries, batch.finished = [], []
     return taken
-
-
-def _lock_to_unlink(fd: int) -> bool:
-    try:
-        return lock(fd)
-    except NoLocks:
-        # Where there are no locks every file was complete when its name appeared.
-        return True

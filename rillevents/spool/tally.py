@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rillevents.errors import SpoolError
-from rillevents.files import read_file
-from rillevents.spool.append import append
-from rillevents.spool.folder import SUFFIX, TALLY, create
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_file
+from rillevents.spool.append import Moved, append, check_named, lock_to_unlink
+from rillevents.spool.folder import SUFFIX, TALLY, create, unique
 from rillevents.spool.state import State
 
 _MAX_BYTES = 16 << 20
@@ -31,6 +31,36 @@ def add(spool: str, kind: str, reason: str = "", n: int = 1) -> bool:
 def names(folder: str) -> list[str]:
     """Return the files that hold counts."""
     return sorted(name for name in os.listdir(folder) if name.startswith(TALLY) and name.endswith(SUFFIX))
+
+
+def fold(folder: str, state: State, save: Callable[[], None], now_ns: Callable[[], int]) -> None:
+    """Add all counts to the ledger, exactly once: a file's new name is in the saved ledger before the file is unlinked."""
+    for name in names(folder):
+        try:
+            _fold_file(folder, name, state, save, now_ns)
+        except (OSError, Moved):
+            # Gone, or in use: the next flush finds it.
+            continue
+
+
+def _fold_file(folder: str, name: str, state: State, save: Callable[[], None], now_ns: Callable[[], int]) -> None:
+    path = f"{folder}/{name}"
+    fd = os.open(path, os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    try:
+        if not lock_to_unlink(fd):
+            return
+        check_named(path, os.fstat(fd))
+        if len(name) < len(TALLY) + 20:
+            name = unique(TALLY, max(0, now_ns()))
+            os.rename(path, f"{folder}/{name}")
+        if name not in state.folded:
+            read_into(state, folder, name)
+            state.folded.append(name)
+            save()
+        os.unlink(f"{folder}/{name}")
+        state.folded.remove(name)
+    finally:
+        os.close(fd)
 
 
 def read_into(state: State, folder: str, name: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
 from rillevents.spool import tally
-from rillevents.spool.folder import READ_PREFIXES, SLOT, SUFFIX, check
+from rillevents.spool.folder import READ_PREFIXES, SLOT, STATE, SUFFIX, check
 from rillevents.spool.lines import BLOCK, complete_lines
 from rillevents.spool.quarantine import Rejected, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
@@ -68,6 +68,9 @@ def ledger(spool: str) -> State | None:
     if not folder:
         return None
     state = load(folder)
+    if not os.path.exists(f"{folder}/{STATE}"):
+        # Nothing was counted yet, so nothing has begun: a time that moves with every look would tell nobody anything.
+        state.since = ""
     for name in tally.names(folder):
         if name not in state.folded:
             tally.read_into(state, folder, name)

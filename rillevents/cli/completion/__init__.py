@@ -1,0 +1,24 @@
+"""The completion scripts in `completions/`: made from the Typer app, so that they know what it knows.
+
+The scripts are static: nothing is started when somebody presses TAB. To make them anew:
+`python -m rillevents.cli.completion completions`.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from rillevents.cli.completion.bash import bash
+from rillevents.cli.completion.fish import fish
+from rillevents.cli.completion.powershell import powershell
+from rillevents.cli.completion.tree import tree
+from rillevents.cli.completion.zsh import zsh
+from rillevents.cli.manual import SHELLS
+
+_MAKERS = {"bash": bash, "zsh": zsh, "fish": fish, "powershell": powershell}
+
+
+def scripts(app: typer.Typer) -> dict[str, bytes]:
+    """Return the completion scripts of the app by the names of their files."""
+    root = tree(app)
+    return {SHELLS[shell]: make(root).encode() for shell, make in _MAKERS.items()}

@@ -1,0 +1,237 @@
+"""The event and its one line of JSON."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import json
+import pathlib
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rillevents import ndjson
+from rillevents.errors import InvalidEvent
+from rillevents.event import ENVELOPE, MAX_EVENT_BYTES, Event, check_raw, format_time, new_event_id, to_event_time
+from rillevents.timestamp import parse_time
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+UNICODE_JSON = JSON.filter(lambda value: "\\ud" not in json.dumps(value))
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class TestLine:
+    @given(st.dictionaries(st.text(min_size=1), UNICODE_JSON, max_size=4))
+    def test_round_trip(self, attributes: dict[str, object]) -> None:
+        """Whatever JSON the attributes hold comes back out of the line as it went in, on one line of UTF-8."""
+        try:
+            event = Event("behavioral", "x", attributes)
+            line = event.line
+        except InvalidEvent:
+            assert any(0xD800 <= ord(sign) <= 0xDFFF for sign in json.dumps(attributes, ensure_ascii=False))
+            return
+        found = json.loads(line)
+        assert line.count(b"\n") == 1
+        assert {key: value for key, value in attributes.items() if key not in ENVELOPE} == {
+            key: value for key, value in found.items() if key not in ENVELOPE
+        }
+
+    def test_envelope_wins(self) -> None:
+        """An attribute that is called like one of the four fields loses against it, and stands in the line once."""
+        line = Event("log", "n", {"event_id": "mine", "a": 1}, event_id="theirs").line
+        assert "theirs" == json.loads(line)["event_id"]
+        assert 1 == line.count(b'"event_id"')
+
+    def test_no_change_to_the_callers_mapping(self) -> None:
+        """Writing an event leaves the mapping that it was made of as it was."""
+        attributes = {"a": 1}
+        assert Event("log", "n", attributes).line
+        assert {"a": 1} == attributes
+
+    @pytest.mark.parametrize("size", [MAX_EVENT_BYTES - 1, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1], ids=["below", "at", "over"])
+    def test_limit(self, size: int) -> None:
+        """An event of exactly 32 KiB is kept whole; one byte more, and only its four fields stay, with a reason."""
+        event = Event("log", "n", {"é": ""}, event_id="i", event_time=format_time(0))
+        short = Event("log", "n", {"é": "x" * (size - len(event.line) + 1)}, event_id="i", event_time=format_time(0))
+        found = json.loads(short.line)
+        if size <= MAX_EVENT_BYTES:
+            assert (size + 1, 0) == (len(short.line), short.truncated)
+            return
+        assert size == short.truncated
+        assert {*ENVELOPE, "truncated", "reason"} == found.keys()
+        assert found["truncated"] is True
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            pytest.param(datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "2026-01-02T03:04:05Z", id="datetime"),
+            pytest.param(datetime.date(2026, 1, 2), "2026-01-02", id="date"),
+            pytest.param(uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001", id="uuid"),
+            pytest.param(pathlib.PurePosixPath("/a/b"), "/a/b", id="path"),
+            pytest.param(Colour.RED, "red", id="enum"),
+            pytest.param(decimal.Decimal("0.10"), "0.10", id="decimal"),
+            pytest.param((1, 2), [1, 2], id="tuple"),
+            pytest.param(2**70, 2**70, id="large-integer"),
+        ],
+    )
+    def test_values(self, value: object, expected: object) -> None:
+        """What is no JSON but has an obvious form in it is written in that form."""
+        assert expected == json.loads(Event("log", "n", {"v": value}).line)["v"]
+
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), {1, 2}, b"x", object(), "\ud800"], ids=["nan", "inf", "set", "bytes", "object", "surrogate"]
+    )
+    def test_bad_values(self, value: object) -> None:
+        """What has no form in JSON is a bad event, and says so."""
+        with pytest.raises(InvalidEvent):
+            _ = Event("log", "n", {"v": value}).line
+
+    def test_nesting_without_end(self) -> None:
+        """A value that contains itself is a bad event, not a crash."""
+        value: list[object] = []
+        value.append(value)
+        with pytest.raises(InvalidEvent):
+            _ = Event("log", "n", {"v": value}).line
+
+
+class TestEventId:
+    def test_is_a_uuid7(self) -> None:
+        """An event's ID is a UUID of version 7."""
+        found = uuid.UUID(new_event_id())
+        assert (7, uuid.RFC_4122) == (found.version, found.variant)
+
+    def test_sorts_by_time(self) -> None:
+        """IDs made one after the other in different milliseconds sort in that order, and none recurs."""
+        ids = [new_event_id() for _ in range(20_000)]
+        assert len(ids) == len(set(ids))
+        assert [text[:13] for text in ids] == sorted(text[:13] for text in ids)
+
+
+class TestTime:
+    @given(st.integers(-62167219200_000000000, 253402300799_999999999))
+    def test_round_trip(self, nanoseconds: int) -> None:
+        """Every nanosecond that RFC 3339 can write is read back exactly."""
+        assert nanoseconds == parse_time(format_time(nanoseconds), strict=True)
+
+    @given(st.datetimes(timezones=st.timezones(), min_value=datetime.datetime(1, 1, 3), max_value=datetime.datetime(9999, 12, 29)))
+    def test_agrees_with_datetime(self, when: datetime.datetime) -> None:
+        """A time with an offset is the instant that datetime takes it for."""
+        offset = when.utcoffset()
+        if offset is None or offset.seconds % 60:
+            return
+        whole = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+        assert (when - whole) // datetime.timedelta(microseconds=1) * 1000 == parse_time(when.isoformat())
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("2026-11-23T10:00:00+02:00", "2026-11-23T08:00:00.000000000Z"),
+            ("2026-11-23 10:00:00+0200", "2026-11-23T08:00:00.000000000Z"),
+            ("2026-11-23t10:00:00.123456789123z", "2026-11-23T10:00:00.123456789Z"),
+            ("@1700000000.5", "2023-11-14T22:13:20.500000000Z"),
+            ("@-1.25", "1969-12-31T23:59:58.750000000Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000000000Z"),
+            ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59.000000000Z"),
+        ],
+    )
+    def test_forms(self, text: str, expected: str) -> None:
+        """A time may have any offset, with or without its colon, a space for the T, or be seconds since 1970."""
+        assert expected == to_event_time(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "now",
+            "2026-11-23",
+            "2026-11-23T10:00:00",
+            "2023-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T10:00:60Z",
+            "2026-11-23T10:00:00.Z",
+            "2026-11-23T10:00:00Zx",
+            "2026-11-23T10:00:00+2",
+            "２026-11-23T10:00:00Z",
+            "@",
+            "@1_0",
+            "@1.",
+            "@--1",
+            "@1.x",
+            "@999999999999999",
+        ],
+    )
+    def test_bad_forms(self, text: str) -> None:
+        """What is no time is refused, with a message that shows one."""
+        with pytest.raises(InvalidEvent, match="2026-11-23T10:00:00Z"):
+            to_event_time(text)
+
+    @pytest.mark.parametrize("text", ["2026-11-23 10:00:00Z", "2026-11-23t10:00:00Z", "2026-11-23T10:00:00+0200", "@1"])
+    def test_strict(self, text: str) -> None:
+        """A raw event's time has to be what every reader understands: RFC 3339 to the letter."""
+        with pytest.raises(ValueError, match="is no time"):
+            parse_time(text, strict=True)
+
+    @given(st.text(max_size=40))
+    def test_any_text(self, text: str) -> None:
+        """No text makes the parser do anything but return a number or raise ValueError."""
+        try:
+            assert isinstance(parse_time(text), int)
+        except ValueError:
+            return
+
+    @pytest.mark.parametrize("nanoseconds", [-(2**70), 2**70], ids=["before", "after"])
+    def test_absurd_clocks(self, nanoseconds: int) -> None:
+        """A clock beyond what RFC 3339 can write gives a valid time all the same."""
+        assert parse_time(format_time(nanoseconds), strict=True)
+
+
+class TestRaw:
+    GOOD = {"event_id": "i", "event_time": "2026-11-23T10:00:00Z", "event_type": "t", "event_name": "n"}
+
+    @pytest.mark.parametrize("field", ENVELOPE)
+    @pytest.mark.parametrize("value", [None, 1, "", ["x"]], ids=["null", "number", "empty", "list"])
+    def test_fields(self, field: str, value: object) -> None:
+        """Each of the four fields has to be a string that is not empty."""
+        with pytest.raises(InvalidEvent, match=field):
+            check_raw({**self.GOOD, field: value})
+
+    def test_order(self) -> None:
+        """The fields are checked in the order ID, time, type, name."""
+        fields = dict(self.GOOD)
+        for field in reversed(ENVELOPE):
+            del fields[field]
+            if fields:
+                with pytest.raises(InvalidEvent, match=f"missing {field}"):
+                    check_raw({**fields, "x": 1})
+
+    @pytest.mark.parametrize("fields", [{}, None], ids=["empty", "none"])
+    def test_empty(self, fields: object) -> None:
+        """An event with nothing in it is called that."""
+        with pytest.raises(InvalidEvent, match="empty event"):
+            check_raw(fields)
+
+
+class TestJson:
+    @given(UNICODE_JSON)
+    def test_same_as_json(self, value: object) -> None:
+        """What we write is what the standard library writes, and we read what it reads."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        assert text == ndjson.dumps(value)
+        assert json.loads(text) == ndjson.loads(f" {text}\n")
+
+    @pytest.mark.parametrize("text", ["nan", "NaN", "-Infinity", "1e999", "{", "[1]x", "", "1_000", "01", ".5", "+1", "'a'", '"\t"'])
+    def test_stricter_than_json(self, text: str) -> None:
+        """What is no JSON document, and what no number can hold, is refused."""
+        with pytest.raises(ValueError):  # noqa: PT011 - it is json's own message
+            ndjson.loads(text)
