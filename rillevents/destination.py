@@ -88,18 +88,14 @@ def intake_settings(
     url = paths.app.variable(environ, "INTAKE_URL") or settings.get("intake", "url", "")
     if not url:
         return None
-    found = IntakeSettings.from_url(url)
     told = {
         key: paths.app.variable(environ, f"INTAKE_{key.upper()}")
         for key in ("user", "password", "password_file", "token")
     }
     if not any(told.values()):
         told = dict(settings.sections.get("intake", {}))
-    user = told.get("user") or found.user
     password = _password(told, warn) if secrets else None
-    return IntakeSettings(
-        url=found.url, user=user, password=password or found.password, token=told.get("token") or None
-    )
+    return IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
 
 
 def _password(told: Mapping[str, Any], warn: Callable[[str], None]) -> str | None:

@@ -75,12 +75,13 @@ class Flusher:
         deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
         delivery = Delivery(self.exporter, deadline, sleep=self.sleep)
         result = FlushResult("empty")
-        for spool in spools:
-            folder = check(spool)
-            if folder:
+        try:
+            for folder in filter(None, map(check, spools)):
                 result = self._flush_folder(folder, delivery, deadline, result)
-            if EXIT_CODES[result.outcome] > 65:
-                break
+                if EXIT_CODES[result.outcome] > 65:
+                    break
+        finally:
+            delivery.close()
         return replace(
             result,
             pending=sum(contents(spool).events for spool in spools),
@@ -93,6 +94,8 @@ class Flusher:
         drain = Drain(folder, batch_events=self.batch_events, batch_bytes=self.batch_bytes)
         try:
             self._acquire(drain, deadline)
+            # The wait for another flush was no standstill of ours.
+            deadline.progress()
         except OSError as error:
             raise SpoolError(f"{folder} cannot be written to: {error.strerror or error}") from None
         try:

@@ -105,7 +105,7 @@ def _user_dir(environ: Mapping[str, str], app: Application, kind: str) -> str:
     if base[:1] != "/":
         home = environ.get("HOME", "")
         home = home if home[:1] == "/" else _passwd_home()
-        base = _join(home.rstrip("/") or "/", ".config" if kind == "CONFIG" else ".local/state") if home else ""
+        base = home.rstrip("/") + ("/.config" if kind == "CONFIG" else "/.local/state") if home else ""
     return _join(base, app.name)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
-from conftest import Tool, only, snapshot
+from support import Tool, need, only, snapshot
 
 from rillevents import config, consent, install_id
 from rillevents.config_file import KEYS, change, parse, size
@@ -367,8 +367,6 @@ class TestConfig:
 
     def test_killed_while_writing(self, tool: Tool) -> None:
         """Killed at any system call of `config set`, config.toml holds the old setting or the new one."""
-        from conftest import need
-
         strace = need("strace")
         tool("config", "set", "intake.user", "old")
         for call in ("openat", "write", "fsync", "rename", "close"):

@@ -23,12 +23,12 @@ _rillevents_takes() {
 # Collect in `line` the words before the cursor. COMP_WORDS will not do: it is split at = : and @ too.
 _rillevents_line() {
     local LC_ALL=C
-    local rest=${COMP_LINE:0:COMP_POINT} part i space=$'[ \t\n]'
+    local rest=${COMP_LINE:0:COMP_POINT} part i blank=$' \t\n'
     line=()
     for ((i = 0; i <= COMP_CWORD; i++)); do
         part=${COMP_WORDS[i]}
-        if [[ $i == 0 || $rest == $space* || ! $rest ]]; then
-            rest=${rest#"${rest%%[! $'\t'$'\n']*}"}
+        if [[ $i == 0 || $rest == [$blank]* ]]; then
+            rest=${rest#"${rest%%[!$blank]*}"}
             line+=('')
         fi
         [[ $rest == "$part"* ]] || part=$rest

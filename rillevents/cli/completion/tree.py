@@ -85,7 +85,9 @@ class Command:
 
     def values(self) -> list[Values]:
         """Return the different kinds of values in this command and below it, the free text left out."""
-        places = [place for command in self.walk() for place in (*command.options, *command.arguments)]
+        places: list[Option | Argument] = [
+            place for command in self.walk() for place in (*command.options, *command.arguments)
+        ]
         found = {place.values: place.values.kind for place in places if place.values and place.values != TEXT}
         if len(set(found.values())) < len(found):
             raise ValueError(f"two kinds of values have the same name: {sorted(found.values())}")
@@ -134,7 +136,9 @@ def _option(param: TyperOption, context: typer.Context) -> Option:
     flags = tuple(sorted((*param.opts, *param.secondary_opts), key=len))
     label = "" if param.is_flag or param.count else _label(param)
     values = _values(param, (*flags, label), context) if label else None
-    return Option(flags, " ".join((param.help or "").split()).rstrip("."), label, values, param.multiple, param.is_eager)
+    return Option(
+        flags, " ".join((param.help or "").split()).rstrip("."), label, values, param.multiple, param.is_eager
+    )
 
 
 def _argument(param: TyperArgument, context: typer.Context) -> Argument:

@@ -1,0 +1,91 @@
+"""What tests share: the tool as a real process, in a clean environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rillevents.paths import Paths
+from rillevents.spool.view import pending
+
+# Where coverage is measured, processes that we start have to find out about it.
+KEPT = ("PATH", "LANG", "LC_ALL", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "SSL_CERT_FILE", "VIRTUAL_ENV")
+
+
+class Tool:
+    """The command line in a real process, with an environment in which nothing of ours is set but the home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environ = {key: os.environ[key] for key in KEPT if key in os.environ} | {
+            "HOME": str(home.parent / "user"),
+            "RILLEVENTS_HOME": str(home),
+        }
+
+    def __call__(
+        self, *words: str | bytes, stdin: bytes | None = None, timeout: float = 60, **environ: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `rillevents *words*`; variables that are None are taken out."""
+        kept = {key: value for key, value in (self.environ | environ).items() if value is not None}
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        done = subprocess.run(
+            self.command(*words), env=kept, capture_output=True, timeout=timeout, check=False, cwd=self.home.parent, **given
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode("utf-8", "backslashreplace")
+        )
+
+    def command(self, *words: str | bytes) -> list[str | bytes]:
+        """Return the words that start the tool."""
+        return [sys.executable, "-m", "rillevents", *words]
+
+    def json(self, *words: str, **environ: str | None) -> Any:
+        """Run a command with --json and return its document."""
+        return json.loads(self(*words, "--json", **environ).stdout)
+
+    @property
+    def paths(self) -> Paths:
+        """Where this home's files are."""
+        return Paths(self.environ)
+
+    @property
+    def spool(self) -> Path:
+        """The folder that holds the events."""
+        return Path(self.paths.spool_dir) / "v1"
+
+    def lines(self) -> list[bytes]:
+        """What is in the spool."""
+        return list(pending(self.paths.spool_dir))
+
+    def events(self) -> list[dict[str, Any]]:
+        """What is in the spool, decoded."""
+        return [json.loads(line) for line in self.lines()]
+
+
+def need(program: str) -> str:
+    """Return where a program is; without it a test is skipped, but never in CI, which has to have it."""
+    found = shutil.which(program)
+    if not found and os.environ.get("CI"):
+        pytest.fail(f"{program} is missing, and CI has to have it: see .ci/run")
+    if not found:
+        pytest.skip(f"{program} is not installed")
+    return found
+
+
+def only(items: list[Any]) -> Any:
+    """Return the one item of a list that has to have one."""
+    assert 1 == len(items), items
+    return items[0]
+
+
+def snapshot(folder: Path) -> Mapping[str, bytes]:
+    """Return every file below a folder, with what it holds."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
