@@ -37,7 +37,13 @@ class Tool:
         kept = {key: value for key, value in (self.environ | environ).items() if value is not None}
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         done = subprocess.run(
-            self.command(*words), env=kept, capture_output=True, timeout=timeout, check=False, cwd=self.home.parent, **given
+            self.command(*words),
+            env=kept,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            cwd=self.home.parent,
+            **given,
         )
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode("utf-8", "backslashreplace")

@@ -58,7 +58,9 @@ class TestLine:
         assert Event("log", "n", attributes).line
         assert {"a": 1} == attributes
 
-    @pytest.mark.parametrize("size", [MAX_EVENT_BYTES - 1, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1], ids=["below", "at", "over"])
+    @pytest.mark.parametrize(
+        "size", [MAX_EVENT_BYTES - 1, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1], ids=["below", "at", "over"]
+    )
     def test_limit(self, size: int) -> None:
         """An event of exactly 32 KiB is kept whole; one byte more, and only its four fields stay, with a reason."""
         event = Event("log", "n", {"é": ""}, event_id="i", event_time=format_time(0))
@@ -74,7 +76,9 @@ class TestLine:
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
-            pytest.param(datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "2026-01-02T03:04:05Z", id="datetime"),
+            pytest.param(
+                datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "2026-01-02T03:04:05Z", id="datetime"
+            ),
             pytest.param(datetime.date(2026, 1, 2), "2026-01-02", id="date"),
             pytest.param(uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001", id="uuid"),
             pytest.param(pathlib.PurePosixPath("/a/b"), "/a/b", id="path"),
@@ -89,7 +93,9 @@ class TestLine:
         assert expected == json.loads(Event("log", "n", {"v": value}).line)["v"]
 
     @pytest.mark.parametrize(
-        "value", [float("nan"), float("inf"), {1, 2}, b"x", object(), "\ud800"], ids=["nan", "inf", "set", "bytes", "object", "surrogate"]
+        "value",
+        [float("nan"), float("inf"), {1, 2}, b"x", object(), "\ud800"],
+        ids=["nan", "inf", "set", "bytes", "object", "surrogate"],
     )
     def test_bad_values(self, value: object) -> None:
         """What has no form in JSON is a bad event, and says so."""
@@ -123,7 +129,11 @@ class TestTime:
         """Every nanosecond that RFC 3339 can write is read back exactly."""
         assert nanoseconds == parse_time(format_time(nanoseconds), strict=True)
 
-    @given(st.datetimes(timezones=st.timezones(), min_value=datetime.datetime(1, 1, 3), max_value=datetime.datetime(9999, 12, 29)))
+    @given(
+        st.datetimes(
+            timezones=st.timezones(), min_value=datetime.datetime(1, 1, 3), max_value=datetime.datetime(9999, 12, 29)
+        )
+    )
     def test_agrees_with_datetime(self, when: datetime.datetime) -> None:
         """A time with an offset is the instant that datetime takes it for."""
         offset = when.utcoffset()
@@ -230,7 +240,9 @@ class TestJson:
         assert text == ndjson.dumps(value)
         assert json.loads(text) == ndjson.loads(f" {text}\n")
 
-    @pytest.mark.parametrize("text", ["nan", "NaN", "-Infinity", "1e999", "{", "[1]x", "", "1_000", "01", ".5", "+1", "'a'", '"\t"'])
+    @pytest.mark.parametrize(
+        "text", ["nan", "NaN", "-Infinity", "1e999", "{", "[1]x", "", "1_000", "01", ".5", "+1", "'a'", '"\t"']
+    )
     def test_stricter_than_json(self, text: str) -> None:
         """What is no JSON document, and what no number can hold, is refused."""
         with pytest.raises(ValueError):  # noqa: PT011 - it is json's own message

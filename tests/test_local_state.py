@@ -23,9 +23,15 @@ UUID4 = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
 
 class TestPaths:
-    @pytest.mark.parametrize("config_home", [None, "", "/x/config", "relative"], ids=["unset", "empty", "set", "relative"])
-    @pytest.mark.parametrize("home", ["/home/someone", "/", "", "relative", None], ids=["home", "root", "empty", "relative", "unset"])
-    def test_same_as_platformdirs(self, config_home: str | None, home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "config_home", [None, "", "/x/config", "relative"], ids=["unset", "empty", "set", "relative"]
+    )
+    @pytest.mark.parametrize(
+        "home", ["/home/someone", "/", "", "relative", None], ids=["home", "root", "empty", "relative", "unset"]
+    )
+    def test_same_as_platformdirs(
+        self, config_home: str | None, home: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Without our own variables the folders are those that platformdirs gives, in every case of HOME and XDG."""
         environ = {"HOME": home, "XDG_CONFIG_HOME": config_home, "XDG_STATE_HOME": config_home}
         for key, value in environ.items():
@@ -61,7 +67,9 @@ class TestPaths:
 
     def test_another_application(self) -> None:
         """Folders and variables of an application that embeds the library are its own."""
-        paths = Paths({"HOME": "/home/a", "ACME_SPOOL_DIR": "/s", "RILLEVENTS_HOME": "/h"}, Application("acme", "ACME_"))
+        paths = Paths(
+            {"HOME": "/home/a", "ACME_SPOOL_DIR": "/s", "RILLEVENTS_HOME": "/h"}, Application("acme", "ACME_")
+        )
         assert ("/home/a/.config/acme", "/s") == (paths.config_dir, paths.spool_dir)
 
 
@@ -126,7 +134,10 @@ class TestInstallId:
         """Fifty first runs at once agree on one install ID, and it stays."""
         running = [
             subprocess.Popen(
-                tool.command("record", "behavioral", "x", "--print"), env=tool.environ, stdout=subprocess.PIPE, cwd=tool.home.parent
+                tool.command("record", "behavioral", "x", "--print"),
+                env=tool.environ,
+                stdout=subprocess.PIPE,
+                cwd=tool.home.parent,
             )
             for _ in range(50)
         ]
@@ -136,13 +147,18 @@ class TestInstallId:
         assert f"{only(list(found))}\n" == (tool.home / "install_id").read_text()
         assert ["install_id"] == [name for name in os.listdir(tool.home) if name.startswith("install_id")]
 
-    @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"\0\0\0"], ids=["empty", "newline", "not-utf8", "nul"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"\n", b"\xff\xfe", b"\0\0\0"], ids=["empty", "newline", "not-utf8", "nul"]
+    )
     def test_damaged_file(self, content: bytes, tmp_path: Path) -> None:
         """A file without an ID in it is replaced quietly, and the new ID is kept."""
         (tmp_path / "install_id").write_bytes(content)
         paths = Paths({"RILLEVENTS_HOME": str(tmp_path)})
         first = install_id.read_or_create(paths, {})
-        assert (first.value, "file") == (install_id.read_or_create(paths, {}).value, install_id.read_or_create(paths, {}).source)
+        assert (first.value, "file") == (
+            install_id.read_or_create(paths, {}).value,
+            install_id.read_or_create(paths, {}).source,
+        )
 
     def test_many_repair_a_damaged_file(self, tool: Tool) -> None:
         """Ten processes that find a damaged file agree on one new ID."""
@@ -196,7 +212,9 @@ class TestModes:
         )
         subprocess.run([sys.executable, "-c", script], env=tool.environ, check=True)
         subprocess.run(
-            ["sh", "-c", f"umask {umask:o}; exec \"$@\"", "sh", *tool.command("record", "behavioral", "x")], env=tool.environ, check=True
+            ["sh", "-c", f'umask {umask:o}; exec "$@"', "sh", *tool.command("record", "behavioral", "x")],
+            env=tool.environ,
+            check=True,
         )
         assert 2 == len(tool.events())
         for path in [tool.home, *tool.home.rglob("*")]:
@@ -242,7 +260,11 @@ class TestConfig:
         found = parse(text.encode(), "config.toml")
         assert [] == found.warnings
         assert set(KEYS) == {f"{s}.{k}" for s, table in found.sections.items() for k in table if s != "attributes"}
-        assert (1 << 30, 1 << 20, 30.0) == (found.max_bytes, found.get("flush", "batch_bytes"), found.get("flush", "stall_timeout"))
+        assert (1 << 30, 1 << 20, 30.0) == (
+            found.max_bytes,
+            found.get("flush", "batch_bytes"),
+            found.get("flush", "stall_timeout"),
+        )
 
     def test_unknown_key(self) -> None:
         """An unknown key is a warning with the nearest known one, and nothing else is lost by it."""
@@ -253,7 +275,13 @@ class TestConfig:
 
     @pytest.mark.parametrize(
         "text",
-        ['[spool]\nmax_bytes = "lots"', "[spool]\ndurable = 1", "[flush]\nbatch_events = 0", '[filter]\ndrop_types = "metric"', "nonsense ["],
+        [
+            '[spool]\nmax_bytes = "lots"',
+            "[spool]\ndurable = 1",
+            "[flush]\nbatch_events = 0",
+            '[filter]\ndrop_types = "metric"',
+            "nonsense [",
+        ],
         ids=["size", "switch", "count", "list", "toml"],
     )
     def test_wrong_value(self, text: str) -> None:
@@ -268,7 +296,15 @@ class TestConfig:
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"\0" * 100, b"[attributes\n", b"\xff\xfe", b"attributes = 3", b"x = [" * 5000, b'[attributes]\nx = "' + b"y" * 100_000],
+        [
+            b"",
+            b"\0" * 100,
+            b"[attributes\n",
+            b"\xff\xfe",
+            b"attributes = 3",
+            b"x = [" * 5000,
+            b'[attributes]\nx = "' + b"y" * 100_000,
+        ],
         ids=["empty", "nul", "cut-off", "not-utf8", "wrong-type", "deep", "huge"],
     )
     def test_broken_never_stops_record(self, content: bytes, tool: Tool) -> None:
@@ -343,11 +379,18 @@ class TestConfig:
         assert 2 == tool("config", "set", "intake.password", "hunter2").returncode
         assert 0 == tool("config", "set", "intake.password", stdin=b"hunter2\n").returncode
         assert "hunter2" == tomllib.loads((tool.home / "config.toml").read_text())["intake"]["password"]
-        shown = [tool("config", "list"), tool("config", "get", "intake.password"), tool("status"), tool("config", "list", "--json")]
+        shown = [
+            tool("config", "list"),
+            tool("config", "get", "intake.password"),
+            tool("status"),
+            tool("config", "list", "--json"),
+        ]
         assert "hunter2" not in "".join(done.stdout + done.stderr for done in shown)
         assert 2 == tool("config", "set", "intake.url", "https://u:hunter2@i.example").returncode
 
-    @pytest.mark.parametrize("words", [("set", "intake.ulr", "x"), ("set", "flush.batch_events", "many"), ("get", "x")], ids=str)
+    @pytest.mark.parametrize(
+        "words", [("set", "intake.ulr", "x"), ("set", "flush.batch_events", "many"), ("get", "x")], ids=str
+    )
     def test_refused(self, words: tuple[str, ...], tool: Tool) -> None:
         """A key that is none, or a value that does not fit, is refused with 2, and nothing is written."""
         done = tool("config", *words)
@@ -373,7 +416,12 @@ class TestConfig:
             for number in (1, 2, 3):
                 inject = ["-e", f"trace={call}", "-P", str(tool.home), "-P", str(tool.home / "config.toml")]
                 words = [strace, "-f", "-o", "/dev/null", *inject, "-e", f"inject={call}:signal=KILL:when={number}"]
-                subprocess.run([*words, *tool.command("config", "set", "intake.user", "new")], env=tool.environ, check=False, capture_output=True)
+                subprocess.run(
+                    [*words, *tool.command("config", "set", "intake.user", "new")],
+                    env=tool.environ,
+                    check=False,
+                    capture_output=True,
+                )
                 assert tool("config", "get", "intake.user").stdout in ("old\n", "new\n")
 
     def test_environment_attributes(self, tool: Tool) -> None:
@@ -390,7 +438,15 @@ class TestConfig:
             RILLEVENTS_IS_DEV="true",
         )
         found = only(tool.events())
-        expected = {"branch": "a/b", "k": "v w", "service_name": "s", "service_version": "1.10", "service_commit": "c", "user_id": "u", "is_dev": True}
+        expected = {
+            "branch": "a/b",
+            "k": "v w",
+            "service_name": "s",
+            "service_version": "1.10",
+            "service_commit": "c",
+            "user_id": "u",
+            "is_dev": True,
+        }
         assert expected == {key: found[key] for key in expected}
         assert "RILLEVENTS_ATTRIBUTES" in done.stderr
 
@@ -409,7 +465,14 @@ class TestConfig:
 
     def test_nothing_is_made_by_looking(self, tool: Tool) -> None:
         """Commands that only look make no file."""
-        for words in (["config", "list"], ["config", "path"], ["spool", "path"], ["telemetry", "status"], ["events"], ["help"]):
+        for words in (
+            ["config", "list"],
+            ["config", "path"],
+            ["spool", "path"],
+            ["telemetry", "status"],
+            ["events"],
+            ["help"],
+        ):
             assert 0 == tool(*words).returncode
         assert not tool.home.exists()
         assert {} == snapshot(tool.home.parent)

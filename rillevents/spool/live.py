@@ -41,7 +41,7 @@ class LiveWriter:
         self._max_bytes = max_bytes
         self._durable = durable
         self._mutex = allocate_lock()
-        self._owner = 0
+        self._inside: set[int] = set()
         self._folder = ""
         self._fd, self._path = -1, ""
         self._size = self._looked = self._behind = 0
@@ -49,19 +49,21 @@ class LiveWriter:
 
     def append(self, line: bytes) -> None:
         """Store one line; once this returns it outlasts a kill of the process. Raises SpoolError."""
-        if self._owner == get_ident():
-            # In a signal handler that interrupted this very method: its file is in no known state, and waiting would be
-            # for ever. A slot is free.
-            append(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
+        me = get_ident()
+        if me in self._inside:
+            # In a signal handler that interrupted this very method: the file is in no known state, and waiting for the mutex
+            # would be for ever. A slot is free.
+            append(self._folder or create(self.spool), line, max_bytes=self._max_bytes, durable=self._durable)
             return
-        with self._mutex:
-            self._owner = get_ident()
-            try:
+        # Before the mutex is taken, not after: because a handler may run between the two.
+        self._inside.add(me)
+        try:
+            with self._mutex:
                 self._append(line)
-            except OSError as error:
-                raise unwritable("the event was not stored", error) from None
-            finally:
-                self._owner = 0
+        except OSError as error:
+            raise unwritable("the event was not stored", error) from None
+        finally:
+            self._inside.discard(me)
 
     def close(self) -> None:
         """Close the file; what was stored stays. Another append opens another."""
@@ -143,7 +145,7 @@ class LiveWriter:
         if self._fd >= 0:
             os.close(self._fd)
         self._mutex = allocate_lock()
-        self._owner = 0
+        self._inside.clear()
         self._forget()
 
 

@@ -85,12 +85,10 @@ class Command:
 
     def values(self) -> list[Values]:
         """Return the different kinds of values in this command and below it, the free text left out."""
-        places: list[Option | Argument] = [
-            place for command in self.walk() for place in (*command.options, *command.arguments)
-        ]
-        found = {place.values: place.values.kind for place in places if place.values and place.values != TEXT}
-        if len(set(found.values())) < len(found):
-            raise ValueError(f"two kinds of values have the same name: {sorted(found.values())}")
+        options = [option.values for command in self.walk() for option in command.options if option.values]
+        found = {*options, *(argument.values for command in self.walk() for argument in command.arguments)} - {TEXT}
+        if len({values.kind for values in found}) < len(found):
+            raise ValueError(f"two kinds of values have the same name: {sorted(values.kind for values in found)}")
         return sorted(found, key=lambda values: values.kind)
 
 

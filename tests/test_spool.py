@@ -1,0 +1,565 @@
+"""The spool: what is appended is read, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support import Tool, need, only
+
+from rillevents.batch import DELIVERED, UNSETTLED, Rejected
+from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
+from rillevents.event import Event
+from rillevents.flusher import purge
+from rillevents.spool import append as appending
+from rillevents.spool import tally, view
+from rillevents.spool.append import append, write_own_file
+from rillevents.spool.drain import Drain
+from rillevents.spool.folder import check, create
+from rillevents.spool.live import LiveWriter
+from rillevents.spool.retry import retry
+from rillevents.spool.state import load
+
+PLENTY = 1 << 30
+
+
+def line(number: int, size: int = 0) -> bytes:
+    return Event("t", "n", {"number": number, "pad": "x" * size}, event_id=f"id-{number}").line
+
+
+def numbers(lines: list[bytes]) -> list[int]:
+    return [json.loads(text)["number"] for text in lines]
+
+
+class Spool:
+    """A spool in a folder of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.folder = create(self.path)
+
+    def add(self, *found: int) -> None:
+        for number in found:
+            append(self.folder, line(number), max_bytes=PLENTY)
+
+    def held(self) -> list[int]:
+        return numbers(list(view.pending(self.path)))
+
+    def drain(self, **settings: int) -> list[int]:
+        """Deliver everything, and return what was delivered."""
+        delivered: list[bytes] = []
+        with Drain(self.folder, **settings) as drain:
+            for batch in drain.batches():
+                delivered += batch.batch.lines
+                drain.commit(batch, [DELIVERED] * len(batch.batch))
+        return numbers(delivered)
+
+    def names(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.folder) if name.endswith(".ndjson"))
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """An empty spool."""
+    return Spool(tmp_path / "spool")
+
+
+class TestAppend:
+    def test_read_back(self, spool: Spool) -> None:
+        """What is appended is there, in order, byte for byte."""
+        spool.add(1, 2, 3)
+        assert [1, 2, 3] == spool.held()
+        assert ["slot-0.ndjson"] == spool.names()
+
+    def test_busy_slot(self, spool: Spool) -> None:
+        """A slot that is locked is passed over at once, not waited for."""
+        import fcntl
+
+        spool.add(1)
+        fd = os.open(f"{spool.folder}/slot-0.ndjson", os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        spool.add(2)
+        os.close(fd)
+        assert ["slot-0.ndjson", "slot-1.ndjson"] == spool.names()
+        assert [1, 2] == sorted(spool.held())
+
+    def test_torn_tail(self, spool: Spool) -> None:
+        """A torn tail is closed with a newline before the next line, and swallows nothing."""
+        spool.add(1)
+        with open(f"{spool.folder}/slot-0.ndjson", "ab") as file:
+            file.write(line(9)[:40])
+        spool.add(2)
+        assert [1, 2] == spool.held()
+        assert [1, 2] == spool.drain()
+        assert line(9)[:40] + b"\n" == only(list(Path(spool.folder, "corrupt").iterdir())).read_bytes()
+
+    @pytest.mark.parametrize("kind", ["link", "folder", "fifo", "socket"])
+    def test_something_else_in_the_slots_place(self, kind: str, spool: Spool, tmp_path: Path) -> None:
+        """What is no file of ours in a slot's place is passed over, and not written to."""
+        slot = Path(spool.folder, "slot-0.ndjson")
+        target = tmp_path / "target"
+        target.write_text("precious")
+        if kind == "link":
+            slot.symlink_to(target)
+        elif kind == "folder":
+            slot.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(slot)
+        else:
+            import socket
+
+            with socket.socket(socket.AF_UNIX) as listener:
+                os.chdir(spool.folder)
+                listener.bind("slot-0.ndjson")
+        spool.add(1)
+        assert [1] == spool.held()
+        assert [1] == spool.drain()
+        assert "precious" == target.read_text()
+
+    def test_all_slots_busy(self, spool: Spool) -> None:
+        """Where no slot is free the event gets a file of its own."""
+        import fcntl
+
+        held = []
+        for number in range(64):
+            fd = os.open(f"{spool.folder}/slot-{number}.ndjson", os.O_RDWR | os.O_CREAT)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            held.append(fd)
+        spool.add(1)
+        assert [1] == spool.held()
+        assert only([name for name in spool.names() if not name.startswith("slot-")]).startswith("done-")
+        for fd in held:
+            os.close(fd)
+
+    def test_short_write_is_undone(self, spool: Spool, tool: Tool) -> None:
+        """Where only a part of a line fits, nothing of it stays, and the caller hears of it."""
+        script = (
+            "import resource, sys, signal; from rillevents.spool.append import append; from rillevents.errors import SpoolUnwritable\n"
+            f"folder = {spool.folder!r}; line = {line(2, 5000)!r}\n"
+            f"append(folder, {line(1)!r}, max_bytes=1 << 30)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try: append(folder, line, max_bytes=1 << 30)\n"
+            "except SpoolUnwritable as error: print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=tool.environ, capture_output=True, text=True, check=True
+        )
+        assert "not stored" in done.stdout
+        spool.add(3)
+        assert [1, 3] == spool.held()
+        assert [1, 3] == spool.drain()
+
+    def test_deleted_under_way(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where somebody deletes the file between the write and the answer, the line is written again elsewhere."""
+        real = appending.write_line
+        deleted = []
+
+        def write_and_delete(fd: int, text: bytes, size: int) -> None:
+            real(fd, text, size)
+            if not deleted:
+                deleted.append(os.unlink(f"{spool.folder}/slot-0.ndjson"))
+
+        # The one place where timing cannot be had from outside: between two system calls of one process.
+        monkeypatch.setattr(appending, "write_line", write_and_delete)
+        spool.add(1)
+        assert [1] == spool.held()
+
+    def test_without_locks(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a file system without locks every event is a file of its own, and all of them are delivered."""
+
+        def no_locks(fd: int, how: int) -> None:
+            raise OSError(errno.ENOLCK, "no locks")
+
+        monkeypatch.setattr(appending.fcntl, "flock", no_locks)
+        spool.add(1, 2)
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        writer.append(line(3))
+        writer.close()
+        assert 3 == len([name for name in spool.names() if name.startswith("done-")])
+        assert [1, 2, 3] == spool.held()
+        assert [1, 2, 3] == spool.drain()
+        assert [] == [name for name in spool.names() if name.startswith("done-")]
+
+    def test_durable_order(self, tool: Tool) -> None:
+        """With --durable the data is synced after it was written and before the process says that it is done."""
+        strace = need("strace")
+        log = tool.home.parent / "trace"
+        words = tool.command("record", "behavioral", "x", "--durable")
+        subprocess.run(
+            [strace, "-o", log, "-e", "trace=write,fdatasync,fsync,exit_group", *words], env=tool.environ, check=True
+        )
+        calls = [text.partition("(")[0] for text in log.read_text().splitlines()]
+        ours = next(n for n, text in enumerate(log.read_text().splitlines()) if "event_id" in text)
+        assert ["write", "fdatasync", "fsync", "exit_group"] == calls[ours:][:4]
+
+
+class TestCap:
+    def test_refused_when_full(self, spool: Spool) -> None:
+        """Over the cap new events are refused, the old ones stay, and after a flush there is room again."""
+        stored = 0
+        with pytest.raises(SpoolFull, match="rillevents flush"):
+            for number in range(1000):
+                append(spool.folder, line(number, 200), max_bytes=20_000)
+                stored += 1
+        assert list(range(stored)) == spool.held()
+        assert 15_000 < sum(map(len, view.pending(spool.path))) <= 20_000
+        spool.drain()
+        append(spool.folder, line(1), max_bytes=20_000)
+
+    def test_counts_what_a_failed_flush_left(self, spool: Spool) -> None:
+        """What a flush could not deliver counts against the cap, too."""
+        for number in range(50):
+            append(spool.folder, line(number, 200), max_bytes=20_000)
+        with Drain(spool.folder) as drain:
+            for batch in drain.batches():
+                drain.commit(batch, [UNSETTLED] * len(batch.batch))
+        with pytest.raises(SpoolFull):
+            for number in range(50):
+                append(spool.folder, line(number, 200), max_bytes=20_000)
+
+    def test_live(self, spool: Spool) -> None:
+        """A long-lived writer holds to the same cap, and goes on after a flush and a rotation."""
+        writer = LiveWriter(spool.path, max_bytes=20_000)
+        with pytest.raises(SpoolFull):
+            for number in range(1000):
+                writer.append(line(number, 200))
+        writer.close()
+        assert 0 < len(spool.drain()) < 1000
+        writer.append(line(1))
+        assert [1] == spool.held()
+        writer.close()
+
+
+class TestLive:
+    def test_threads(self, spool: Spool) -> None:
+        """Eight threads with one writer lose nothing."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+
+        def work(thread: int) -> None:
+            for number in range(500):
+                writer.append(line(thread * 500 + number))
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        writer.close()
+        assert list(range(4000)) == sorted(spool.held())
+
+    def test_kept_while_it_is_open(self, spool: Spool) -> None:
+        """A flush delivers what an open writer has written, leaves its file, and delivers what comes next exactly once."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        writer.append(line(1))
+        assert [1] == spool.drain()
+        writer.append(line(2))
+        assert [2] == spool.drain()
+        writer.close()
+        assert [] == spool.drain()
+        assert [] == spool.names()
+
+    def test_unlinked_under_way(self, spool: Spool) -> None:
+        """Where somebody deletes a writer's file, the next event goes into a new one."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        writer.append(line(1))
+        os.unlink(f"{spool.folder}/{only(spool.names())}")
+        writer.append(line(2))
+        writer.close()
+        assert [2] == spool.held()
+
+    def test_rotation(self, spool: Spool) -> None:
+        """A file that has grown to 8 MB is left for a new one."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        for number in range(300):
+            writer.append(line(number, 30_000))
+        assert 2 == len(spool.names())
+        writer.close()
+        assert list(range(300)) == sorted(spool.held())
+
+    def test_fork(self, spool: Spool) -> None:
+        """A forked child writes to a file of its own, and its parent's lines and lock stay as they are."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        writer.append(line(0))
+        children = []
+        for child in range(1, 6):
+            pid = os.fork()
+            if pid == 0:
+                writer.append(line(child))
+                os._exit(0)
+            children.append(pid)
+            writer.append(line(100 + child))
+        assert [0] * 5 == [os.waitpid(pid, 0)[1] for pid in children]
+        assert [0, 1, 2, 3, 4, 5, 101, 102, 103, 104, 105] == sorted(spool.held())
+        assert 6 == len(spool.names())
+        writer.close()
+
+    def test_fork_while_a_thread_writes(self, spool: Spool) -> None:
+        """A child that was forked while another thread held the writer's lock records without waiting for it."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                writer.append(line(0))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            for child in range(1, 101):
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(20)
+                    writer.append(line(child))
+                    os._exit(0)
+                assert 0 == os.waitpid(pid, 0)[1]
+        finally:
+            stop.set()
+            thread.join()
+        writer.close()
+        assert list(range(1, 101)) == [number for number in sorted(spool.held()) if number]
+
+    def test_signal_handler(self, spool: Spool) -> None:
+        """An event that is recorded in a signal handler, in the middle of recording another, deadlocks nothing."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        handled = []
+
+        def handle(number: int, frame: object) -> None:
+            handled.append(writer.append(line(-1)))
+
+        before = signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.003)
+        try:
+            for number in range(5000):
+                writer.append(line(number))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        writer.close()
+        held = sorted(spool.held())
+        assert list(range(5000)) == [number for number in held if number >= 0]
+        assert len(handled) == sum(number < 0 for number in held)
+
+    def test_not_inherited(self, spool: Spool) -> None:
+        """A program that is started by the writer's process inherits no descriptor of ours."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        writer.append(line(1))
+        found = subprocess.run(
+            ["sh", "-c", "ls -l /proc/self/fd"], capture_output=True, text=True, check=True, close_fds=False
+        ).stdout
+        assert spool.folder not in found
+        writer.close()
+
+
+class TestFolder:
+    @pytest.mark.parametrize("which", ["spool", "v1"])
+    def test_link(self, which: str, tmp_path: Path) -> None:
+        """A spool that is a link is refused, and what it leads to is left alone."""
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (tmp_path / "spool").mkdir(exist_ok=True)
+        target = tmp_path / "link" if which == "spool" else tmp_path / "spool" / "v1"
+        target.symlink_to(elsewhere)
+        with pytest.raises(SpoolError, match="no folder"):
+            (elsewhere / "v1").mkdir(), create(str(tmp_path / ("link" if which == "spool" else "spool")))
+
+    def test_open_to_others(self, spool: Spool) -> None:
+        """A folder that others may write to is not used."""
+        os.chmod(spool.folder, 0o777)
+        with pytest.raises(SpoolUnwritable, match="chmod 700"):
+            check(spool.path)
+
+    def test_other_versions_are_left_alone(self, spool: Spool) -> None:
+        """Files with unknown prefixes and folders of other versions are neither read nor touched."""
+        Path(spool.path, "v2").mkdir()
+        theirs = [Path(spool.path, "v2", "slot-0.ndjson"), Path(spool.folder, "future-1.ndjson")]
+        for path in theirs:
+            path.write_bytes(b"theirs\n")
+        spool.add(1)
+        assert [1] == spool.drain()
+        assert [b"theirs\n"] * 2 == [path.read_bytes() for path in theirs]
+
+    def test_odd_names(self, tmp_path: Path) -> None:
+        """A folder's name may hold spaces, newlines and any Unicode."""
+        spool = Spool(tmp_path / "a b\nç☃")
+        spool.add(1)
+        assert [1] == spool.drain()
+
+
+class TestDrain:
+    def test_clears_up(self, spool: Spool) -> None:
+        """After everything was acknowledged no file with events is left, and nothing is delivered again."""
+        spool.add(1, 2)
+        assert [1, 2] == spool.drain()
+        assert ([], []) == (spool.drain(), spool.names())
+
+    def test_batches_concatenate(self, spool: Spool) -> None:
+        """Batches hold what was recorded, once and in order, and no more than they may."""
+        spool.add(*range(25))
+        with Drain(spool.folder, batch_events=10) as drain:
+            found = []
+            for batch in drain.batches():
+                found.append(numbers(list(batch.batch.lines)))
+                drain.commit(batch, [DELIVERED] * len(batch.batch))
+        assert [list(range(10)), list(range(10, 20)), list(range(20, 25))] == found
+
+    def test_batches_span_files(self, spool: Spool) -> None:
+        """Many files of one event each travel together."""
+        for number in range(500):
+            write_own_file(spool.folder, line(number), max_bytes=PLENTY)
+        with Drain(spool.folder, batch_events=1000) as drain:
+            sizes = []
+            for batch in drain.batches():
+                sizes.append(len(batch.batch))
+                drain.commit(batch, [DELIVERED] * len(batch.batch))
+        assert [500] == sizes
+        assert [] == spool.names()
+
+    def test_stopped_midway(self, spool: Spool) -> None:
+        """What was not acknowledged comes again, what was does not."""
+        spool.add(*range(10))
+        with Drain(spool.folder, batch_events=4) as drain:
+            batches = drain.batches()
+            drain.commit(next(batches), [DELIVERED] * 4)
+            drain.commit(next(batches), [DELIVERED, DELIVERED, UNSETTLED, DELIVERED])
+            batches.close()  # type: ignore[attr-defined]
+        assert [6, 7, 8, 9] == spool.drain()
+
+    def test_rejected(self, spool: Spool) -> None:
+        """A rejected event is kept apart with its reason, and can be put back byte for byte."""
+        spool.add(1, 2, 3)
+        with Drain(spool.folder) as drain:
+            for batch in drain.batches():
+                drain.commit(batch, [DELIVERED, Rejected('no, "event":{} here'), DELIVERED])
+        found = only(list(view.rejected(spool.path)))
+        assert ('no, "event":{} here', 2) == (found.reason, json.loads(found.line)["number"])
+        before = found.line
+        assert 1 == retry(spool.path)
+        assert before == only(list(view.pending(spool.path)))
+        assert [] == list(view.rejected(spool.path))
+
+    def test_ledger(self, spool: Spool) -> None:
+        """The ledger counts what became of the events, survives, and takes in what writers have counted, once."""
+        spool.add(1, 2, 3)
+        tally.add(spool.path, "truncated")
+        tally.add(spool.path, "dropped", "filter", 5)
+        with Drain(spool.folder) as drain:
+            for batch in drain.batches():
+                drain.commit(batch, [DELIVERED, Rejected("r"), DELIVERED])
+        state = load(spool.folder)
+        assert (2, 1, 1, {"filter": 5}) == (
+            state.counts["delivered"],
+            state.counts["rejected"],
+            state.counts["truncated"],
+            state.dropped,
+        )
+        spool.drain()
+        assert state.counts == load(spool.folder).counts
+        assert [] == tally.names(spool.folder)
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[1]", b'{"since": 3}', b"\0" * 50], ids=["empty", "torn", "list", "half", "nul"]
+    )
+    def test_damaged_state(self, content: bytes, spool: Spool) -> None:
+        """Without its state the spool sends everything once more, and the ledger begins anew."""
+        spool.add(1, 2)
+        with Drain(spool.folder, batch_events=1) as drain:
+            batches = drain.batches()
+            drain.commit(next(batches), [DELIVERED])
+            batches.close()  # type: ignore[attr-defined]
+        Path(spool.folder, "state.json").write_bytes(content)
+        assert [1, 2] == spool.drain()
+        assert 2 == load(spool.folder).counts["delivered"]
+
+    def test_restored_copy(self, spool: Spool) -> None:
+        """Where an older copy of a file was put in its place, the offset is not believed, and everything is sent."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        writer.append(line(1))
+        assert [1] == spool.drain()
+        name = only(spool.names())
+        writer.close()
+        Path(spool.folder, name).write_bytes(line(7) + line(8))
+        assert [7, 8] == spool.drain()
+
+    def test_one_at_a_time(self, spool: Spool) -> None:
+        """A second flusher is told that another is at it."""
+        with Drain(spool.folder), pytest.raises(Busy):
+            Drain(spool.folder).acquire()
+
+    def test_recorded_under_way(self, spool: Spool) -> None:
+        """Events that are recorded while a flush is at it are neither lost nor sent twice."""
+        spool.add(*range(10))
+        with Drain(spool.folder, batch_events=3) as drain:
+            first = []
+            for batch in drain.batches():
+                spool.add(100 + len(first))
+                first += numbers(list(batch.batch.lines))
+                drain.commit(batch, [DELIVERED] * len(batch.batch))
+        assert list(range(10)) == first
+        assert [100, 103, 106, 109] == spool.drain()
+
+    def test_corrupt_lines(self, spool: Spool) -> None:
+        """What does not parse is put aside and counted, and its neighbours are delivered."""
+        bad = [
+            b"garbage\n",
+            b'{"event_id": 1}\n',
+            b"\xff\xfe\n",
+            b'{"a": NaN}\n',
+            b"[" * 5000 + b"\n",
+            b"x" * 40_000 + b"\n",
+        ]
+        with open(f"{spool.folder}/slot-0.ndjson", "wb") as file:
+            for number, text in enumerate(bad):
+                file.write(line(number) + text)
+        assert list(range(len(bad))) == spool.drain()
+        assert len(bad) == load(spool.folder).counts["corrupt"]
+        assert b"".join(bad) == b"".join(
+            path.read_bytes() for path in sorted(Path(spool.folder, "corrupt").iterdir(), key=_offset)
+        )
+
+    def test_zeros(self, spool: Spool) -> None:
+        """Zeros that a loss of power left behind are passed over, and the events after them are delivered."""
+        Path(spool.folder, "slot-0.ndjson").write_bytes(
+            line(1) + b"\0" * 4096 + b"\n" + b"\0" * 10 + line(2) + b"\0" * 4096
+        )
+        assert [1, 2] == spool.drain()
+        assert 0 == load(spool.folder).counts["corrupt"]
+        assert [] == spool.names()
+
+    def test_endless_line(self, spool: Spool) -> None:
+        """A line of many megabytes is put aside in pieces, and blocks nothing."""
+        with open(f"{spool.folder}/slot-0.ndjson", "wb") as file:
+            file.write(line(1))
+            for _ in range(5):
+                file.write(b"y" * (1 << 20))
+            file.write(b"\n" + line(2))
+        assert [1, 2] == spool.drain()
+        assert (5 << 20) + 1 == only(list(Path(spool.folder, "corrupt").iterdir())).stat().st_size
+
+    def test_truncated_anywhere(self, tmp_path: Path) -> None:
+        """A file that was cut off at any byte gives the whole lines before the cut, and nothing fails."""
+        whole = line(1) + line(2)
+        for cut in range(len(whole) + 1):
+            spool = Spool(tmp_path / str(cut))
+            Path(spool.folder, "slot-0.ndjson").write_bytes(whole[:cut])
+            assert [1, 2][: whole[:cut].count(b"\n")] == spool.drain(), cut
+
+    def test_purge(self, spool: Spool) -> None:
+        """Purging deletes everything, rejected and damaged events too, and counts it as dropped."""
+        spool.add(1, 2)
+        with Drain(spool.folder) as drain:
+            for batch in drain.batches():
+                drain.commit(batch, [Rejected("r"), UNSETTLED])
+        assert 2 == purge(spool.path)
+        assert ([], []) == (spool.held(), list(view.rejected(spool.path)))
+        assert {"purged": 2} == load(spool.folder).dropped
+
+
+def _offset(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
