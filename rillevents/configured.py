@@ -95,12 +95,10 @@ def _filtered(sink: Sink, settings: Config) -> Sink:
 def flush_configured(paths: Paths, environ: Mapping[str, str], *, timeout: float | None = None) -> FlushResult:
     """Send what is in this user's spool to the configured destination; what keeps that from happening is in the result."""
     from rillevents.destination import flush
-    from rillevents.errors import Busy, ConfigError, SpoolError
+    from rillevents.errors import Busy, SpoolError
     from rillevents.flusher import FlushResult
 
     try:
         return flush(paths, environ, timeout=timeout)
-    except ConfigError as error:
-        return FlushResult("unconfigured", reason=str(error))
     except (Busy, SpoolError) as error:
         return FlushResult("temporary", reason=str(error))

@@ -14,6 +14,7 @@ from rillevents.exporters.destination import IntakeSettings, exporter_for
 from rillevents.files import read_file
 from rillevents.flusher import Flusher, FlushResult
 from rillevents.paths import Paths
+from rillevents.spool.view import contents
 
 _COMMAND_SECONDS = 30
 
@@ -31,22 +32,27 @@ def flush(
 ) -> FlushResult:
     """Send what is in this user's spool, and return what came of it.
 
-    Opted out, nothing is sent. *to* overrules the environment and config.toml. Raises ConfigError where there is no
-    destination, Busy where another flush is at it for longer than *timeout* (or *wait* is false), SpoolError.
+    Opted out, nothing is sent. *to* overrules the environment and config.toml. A configuration that has to change first is
+    the outcome `unconfigured`. Raises Busy where another flush is at it for longer than *timeout* (or *wait* is false),
+    UsageError where *to* holds a password, SpoolError.
     """
     decision = consent.decide(paths, environ)
     if not decision.enabled:
         return FlushResult("off", reason=decision.decided_by)
-    settings = config.load(paths)
+    try:
+        settings = config.load(paths)
+        exporter = exporter_for(
+            destination_name(paths, environ, settings, to),
+            intake_settings(paths, environ, settings, warn=warn),
+            ca_cert=ca_cert,
+            compression=settings.get("flush", "compression", "none"),
+            environ=environ,
+        )
+    except ConfigError as error:
+        held = sum(contents(place).events for place in existing_spools(paths))
+        return FlushResult("unconfigured", pending=held, reason=str(error))
     for warning in settings.warnings:
         warn(warning)
-    exporter = exporter_for(
-        destination_name(paths, environ, settings, to),
-        intake_settings(paths, environ, settings, warn=warn),
-        ca_cert=ca_cert,
-        compression=settings.get("flush", "compression", "none"),
-        environ=environ,
-    )
     flusher = Flusher(
         exporter,
         batch_events=settings.get("flush", "batch_events", 1000),

@@ -14,7 +14,7 @@ from rillevents.cli.result import Result
 from rillevents.destination import destination_name, existing_spools, flush, intake_settings
 from rillevents.errors import Busy, ConfigError, UsageError
 from rillevents.flusher import FlushResult
-from rillevents.spool.view import contents, pending
+from rillevents.spool.view import pending
 
 _EXAMPLE = """
 rillevents flush
@@ -59,9 +59,6 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 on_progress=report,
                 warn=warnings.append,
             )
-    except ConfigError as error:
-        held = sum(contents(place).events for place in existing_spools(here))
-        done = FlushResult("unconfigured", pending=held, reason=str(error))
     except Busy as error:
         done = FlushResult("temporary", reason=str(error))
         if not wait:

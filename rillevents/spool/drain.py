@@ -29,6 +29,7 @@ from rillevents.spool.folder import (
     SLOT,
     SUFFIX,
     held_bytes,
+    sending_order,
     unique,
 )
 from rillevents.spool.lines import BLOCK, Line, complete_lines
@@ -292,7 +293,7 @@ class Drain:
 
     def _slots(self) -> list[tuple[str, int]]:
         found = []
-        for name in os.listdir(self.folder):
+        for name in sorted(os.listdir(self.folder), key=sending_order):
             if name.startswith(SLOT) and name.endswith(SUFFIX):
                 try:
                     status = os.lstat(f"{self.folder}/{name}")

@@ -77,6 +77,14 @@ def create(spool: str) -> str:
     return folder
 
 
+def sending_order(name: str) -> tuple[str, int, str]:
+    """Return a key that sorts files as a flush sends them: claims by their time, then slots (claims to be), then the rest."""
+    if name.startswith(SLOT):
+        number = name[len(SLOT) : -len(SUFFIX)]
+        return (CLAIM + "~", int(number) if number.isdigit() else SLOTS, name)
+    return (name, 0, name)
+
+
 def unique(prefix: str, now_ns: int) -> str:
     """Return a file name that never recurs; the time orders names, the random part makes them unique."""
     return f"{prefix}{now_ns:020d}-{os.urandom(8).hex()}{SUFFIX}"

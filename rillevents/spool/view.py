@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
 from rillevents.spool import tally
-from rillevents.spool.folder import READ_PREFIXES, SLOT, STATE, SUFFIX, check
+from rillevents.spool.folder import READ_PREFIXES, SLOT, STATE, SUFFIX, check, sending_order
 from rillevents.spool.lines import BLOCK, complete_lines
 from rillevents.spool.quarantine import Rejected, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
@@ -78,10 +78,10 @@ def ledger(spool: str) -> State | None:
 
 
 def _files(folder: str) -> Iterator[tuple[int, int, int]]:
-    """Yield (descriptor, offset, size) of every file that holds events; the slots last, as a flush would send them."""
+    """Yield (descriptor, offset, size) of every file that holds events, as a flush would send them."""
     offsets = load(folder).offsets
     names = [name for name in os.listdir(folder) if name.startswith((*READ_PREFIXES, SLOT)) and name.endswith(SUFFIX)]
-    for name in sorted(names, key=lambda name: (name.startswith(SLOT), name)):
+    for name in sorted(names, key=sending_order):
         try:
             fd = os.open(f"{folder}/{name}", os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
         except OSError:
