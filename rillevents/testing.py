@@ -28,8 +28,9 @@ class CapturingSink:
         self.closed = False
 
     def emit(self, event: Any) -> None:
-        """Keep the event."""
-        self.events.append(event)
+        """Keep the event, once it has shown that it can be written; raises InvalidEvent as a real sink would."""
+        if event.line:
+            self.events.append(event)
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
         """Add to `counts`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rillevents.errors import SpoolUnwritable
+from rillevents.errors import SpoolFull, SpoolUnwritable
 from rillevents.sinks import Sink
 from rillevents.spool.folder import Unusable, create
 
@@ -41,7 +41,12 @@ class SpoolSink(Sink):
 
     def emit(self, event: Event) -> None:
         """Store the event; raises SpoolError where it could not be, InvalidEvent where it is no event."""
-        self.append(event.line)
+        line = event.line
+        try:
+            self.append(line)
+        except SpoolFull:
+            self.count("dropped", "spool-full")
+            raise
         if event.truncated:
             self.count("truncated")
 

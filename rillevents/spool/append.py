@@ -57,7 +57,7 @@ def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool
         path = f"{folder}/{prefix}{number}{SUFFIX}"
         while True:
             try:
-                stored = _append_to(folder, path, line, max_bytes, durable)
+                stored = _append_to(folder, path, line, max_bytes, durable, shared=prefix == SLOT)
             except Moved:
                 continue
             except NoLocks:
@@ -68,8 +68,8 @@ def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool
     return False
 
 
-def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: bool) -> bool:
-    """Append to one slot; False where it is busy or no slot at all."""
+def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: bool, *, shared: bool) -> bool:
+    """Append to one slot; False where it is busy or no slot at all. *shared*: the cap is that of all events together."""
     try:
         fd = os.open(path, APPEND, 0o600)
     except OSError as error:
@@ -83,7 +83,7 @@ def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: boo
         if not stat.S_ISREG(found.st_mode):
             return False
         check_named(path, found)
-        _check_room(folder, found.st_size, len(line), max_bytes)
+        _check_room(folder if shared else "", found.st_size, len(line), max_bytes)
         if found.st_size == 0:
             make_private(folder, fd, found)
         write_line(fd, line, found.st_size)
@@ -195,8 +195,8 @@ def _check_room(folder: str, held: int, more: int, max_bytes: int) -> None:
     No walk through the folder: because a spool that nobody empties must not make `record` slower and slower. The other
     slots are only asked where this one (it *held* so many bytes) makes it likely that the spool is nearly full.
     """
-    behind = backlog(folder)
-    if (held + more) * 2 + behind > max_bytes and _slot_bytes(folder) + more + behind > max_bytes:
+    behind = backlog(folder) if folder else 0
+    if (held + more) * 2 + behind > max_bytes and (_slot_bytes(folder) if folder else held) + more + behind > max_bytes:
         raise full(folder, max_bytes)
 
 

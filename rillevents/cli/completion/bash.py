@@ -66,33 +66,44 @@ _rillevents_pass() {
 
 # Offer what begins with $2: the words of the kind $1 and the files that may stand there, each after the prefix $3.
 _rillevents_offer() {
-    local words='' prefixes=() prefix word
+    local words='' prefixes=() prefix known
     _rillevents_kind "$1"
-    for word in $words; do
-        [[ $word != "$2"* ]] || COMPREPLY+=("$3$word")
+    for known in $words; do
+        [[ $known != "$2"* ]] || COMPREPLY+=("$3$known")
     done
     for prefix in "${prefixes[@]}"; do
-        if [[ $2 != "$prefix"* ]]; then
-            [[ $prefix != "$2"* ]] || COMPREPLY+=("$3$prefix")
-            continue
+        if [[ $2 == "$prefix"* ]]; then
+            _rillevents_files "${2#"$prefix"}" "$3$prefix"
+        elif [[ $prefix == "$2"* ]]; then
+            COMPREPLY+=("$3$prefix")
         fi
-        compopt -o filenames 2>/dev/null
-        while IFS= read -r word; do
-            COMPREPLY+=("$3$prefix$word")
-        done < <(compgen -f -- "${2#"$prefix"}")
     done
+}
+
+# Offer the files that begin with $1, each after the prefix $2.
+_rillevents_files() {
+    local file
+    # Only where the prefix is no part of what is replaced can readline tell that these are files, and quote them.
+    [[ $head != *"$2" ]] || compopt -o filenames 2>/dev/null
+    while IFS= read -r file; do
+        if [[ $head != *"$2" ]]; then
+            [[ ! -d $file ]] || file+=/
+            [[ $word == *[\"\']* ]] || printf -v file %q "$file"
+        fi
+        COMPREPLY+=("$2$file")
+    done < <(compgen -f -- "$1")
 }
 
 # Offer those of the words $1 that begin with $2.
 _rillevents_words() {
-    local word
-    for word in $1; do
-        [[ $word != "$2"* ]] || COMPREPLY+=("$word")
+    local known
+    for known in $1; do
+        [[ $known != "$2"* ]] || COMPREPLY+=("$known")
     done
 }
 
 _rillevents() {
-    local IFS=$' \t\n' line=() at='' kind='' ended='' count=0 commands options takes arguments current word
+    local IFS=$' \t\n' line=() at='' kind='' ended='' count=0 commands options takes arguments current head word
     COMPREPLY=()
     _rillevents_line
     _rillevents_command ''
@@ -101,6 +112,8 @@ _rillevents() {
     done
     word=${line[${#line[@]}-1]}
     current=${word//[\"\']/}
+    # Readline puts the answers in the place of $2, which may be only the end of the word: what is after the last = or :
+    head=${current%"$2"}
     arguments=($arguments)
     if [[ $kind ]]; then
         _rillevents_offer "$kind" "$current" ''
@@ -118,8 +131,7 @@ _rillevents() {
     elif [[ ! $ended ]]; then
         _rillevents_words "$options" "$current"
     fi
-    # Readline puts the answers in the place of $2, which may be only the end of the word: what is after the last = or :
-    COMPREPLY=("${COMPREPLY[@]#"${current%"$2"}"}")
+    COMPREPLY=("${COMPREPLY[@]#"$head"}")
     if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=:/@.] ]]; then
         compopt -o nospace 2>/dev/null
     fi

@@ -21,6 +21,8 @@ else
 fi
 """
 
+_NO_SPACE = "-S ''"
+
 
 def zsh(root: Command) -> str:
     """Return the script for zsh."""
@@ -103,12 +105,20 @@ def _place(label: str, values: Values) -> str:
 
 
 def _kind(values: Values) -> str:
-    lines = ["local ret=1"]
-    for prefix in values.files:
-        lines += [f"compset -P {quoted(prefix)} && {{ _files; return; }}"] if prefix else ["_files && ret=0"]
-    open_ = (*values.open, *filter(None, values.files))
-    lines += [f'compadd "$@" -- {" ".join(values.whole)} && ret=0'] if values.whole else []
-    lines += [f"compadd \"$@\" -S '' -- {' '.join(open_)} && ret=0"] if open_ else []
-    return "\n".join(
-        [f"_rillevents_of_{values.kind}() {{", *(f"    {line}" for line in lines), "    return ret", "}", ""]
-    )
+    lines = [
+        *([_words(values.whole)] if values.whole else []),
+        *([_words(values.open, _NO_SPACE)] if values.open else []),
+        *(_files(prefix) for prefix in values.files),
+    ]
+    head = [f"_rillevents_of_{values.kind}() {{", "    local ret=1"]
+    return "\n".join([*head, *(f"    {line} && ret=0" for line in lines), "    return ret", "}", ""])
+
+
+def _words(words: tuple[str, ...], suffix: str = "") -> str:
+    return " ".join(['compadd "$@"', *([suffix] if suffix else []), "--", *words])
+
+
+def _files(prefix: str) -> str:
+    if not prefix:
+        return "_files"
+    return f"if compset -P {quoted(prefix)}; then _files; else {_words((prefix,), _NO_SPACE)}; fi"

@@ -1,0 +1,555 @@
+"""The README and the manual say what the code does: commands, options, variables, settings, exit codes, examples, recipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from support import need
+
+from rillevents import config, consent, errors, install_id
+from rillevents._record import failure_mode, is_quiet
+from rillevents.cli.app import app
+from rillevents.cli.manual import topics
+from rillevents.config_file import KEYS, checker, parse
+from rillevents.destination import destination_name, intake_settings
+from rillevents.flusher import EXIT_CODES
+from rillevents.paths import Paths
+from rillevents.spool.view import pending
+from rillevents.testing import FakeIntake
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rillevents"
+README = (ROOT / "README.md").read_text()
+PAGES = {page.stem: page.read_text() for page in sorted((PACKAGE / "docs").glob("*.md"))}
+TEXTS = {"README": README} | PAGES
+SOURCES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+ALL_SOURCE = "\n".join(SOURCES.values())
+
+_FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str, info: str) -> list[str]:
+    """Return the fenced blocks of a page whose info string is *info*."""
+    return [body for found, body in _FENCE.findall(text) if found.strip() == info]
+
+
+def only_block(text: str, info: str) -> str:
+    """Return the one fenced block with that info string."""
+    [body] = blocks(text, info)
+    return body
+
+
+# Commands
+
+
+def walk(command: Any, path: tuple[str, ...] = ("rillevents",)) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command below *command*, itself first, with its words."""
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from walk(below, (*path, name))
+
+
+COMMANDS = {" ".join(path): command for path, command in walk(typer.main.get_command(app))}
+LEAVES = [path for path, command in COMMANDS.items() if not getattr(command, "commands", None)]
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_command_is_documented(path: str) -> None:
+    """Every command is named in full in the README or on a page of the manual."""
+    assert any(re.search(rf"\b{re.escape(path)}\b", text) for text in TEXTS.values())
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_has_a_help_text(path: str) -> None:
+    """Every command and every group says in a sentence what it does."""
+    assert (COMMANDS[path].help or "").strip().endswith((".", "`"))
+
+
+@pytest.mark.parametrize("path", ["rillevents", *LEAVES])
+def test_every_command_has_examples_that_parse(path: str) -> None:
+    """The help of every command ends in examples, and they are command lines of this tool."""
+    epilog = COMMANDS[path].epilog or ""
+    assert epilog.startswith("Examples:")
+    found = list(command_lines(epilog.partition("\b\n")[2]))
+    assert found
+    assert [] == [problem for words in found for problem in problems(words)]
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """Yield the words after `rillevents` of each call of it in lines of shell."""
+    for line in text.replace("\\\n", " ").splitlines():
+        yield from _calls(line)
+
+
+def _calls(line: str) -> Iterator[list[str]]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        tokens = list(lexer)
+    except ValueError:  # a quote that ends on another line: not one of our commands
+        return
+    at_start, words = True, None
+    for token in [*tokens, ";"]:
+        for inner in re.findall(r"\$\((rillevents [^)]*)\)", token):
+            yield from _calls(inner)
+        if set(token) <= set("();<>|&"):
+            if words is not None and not (token.startswith("(") and not words):
+                yield words
+            at_start, words = not set(token) & set("<>"), None
+        elif words is not None:
+            words.append(token)
+        elif at_start and Path(token).name == "rillevents":
+            words = []
+        else:
+            at_start = at_start and (token in ("{", "if", "then", "!") or bool(re.match(r"\w+=", token)))
+
+
+def problems(words: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a command line: a command or an option that does not exist."""
+    command, path = COMMANDS["rillevents"], "rillevents"
+    for word in words:
+        known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        known |= set(command.context_settings.get("help_option_names", ())) | {"-h", "--help"}
+        if word.startswith("-") and len(word) > 1 and not word[1:2].isdigit():
+            if word.partition("=")[0] not in known:
+                yield f"{path} has no option {word}"
+        elif getattr(command, "commands", None) and not word.startswith("…"):
+            if word not in command.commands:
+                yield f"{path} has no command {word}"
+                return
+            command, path = command.commands[word], f"{path} {word}"
+
+
+def shell_lines(text: str) -> str:
+    """Return the command lines of a page: its blocks of shell, and what is typed in its transcripts."""
+    parts = [body for info, body in _FENCE.findall(text) if info.split()[:1] == ["sh"]]
+    for transcript in blocks(text, "console"):
+        parts += [line[2:] for line in transcript.splitlines() if line.startswith("$ ")]
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_command_line_in_the_docs_exists(name: str) -> None:
+    """What the docs tell people to type are commands and options that the tool has."""
+    prose = _FENCE.sub("", TEXTS[name])
+    inline = [line for code in re.findall(r"`(rillevents [^`]+)`", prose) for line in command_lines(code)]
+    found = [*command_lines(shell_lines(TEXTS[name])), *inline]
+    assert [] == [f"{shlex.join(words)}: {problem}" for words in found for problem in problems(words)]
+
+
+def test_command_lines_are_found_and_judged() -> None:
+    """The search for command lines sees them after pipes, variables and in substitutions, and sees what is wrong."""
+    text = 'x | rillevents flush --bad; A=1 rillevents statsu\neval "$(rillevents id nope)"\nrillevents() { :; }\n'
+    found = list(command_lines(text + "pip install rillevents && .venv/bin/rillevents demo > rillevents\n"))
+    assert [["flush", "--bad"], ["statsu"], ["id", "nope"], ["demo"]] == found
+    assert [1, 1, 1, 0] == [len(list(problems(words))) for words in found]
+
+
+def test_the_manual_has_the_pages_that_are_named() -> None:
+    """Wherever a page of the manual is named, in the docs or in a message of the tool, it is there."""
+    named = re.findall(r"rillevents help ([a-z][a-z-]+)", "\n".join([*TEXTS.values(), ALL_SOURCE]))
+    assert set(named) <= set(topics())
+    assert {"quickstart", "recording", "flushing", "configuration", "consent", "ci", "library"} <= set(topics())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_one_title(page: str) -> None:
+    """A page of the manual begins with its title, the only heading of that rank."""
+    prose = _FENCE.sub("", PAGES[page])
+    assert PAGES[page].startswith("# ")
+    assert 1 == len(re.findall(r"^# ", prose, re.MULTILINE))
+
+
+# Variables, settings, exit codes
+
+
+class Asked(dict[str, str]):
+    """An environment that remembers which variables it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(HOME="/nonexistent")
+        self.names: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Remember *key*."""
+        self.names.add(key)
+        return super().get(key, default)
+
+
+def variables_in_the_code() -> set[str]:
+    """Return our variables: those named in the source, and those that are asked for by a name that is put together."""
+    asked = Asked()
+    paths = Paths(asked)
+    nothing = config.Config({"intake": {"url": "http://127.0.0.1/"}}, [])
+    consent.decide(paths, asked)
+    install_id.peek(paths, asked)
+    config.identity_attributes(paths, asked)
+    destination_name(paths, asked, nothing)
+    intake_settings(paths, asked, nothing, secrets=False)
+    failure_mode(None, asked)
+    is_quiet(asked)
+    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*[\w.]+,\s*"([A-Z_]+)"', ALL_SOURCE)}
+    found = asked.names | called | set(re.findall(r"RILLEVENTS_[A-Z_]+", ALL_SOURCE))
+    return {name for name in found if name.startswith("RILLEVENTS_") and not name.endswith("_")}
+
+
+def first_cells(text: str) -> list[list[str]]:
+    """Return the rows of a page's tables whose first cell is code, each as its cells."""
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_every_variable_is_documented() -> None:
+    """The configuration page lists every variable that the code asks for, and no other."""
+    listed = {row[0].strip("`") for row in first_cells(PAGES["configuration"]) if row[0].startswith("`RILLEVENTS_")}
+    assert variables_in_the_code() == listed
+
+
+def test_no_other_variable_is_named() -> None:
+    """No page names a variable of ours that the code does not know."""
+    named = {name for text in TEXTS.values() for name in re.findall(r"RILLEVENTS_[A-Z_]+[A-Z]", text)}
+    assert named <= variables_in_the_code()
+
+
+def test_variables_of_others_are_documented() -> None:
+    """The configuration page names every variable of somebody else's that the code asks for by its name."""
+    asked = set(re.findall(r'env(?:iron)?\.get\("([A-Z_]+)"', ALL_SOURCE)) - {"HOME", "REQUEST_METHOD"}
+    asked = {name for name in asked if not name.startswith("RILLEVENTS_")}
+    assert {"DO_NOT_TRACK", "NO_COLOR", "SSL_CERT_FILE"} <= asked
+    assert set() == {name for name in asked if f"`{name}`" not in PAGES["configuration"]}
+
+
+SETTINGS = {row[0].strip("`"): row for row in first_cells(PAGES["configuration"]) if "." in row[0]}
+
+
+def test_every_setting_is_documented() -> None:
+    """The configuration page lists every key of config.toml, and no other."""
+    assert set(KEYS) == set(SETTINGS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_settings_default_and_example_are_valid(key: str) -> None:
+    """What is given as a setting's default and example is TOML that the setting takes."""
+    check = checker(key)
+    for cell in SETTINGS[key][2:4]:
+        if cell != "none":
+            assert check is not None
+            check(tomllib.loads(f"value = {cell.strip('`')}")["value"])
+
+
+def test_the_example_of_config_toml_is_valid() -> None:
+    """The config.toml that the manual shows is read without an error or a warning."""
+    found = parse(only_block(PAGES["configuration"], "toml").encode(), "config.toml")
+    assert [] == found.warnings
+
+
+@pytest.mark.parametrize("name", ["README", "exit-codes"])
+def test_every_exit_code_is_documented(name: str) -> None:
+    """The tables of exit codes hold every code that the tool can give, and no other."""
+    raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    returned = {int(code) for code in re.findall(r"^ +return (\d+)$", SOURCES["rillevents/cli/app.py"], re.MULTILINE)}
+    rows = re.findall(r"^\| (\d+(?:, \d+)*) \|", TEXTS[name], re.MULTILINE)
+    assert raised | returned | set(EXIT_CODES.values()) == {int(code) for row in rows for code in row.split(", ")}
+
+
+def test_every_outcome_of_a_flush_is_documented() -> None:
+    """The flushing page says for every outcome which exit code it has."""
+    rows = re.findall(r"^\| (\d+) \| (`\w+`(?:, `\w+`)*) \|", PAGES["flushing"], re.MULTILINE)
+    assert {outcome: int(code) for code, cell in rows for outcome in re.findall(r"\w+", cell)} == EXIT_CODES
+
+
+# The README
+
+
+def test_the_readme_is_short() -> None:
+    """The README has at most 300 lines."""
+    assert len(README.splitlines()) <= 300
+
+
+@pytest.mark.parametrize("info", ["sh recipe", "yaml github", "yaml gitlab", "groovy jenkins"])
+def test_the_readme_has_the_manuals_recipes(info: str) -> None:
+    """The recipes of the README are those of the manual, which the tests below run."""
+    assert only_block(README, info) == only_block(PAGES["ci"], info)
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    """Every module and folder of the package in the README's picture is there."""
+    picture = only_block(README, "")
+    named = re.findall(r"\b[a-z_]+\.py\b", picture) + re.findall(r"\b([a-z_]+)/", picture)
+    assert len(named) > 10
+    assert [] == [name for name in named if not (PACKAGE / name).exists()]
+
+
+def test_the_demo_is_shown_as_it_is() -> None:
+    """Every line of the demo that the README shows is one that the demo prints, but for IDs and times."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rillevents", "demo"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed = {_without_chance(line) for line in done.stdout.splitlines()}
+    shown = [_without_chance(line) for line in blocks(README, "console")[0].splitlines()]
+    assert [] == [line for line in shown if line not in printed]
+
+
+def _without_chance(line: str) -> str:
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+\.\d s$", "…", line)
+
+
+# Python
+
+
+PYTHON = [
+    pytest.param(body, id=f"{name}-{number}")
+    for name in ("README", "library")
+    for number, body in enumerate(blocks(TEXTS[name], "python"), 1)
+]
+
+
+@pytest.fixture
+def intake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIntake]:
+    """Give the test a home of its own, and an intake that is the configured one."""
+    for name in list(os.environ):
+        if name.startswith(("RILLEVENTS_", "MYTOOL_", "XDG_")) or name == "DO_NOT_TRACK":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with FakeIntake() as running:
+        monkeypatch.setenv("RILLEVENTS_INTAKE_URL", running.url)
+        yield running
+
+
+@pytest.mark.usefixtures("intake")
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_examples_run(code: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Every example in Python runs as it stands, without a warning."""
+    exec(compile(code, "example", "exec"), {"__name__": "example"})
+    assert [] == caplog.messages
+
+
+def test_the_examples_for_tests_pass(tmp_path: Path) -> None:
+    """The tests that the testing page shows are collected by pytest, and pass."""
+    (tmp_path / "conftest.py").write_text(only_block(PAGES["testing"], "python conftest"))
+    examples = blocks(PAGES["testing"], "python")
+    for number, body in enumerate(examples):
+        (tmp_path / f"test_example_{number}.py").write_text(body)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert f"{sum(body.count('def test_') for body in examples)} passed" in done.stdout
+
+
+# Recipes
+
+INSTALLS = {
+    "installed": """
+        mkdir -p "$3/bin"
+        printf '#!/bin/sh\\n' > "$3/bin/pip"
+        cp "$STUBS/tool" "$3/bin/rillevents"
+        chmod +x "$3/bin/pip" "$3/bin/rillevents"
+    """,
+    "no-venv": "exit 1",
+    "no-package": """
+        mkdir -p "$3/bin"
+        printf '#!/bin/sh\\nexit 1\\n' > "$3/bin/pip"
+        chmod +x "$3/bin/pip"
+    """,
+}
+
+
+@dataclass
+class Machine:
+    """A machine that a recipe runs on: its home, its PATH, whether installing works, what the job's exit code is."""
+
+    home: Path
+    installs: str
+    code: int
+    url: str
+    is_up: bool
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        stubs = self.home / "stubs"
+        stubs.mkdir()
+        # Where the intake is down, a flush tries for as long as it may; a later --timeout wins over the recipe's.
+        hurry = "" if self.is_up else '[ "$1" != flush ] || set -- "$@" --timeout 0.5\n'
+        call = f'exec {shlex.quote(sys.executable)} -m rillevents "$@"'
+        self._stub(stubs / "tool", f"export PYTHONPATH={shlex.quote(str(ROOT))}\n{hurry}{call}")
+        self._stub(stubs / "python3", textwrap.dedent(INSTALLS[self.installs]))
+        self._stub(stubs / "make", f"exit {self.code}")
+        self.environ = {
+            "PATH": f"{stubs}:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "STUBS": str(stubs),
+            "RILLEVENTS_INTAKE_URL": self.url,
+            "GITHUB_PATH": str(self.home / "github_path"),
+        }
+
+    def _stub(self, path: Path, body: str) -> None:
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def run(self, shell: list[str], script: str) -> int:
+        """Run a script, and return its exit code; what it says about a command that is missing fails the test."""
+        file = self.home / "script"
+        file.write_text(script)
+        added = self.home / "github_path"
+        path = ":".join([*(added.read_text().split() if added.exists() else []), self.environ["PATH"]])
+        done = subprocess.run(
+            [*shell, str(file)],
+            env=self.environ | {"PATH": path},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "not found" not in done.stderr
+        assert "Usage" not in done.stderr
+        return done.returncode
+
+    def spooled(self) -> list[str]:
+        """Return the names of the events that wait."""
+        places = Paths(self.environ).spool_dirs[:1]
+        return [json.loads(line)["event_name"] for place in places for line in pending(place)]
+
+
+@pytest.fixture(params=INSTALLS)
+def installs(request: pytest.FixtureRequest) -> str:
+    """What comes of installing the tool."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[0, 3], ids=["succeeds", "fails"])
+def code(request: pytest.FixtureRequest) -> int:
+    """The exit code of the job itself."""
+    return int(request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["up", "down"])
+def machine(
+    request: pytest.FixtureRequest, tmp_path: Path, intake: FakeIntake, installs: str, code: int
+) -> Iterator[Machine]:
+    """A machine with an intake that is up or down."""
+    with socket.socket() as taken:
+        # Bound, and not listening: who connects is refused, and nobody else can get the port meanwhile.
+        taken.bind(("127.0.0.1", 0))
+        url = intake.url if request.param else f"http://127.0.0.1:{taken.getsockname()[1]}/events/default"
+        yield Machine(tmp_path, installs, code, url, request.param)
+
+
+def names(machine: Machine, *at_the_end: str) -> list[str]:
+    """Return the events that the recipe records on that machine, sorted."""
+    if machine.installs != "installed":
+        return []
+    return sorted(["build-start", *(["build-success"] if machine.code == 0 else []), *at_the_end])
+
+
+def assert_kept_or_delivered(machine: Machine, intake: FakeIntake, expected: list[str]) -> None:
+    """Check that the events arrived where the intake is up, and wait in the spool where it is down."""
+    arrived = sorted(event["event_name"] for event in intake.events)
+    assert (expected, []) == ((arrived, machine.spooled()) if machine.is_up else (sorted(machine.spooled()), arrived))
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
+def test_the_recipe_for_sh(shell: str, machine: Machine, intake: FakeIntake) -> None:
+    """The recipe for plain sh leaves the job's exit code alone and loses no event, whatever fails."""
+    strict = [] if shell == "dash" else ["-o", "pipefail"]
+    assert machine.code == machine.run([need(shell), "-eu", *strict], only_block(PAGES["ci"], "sh recipe"))
+    assert_kept_or_delivered(machine, intake, names(machine, "build-seconds"))
+
+
+def indented(lines: list[str], at: int) -> str:
+    """Return what is indented below line *at*, without the indentation."""
+    depth = len(lines[at]) - len(lines[at].lstrip())
+    body = []
+    for line in lines[at + 1 :]:
+        if line.strip() and len(line) - len(line.lstrip()) <= depth:
+            break
+        body.append(line)
+    return textwrap.dedent("\n".join(body)) + "\n"
+
+
+def github(text: str) -> tuple[list[str], list[str]]:
+    """Return the scripts of a workflow's steps: those of the job, and those that always run."""
+    lines = text.splitlines()
+    job, always = [], []
+    for at, line in enumerate(lines):
+        if line.strip() == "run: |":
+            name = max(before for before in range(at) if "- name:" in lines[before])
+            (always if any("if: always()" in found for found in lines[name:at]) else job).append(indented(lines, at))
+    return job, always
+
+
+def gitlab(text: str) -> tuple[list[str], list[str]]:
+    """Return the job's script, with what is before it in the same shell, and what runs afterwards."""
+    lines = text.splitlines()
+    parts = {line.strip(): indented(lines, at + 1) for at, line in enumerate(lines) if line.endswith("script:")}
+    return [parts["before_script:"] + parts["script:"]], [parts["after_script:"]]
+
+
+def jenkins(text: str) -> tuple[list[str], list[str]]:
+    """Return the scripts of a pipeline's stages, and those of its post section."""
+    stages, _, post = text.partition("post {")
+    found = [re.findall(r"sh '''\n(.*?)'''", part, re.DOTALL) for part in (stages, post)]
+    return [textwrap.dedent(body) for body in found[0]], [textwrap.dedent(body) for body in found[1]]
+
+
+HOSTED = {"yaml github": github, "yaml gitlab": gitlab, "groovy jenkins": jenkins}
+
+
+@pytest.mark.parametrize("info", HOSTED)
+def test_the_recipes_for_hosted_ci(info: str, machine: Machine, intake: FakeIntake) -> None:
+    """The shell lines of the other recipes leave the job's exit code alone and lose no event, whatever fails."""
+    text = only_block(PAGES["ci"], info)
+    machine.environ |= settings_of(text)
+    bash = [need("bash"), "-eu", "-o", "pipefail"]
+    job, always = HOSTED[info](text)
+    assert job
+    assert always
+    codes = []
+    for script in job:
+        codes.append(machine.run(bash, script))
+        if codes[-1]:
+            break
+    assert machine.code == codes[-1]
+    assert [0] * len(always) == [machine.run(bash, script) for script in always]
+    assert_kept_or_delivered(machine, intake, names(machine))
+
+
+def settings_of(text: str) -> Mapping[str, str]:
+    """Return what a recipe sets for the whole job about failures."""
+    found = re.findall(r"(RILLEVENTS_ON_ERROR)(?:: | = )'?(\w+)", text)
+    assert [("RILLEVENTS_ON_ERROR", "ignore")] == found
+    return dict(found)
+
+
+@pytest.mark.parametrize("info", ["sh recipe", *HOSTED])
+def test_recipes_flush_within_a_time(info: str) -> None:
+    """Every recipe ends in one flush that takes at most twenty seconds and whose failure is nobody's."""
+    assert ["rillevents flush --timeout 20 || true"] == [
+        line.strip() for line in only_block(PAGES["ci"], info).splitlines() if "rillevents flush" in line
+    ]
