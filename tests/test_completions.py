@@ -319,6 +319,7 @@ CASES = [
     pytest.param(
         "rillevents record log x -a is_dev=", set(), {"is_dev=is_dev=", "events.ndjson"}, id="attribute-value"
     ),
+    pytest.param("rillevents record log x -a k=v -", {"-a", "--attr"}, {"--json"}, id="option-to-repeat"),
     pytest.param("rillevents record log x --attr=is", {"--attr=is_dev="}, set(), id="attribute-after-="),
     pytest.param("rillevents events -a is", {"is_dev="}, set(), id="attribute-to-look-for"),
     pytest.param("rillevents events --type me", {"metric"}, {"log"}, id="type-to-look-for"),
@@ -371,6 +372,12 @@ class TestShells:
         actual = {word for dashes in ("-", "--") for word in ask(shell)(line + dashes)}
 
         assert set(COMMANDS[path]) == actual
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh"], ids=str)
+    @pytest.mark.parametrize("words", ["flush", "record metric x -45", "spool import events.ndjson"], ids=str)
+    def test_options_where_nothing_else_may_stand(self, ask: Callable[[str], Ask], shell: str, words: str) -> None:
+        """Where no argument is left to type, bash and zsh offer the options; a negative number is an argument."""
+        assert "--quiet" in ask(shell)(f"rillevents {words} ")
 
     @pytest.mark.parametrize("shell", REAL_SHELLS, ids=str)
     def test_nothing_is_started(self, ask: Callable[[str], Ask], home: Path, shell: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from rillevents.batch import Batch
+from rillevents.event import Event
 from rillevents.errors import ConfigError, UsageError
 from rillevents.exporters import Kind, Outcome
 from rillevents.exporters.destination import IntakeSettings, exporter_for, proxy_for
@@ -397,7 +398,8 @@ class TestTestingModule:
     def test_the_sink_remembers(self) -> None:
         """Events, counts and the closing are kept for the test."""
         sink = CapturingSink()
-        sink.emit("e")
+        event = Event("t", "n")
+        sink.emit(event)
         sink.count("dropped", "filter", 2)
         sink.close()
-        assert (["e"], {("dropped", "filter"): 2}, True) == (sink.events, sink.counts, sink.closed)
+        assert ([event], {("dropped", "filter"): 2}, True) == (sink.events, sink.counts, sink.closed)

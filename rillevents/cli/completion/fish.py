@@ -20,7 +20,7 @@ function __rillevents_walk
     for word in (commandline -opc)[2..-1]
         if test $value = 1
             set value 0
-        else if test $ended = 1; or string match -qr -- '^($|-$|[^-]|-\d)' $word
+        else if test $ended = 1; or string match -qr -- '^($|-$|[^-])' $word
             if contains -- "$at $word" $__rillevents_commands
                 set at "$at $word"
             else

@@ -1,0 +1,263 @@
+"""The other commands: status, events, spool, demo, help, and what stands everywhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from support import Tool, only
+
+from rillevents import __version__
+from rillevents.cli.app import app
+
+
+def commands() -> list[list[str]]:
+    """Every command that is no group, by its words."""
+    found: list[list[str]] = []
+
+    def walk(command: object, words: list[str]) -> None:
+        children = getattr(command, "commands", None)
+        if children is None:
+            found.append(words)
+        for name, child in (children or {}).items():
+            walk(child, [*words, name])
+
+    walk(typer.main.get_command(app), [])
+    return found
+
+
+class TestEverywhere:
+    @pytest.mark.parametrize("words", commands(), ids=" ".join)
+    def test_help(self, words: list[str], tool: Tool) -> None:
+        """Every command has -h and --help with an example, --version and -q."""
+        short, long = tool(*words, "-h"), tool(*words, "--help")
+        assert (0, short.stdout) == (long.returncode, long.stdout)
+        assert "Examples:" in long.stdout
+        assert f"rillevents {' '.join(words)}" in long.stdout.partition("Examples:")[2]
+        assert "--quiet" in long.stdout
+        assert f"rillevents {__version__}\n" == tool(*words, "--version").stdout
+
+    @pytest.mark.parametrize("words", [[], ["record"], ["spool"], ["id"], ["telemetry"], ["config"]], ids=" ".join)
+    def test_groups(self, words: list[str], tool: Tool) -> None:
+        """A group without a subcommand shows its help on stderr, and is 2."""
+        done = tool(*words)
+        assert (2, "") == (done.returncode, done.stdout)
+        assert "Usage:" in done.stderr
+        assert 0 == tool(*words, "--help").returncode
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["recrd"], "record"),
+            (["spool", "exprt"], "export"),
+            (["flush", "--tmeout", "3"], "--timeout"),
+            (["help", "recordng"], "recording"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_did_you_mean(self, words: list[str], told: str, tool: Tool) -> None:
+        """A mistyped command, option or topic is 2, and the message has the right one."""
+        done = tool(*words)
+        assert 2 == done.returncode
+        assert told in done.stderr
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["flush"],
+            ["status"],
+            ["events"],
+            ["spool", "rejected"],
+            ["spool", "retry"],
+            ["spool", "purge"],
+            ["id", "show"],
+            ["id", "reset"],
+            ["telemetry", "status"],
+            ["telemetry", "on"],
+            ["telemetry", "off"],
+            ["config", "list"],
+            ["config", "get", "intake.url"],
+            ["config", "get", "nope"],
+            ["flush", "--bogus"],
+            ["spool", "import", "missing"],
+            ["record", "raw", "missing"],
+        ],
+        ids=" ".join,
+    )
+    def test_json(self, words: list[str], tool: Tool) -> None:
+        """With --json stdout is one JSON document, on failure too."""
+        done = tool(*words, "--json")
+        assert isinstance(json.loads(done.stdout), (dict, list))
+
+
+class TestStatus:
+    KEYS = {
+        "": {"install_id", "install_id_source", "telemetry", "spool", "destination", "ledger", "last_flush"},
+        "telemetry": {"enabled", "decided_by"},
+        "spool": {"path", "fallback", "events", "bytes", "oldest", "rejected", "corrupt"},
+        "destination": {"to", "url", "user", "configured"},
+        "ledger": {"since", "recorded", "delivered", "rejected", "truncated", "refused", "dropped"},
+    }
+
+    def test_keys(self, tool: Tool) -> None:
+        """The document has the keys of the contract."""
+        document = tool.json("status")
+        for part, expected in self.KEYS.items():
+            assert expected == (document[part] if part else document).keys()
+
+    def test_numbers(self, tool: Tool) -> None:
+        """What is in the spool is counted, with the time of the oldest."""
+        tool("record", "behavioral", "x", "--time", "2026-01-02T00:00:00Z")
+        tool("record", "behavioral", "y", "--time", "2026-01-01T00:00:00Z")
+        spool = tool.json("status")["spool"]
+        assert (2, sum(map(len, tool.lines())), False) == (spool["events"], spool["bytes"], spool["fallback"])
+        assert "2026-01-02T00:00:00.000000000Z" == spool["oldest"]
+
+    def test_destination(self, tool: Tool) -> None:
+        """The destination is shown without its password, wherever it was configured."""
+        found = tool.json("status", RILLEVENTS_INTAKE_URL="https://u:hunter2@i.example/e")["destination"]
+        assert {"to": "intake", "url": "https://i.example/e", "user": "u", "configured": True} == found
+        assert (
+            "file:x"
+            == tool.json("status", RILLEVENTS_TO="file:x", RILLEVENTS_INTAKE_URL="https://i.example")["destination"][
+                "to"
+            ]
+        )
+
+    def test_human(self, tool: Tool) -> None:
+        """The page for people says what there is and what to type next."""
+        page = tool("status").stdout
+        assert "rillevents config set intake.url URL" in page
+        assert "default" in page
+
+
+class TestEvents:
+    @pytest.fixture
+    def filled(self, tool: Tool) -> Tool:
+        """A spool with three events of three kinds."""
+        tool("record", "behavioral", "login-start", "-a", "plan=pro", "-a", "n:=1", "--time", "2026-01-01T00:00:00Z")
+        tool("record", "metric", "seconds", "2.5", "--time", "2026-01-02T00:00:00Z")
+        tool("record", "log", "backup", "done", "--time", "2026-01-03T00:00:00Z")
+        return tool
+
+    @pytest.mark.parametrize(
+        ("words", "names"),
+        [
+            ([], ["login-start", "seconds", "backup"]),
+            (["--type", "metric"], ["seconds"]),
+            (["--name", "login-*"], ["login-start"]),
+            (["--name", "login"], []),
+            (["--since", "2026-01-02T00:00:00Z"], ["seconds", "backup"]),
+            (["--until", "2026-01-02T00:00:00Z"], ["login-start"]),
+            (["--since", "1h"], []),
+            (["-a", "plan=pro"], ["login-start"]),
+            (["-a", "n:=1"], ["login-start"]),
+            (["-a", "n=1"], []),
+            (["--limit", "2"], ["seconds", "backup"]),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_filters(self, words: list[str], names: list[str], filled: Tool) -> None:
+        """Each filter leaves what it says, in JSON, in NDJSON, in the table and in the count."""
+        assert names == [event["event_name"] for event in filled.json("events", *words)]
+        assert names == [
+            json.loads(line)["event_name"] for line in filled("events", *words, "--ndjson").stdout.splitlines()
+        ]
+        assert f"{len(names)}\n" == filled("events", *words, "--count").stdout
+        assert all(name in filled("events", *words).stdout for name in names)
+
+    def test_ndjson_is_what_is_stored(self, filled: Tool) -> None:
+        """--ndjson prints the lines byte for byte."""
+        assert (
+            b"".join(filled.lines()).decode() == filled("events", "--ndjson").stdout == filled("spool", "export").stdout
+        )
+
+    def test_bad_time(self, tool: Tool) -> None:
+        """A time that is none is 2, and says how to write one."""
+        assert "7d" in tool("events", "--since", "soon").stderr
+
+    def test_follow(self, tool: Tool) -> None:
+        """-f shows what is recorded while it runs, each event once, flushes under way or not."""
+        tool("record", "behavioral", "before")
+        running = subprocess.Popen(
+            tool.command("events", "-f", "--ndjson"), env=tool.environ, stdout=subprocess.PIPE, cwd=tool.home.parent
+        )
+        assert running.stdout
+        names = [json.loads(running.stdout.readline())["event_name"]]
+        tool("record", "behavioral", "second")
+        names.append(json.loads(running.stdout.readline())["event_name"])
+        tool("flush", "--to", f"file:{tool.home}/out.ndjson")
+        tool("record", "behavioral", "third")
+        names.append(json.loads(running.stdout.readline())["event_name"])
+        running.terminate()
+        assert 143 == running.wait(10)
+        running.stdout.close()
+        assert ["before", "second", "third"] == names
+
+    def test_reader_gone(self, filled: Tool) -> None:
+        """`events --ndjson | head` ends without a complaint."""
+        done = subprocess.run(
+            ["bash", "-c", '"$@" | head -1', "sh", *filled.command("events", "--ndjson")],
+            env=filled.environ,
+            capture_output=True,
+            check=True,
+        )
+        assert b"" == done.stderr
+
+
+class TestSpool:
+    def test_path(self, tool: Tool) -> None:
+        """The spool's path is printed as it is, and follows RILLEVENTS_SPOOL_DIR."""
+        assert f"{tool.home}/spool\n" == tool("spool", "path").stdout
+        assert "/x/y\n" == tool("spool", "path", RILLEVENTS_SPOOL_DIR="/x/y").stdout
+
+    def test_purge(self, tool: Tool) -> None:
+        """`spool purge` deletes everything and counts it."""
+        tool("record", "behavioral", "x")
+        assert {"purged": 1} == tool.json("spool", "purge")
+        ledger = tool.json("status")["ledger"]
+        assert (1, {"purged": 1}) == (ledger["recorded"], ledger["dropped"])
+
+    def test_empty(self, tool: Tool) -> None:
+        """On an empty spool every command says so, and returns 0."""
+        for words in (["export"], ["rejected"], ["retry"], ["purge"]):
+            assert 0 == tool("spool", *words).returncode
+
+
+class TestDemo:
+    @pytest.mark.parametrize(
+        "environ",
+        [{}, {"DO_NOT_TRACK": "1"}, {"RILLEVENTS_INTAKE_URL": "https://i.example", "RILLEVENTS_QUIET": "1"}],
+        ids=["plain", "off", "configured"],
+    )
+    def test_demo(self, environ: dict[str, str], tool: Tool) -> None:
+        """The demo shows what it records and what arrives within ten seconds, opted out or not, and leaves nothing behind."""
+        started = time.monotonic()
+        done = tool("demo", TMPDIR=str(tool.home.parent), **environ)
+        assert time.monotonic() - started < 10
+        assert 0 == done.returncode, done.stderr
+        assert "6 events" in done.stdout
+        assert "rillevents flush" in done.stdout
+        assert ("DO_NOT_TRACK" in environ) == ("ignores that" in done.stdout)
+        assert ["user"] == [path.name for path in tool.home.parent.iterdir()]
+        assert [] == list((tool.home.parent / "user").iterdir())
+
+
+class TestManual:
+    def test_topics(self, tool: Tool) -> None:
+        """`help` lists the pages, and `help TOPIC` prints each."""
+        listed = tool("help").stdout
+        pages = sorted(path.stem for path in (Path(__file__).parent.parent / "rillevents" / "docs").glob("*.md"))
+        assert pages
+        for page in pages:
+            assert page in listed
+            assert tool("help", page).stdout.startswith("# ")
+
+    def test_completions(self, tool: Tool) -> None:
+        """An unknown shell is 2, and the known ones are named."""
+        assert "fish" in tool("completions", "tcsh").stderr
+        assert only([tool("completions", "tcsh").returncode]) == 2

@@ -1,0 +1,212 @@
+"""The quick parser of `record` against Typer's: a second parser, not a second implementation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import Tool, need
+
+from rillevents import _fastlane
+from rillevents._options import FORMS, OPTIONS
+from rillevents._record import Plan, perform
+from rillevents.cli.app import _call
+from rillevents.cli.result import Shown
+from rillevents.errors import UsageError
+
+FIXED = ["--id", "i", "--time", "@0", "--dry-run"]
+WORDS = st.sampled_from(
+    [
+        "x",
+        "login-start",
+        "",
+        "-45",
+        "45",
+        "nan",
+        "--",
+        "-",
+        "-a",
+        "--attr",
+        "k=v",
+        "k:=1",
+        "k:={",
+        "novalue",
+        "event_id=1",
+        "value=2",
+    ]
+    + [
+        "--attrs",
+        '{"a": 1}',
+        "[1]",
+        "@missing",
+        "--user-id",
+        "u",
+        "--user-id=u",
+        "--attr=k=w",
+        "--print",
+        "--durable",
+        "-q",
+        "--legacy",
+    ]
+    + [
+        "--on-error",
+        "fail",
+        "bogus",
+        "--on-error=ignore",
+        "--bogus",
+        "-ak=v",
+        "--time",
+        "@5",
+        "never",
+        "--attr=",
+        "--print=1",
+        "--help",
+    ]
+    + ["--version", "-x", "-1e3", "--id", "--dry-run", "☃", "a=b=c", ":=1", "=1", "-qa", "k=-1", "--json"]
+) | st.text(max_size=5).filter(lambda text: "\0" not in text)
+LINES = st.builds(
+    lambda form, words: ["record", form, *words],
+    st.sampled_from([*FORMS, "raw", "behaviorl"]),
+    st.lists(WORDS, max_size=7),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """An environment without anything of ours, and an ID that does not change."""
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith("RILLEVENTS_") or name == "DO_NOT_TRACK":
+            del os.environ[name]
+    os.environ |= {"RILLEVENTS_HOME": str(tmp_path_factory.mktemp("home") / "h"), "RILLEVENTS_INSTALL_ID": "fixed"}
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def quick(argv: list[str]) -> tuple[int, bytes] | None:
+    """What the quick parser makes of a command line; None where it declines."""
+    request = _fastlane.parse(argv)
+    if request is None or request.legacy:
+        return None
+    try:
+        plan = Plan(request)
+    except UsageError:
+        return None
+    report = perform(request, plan, os.environ)
+    return report.code, report.out
+
+
+def typer(argv: list[str]) -> tuple[int, bytes]:
+    """What Typer makes of it."""
+    shown = _call(argv)
+    if not isinstance(shown, Shown):
+        return (shown or 0), b""
+    return shown.result.exit_code, b"".join(shown.result.lines)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(LINES)
+def test_same_events_and_same_refusals(argv: list[str]) -> None:
+    """Whatever the quick parser takes on, Typer makes the same event of, byte for byte; whatever Typer refuses it declines."""
+    argv = argv + FIXED if argv[1] in FORMS else argv
+    if "--help" in argv or "--version" in argv or argv[1] == "raw":
+        assert _fastlane.parse(argv) is None or "--help" not in argv
+        return
+    mine = quick(argv)
+    if mine is not None:
+        assert typer(argv) == mine
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(FORMS)),
+    st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=8).filter(lambda text: "\0" not in text)), max_size=3),
+    st.permutations([["-q"], ["--print"], ["--durable"], ["--user-id", "-u"], ["--on-error=warn"]]),
+)
+def test_takes_on_what_is_plain(form: str, attributes: list[tuple[str, str]], options: list[list[str]]) -> None:
+    """Every plain form with valid words is taken on by the quick parser, in any order of its options."""
+    arguments = {"metric": ["m", "-4.5"], "behavioral": ["b"], "log": ["l", "text"], "event": ["t", "n"]}[form]
+    words = [word for key, value in attributes for word in ("-a", f"{key}={value}")]
+    argv = ["record", form, *words, *arguments, *(word for option in options for word in option), *FIXED]
+    mine = quick(argv)
+    try:
+        "".join(argv).encode()
+    except UnicodeEncodeError:
+        assert mine is None
+        return
+    assert mine is not None
+    assert typer(argv) == mine
+    assert {key: value for key, value in attributes} == {key: json.loads(mine[1])[key] for key in dict(attributes)}
+
+
+def test_every_option_is_in_both() -> None:
+    """Each option of the table is one of Typer's, with the same flags, and the other way round."""
+    import typer as library
+
+    from rillevents.cli.app import app
+
+    group = library.main.get_command(app).commands["record"]  # type: ignore[attr-defined]
+    for form in FORMS:
+        params = {
+            param.name: set(param.opts) for param in group.commands[form].params if param.param_type_name == "option"
+        }
+        params.pop("version")
+        assert {option.name: set(option.flags) for option in OPTIONS if option.only in ("", form)} == params
+
+
+ALLOWED = {
+    "__future__", "_json", "errno", "fcntl", "rillevents", "rillevents.__main__", "rillevents._fastlane", "rillevents._options",
+    "rillevents._record", "rillevents.client", "rillevents.config", "rillevents.configured", "rillevents.consent", "rillevents.errors",
+    "rillevents.event", "rillevents.files", "rillevents.install_id", "rillevents.ndjson", "rillevents.paths", "rillevents.sinks",
+    "rillevents.sinks.spool", "rillevents.spool", "rillevents.spool.append", "rillevents.spool.folder",
+}  # fmt: skip
+
+
+def test_modules_that_record_loads(tool: Tool) -> None:
+    """A plain `record` loads these modules beside those of a bare interpreter, and no other."""
+    script = (
+        "import sys, os; bare = set(sys.modules)\n"
+        "sys.argv = ['rillevents', 'record', 'behavioral', 'x', '-a', 'k=v', '-a', 'n:=1', '--user-id', 'u']\n"
+        "import rillevents.__main__ as main\n"
+        "main.leave = lambda code: print('\\n'.join(sorted(set(sys.modules) - bare)))\n"
+        "main.main()\n"
+    )
+    environ = tool.environ | {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ALLOWED == set(found.stdout.split())
+
+
+def test_file_system_calls_of_record(tool: Tool) -> None:
+    """A plain `record` touches the file system of the user a fixed number of times, however much is spooled."""
+    strace = need("strace")
+    log = tool.home.parent / "trace"
+    tool("record", "behavioral", "first")
+
+    def calls() -> list[str]:
+        words = [strace, "-o", str(log), "-e", "trace=%file,%desc", *tool.command("record", "behavioral", "x")]
+        subprocess.run(words, env=tool.environ, check=True)
+        lines = log.read_text().splitlines()
+        start = next(n for n, text in enumerate(lines) if str(tool.home) in text)
+        return [
+            text.partition("(")[0]
+            for text in lines[start:]
+            if "rillevents" not in text.partition("(")[2] or str(tool.home) in text
+        ]
+
+    few = calls()
+    for _ in range(30):
+        tool("record", "behavioral", "more")
+    assert few == calls()
+    assert len(few) <= 40, few

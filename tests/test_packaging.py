@@ -1,0 +1,154 @@
+"""The built package, installed by the pip that comes with Python, in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import Tool, need, only
+
+from rillevents.testing import FakeIntake
+
+ROOT = Path(__file__).parent.parent
+
+
+class Installed(Tool):
+    """The installed console script."""
+
+    def __init__(self, home: Path, environment: Path) -> None:
+        super().__init__(home)
+        self.environment = environment
+
+    def command(self, *words: str | bytes) -> list[str | bytes]:
+        return [str(self.environment / "bin" / "rillevents"), *words]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True)
+    return Path(only(list(folder.glob("*.whl"))))
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain venv with nothing in it but the wheel and its core dependencies."""
+    folder = tmp_path_factory.mktemp("env") / "venv"
+    venv.create(folder, with_pip=True)
+    subprocess.run([folder / "bin" / "pip", "install", "-q", "--disable-pip-version-check", wheel], check=True)
+    return folder
+
+
+@pytest.fixture
+def installed(environment: Path, tmp_path: Path) -> Installed:
+    """The installed tool, with an empty home."""
+    (tmp_path / "user").mkdir()
+    return Installed(tmp_path / "home", environment)
+
+
+def test_main_job(installed: Installed) -> None:
+    """Recorded, flushed and arrived, with nothing installed but the core dependencies."""
+    assert 0 == installed("record", "behavioral", "login-start", "-a", "plan=pro").returncode
+    with FakeIntake() as intake:
+        assert 0 == installed("flush", RILLEVENTS_INTAKE_URL=intake.url).returncode
+    assert "login-start" == only(intake.events)["event_name"]
+    assert 0 == installed("demo").returncode
+
+
+def test_script(installed: Installed) -> None:
+    """The console script is our own, not the one that pip would write."""
+    text = Path(
+        installed.command()[0].decode() if isinstance(installed.command()[0], bytes) else str(installed.command()[0])
+    ).read_text()
+    assert "import re" not in text
+    assert "from rillevents.__main__ import main" in text
+    assert (
+        0
+        == subprocess.run(
+            [installed.environment / "bin" / "python", "-m", "rillevents", "--version"], check=True, capture_output=True
+        ).returncode
+    )
+
+
+def test_contents(wheel: Path) -> None:
+    """The wheel holds the manual's pages, the completions and the marker for types, and no test."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "rillevents/py.typed" in names
+    assert any(name.startswith("rillevents/docs/") for name in names)
+    for script in ("rillevents.bash", "_rillevents", "rillevents.fish", "rillevents.ps1"):
+        assert f"rillevents/_completions/{script}" in names
+    assert not [name for name in names if name.startswith("tests")]
+
+
+def test_completions(installed: Installed) -> None:
+    """The installed tool prints the completions of the checkout."""
+    assert (ROOT / "completions" / "rillevents.bash").read_text() == installed("completions", "bash").stdout
+
+
+def test_pages(installed: Installed) -> None:
+    """The installed tool has the manual."""
+    assert (ROOT / "rillevents" / "docs" / "recording.md").read_text() == installed("help", "recording").stdout
+
+
+def test_pyinstaller(installed: Installed, tmp_path: Path) -> None:
+    """A five-line program that records and flushes still does so as a single file built by PyInstaller."""
+    need("objdump")
+    pytest.importorskip("PyInstaller")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from rillevents import Client\n"
+        "client = Client.from_config(on_error='raise')\n"
+        "client.record_behavioral('login-start', plan='pro')\n"
+        "print(client.flush(timeout=10).outcome)\n"
+        "client.close()\n"
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "PyInstaller",
+            "--onefile",
+            "--log-level",
+            "ERROR",
+            "--distpath",
+            tmp_path,
+            "--workpath",
+            tmp_path / "work",
+            "--specpath",
+            tmp_path,
+            program,
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    with FakeIntake() as intake:
+        done = subprocess.run(
+            [tmp_path / "program"],
+            env=installed.environ | {"RILLEVENTS_INTAKE_URL": intake.url},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "delivered\n" == done.stdout
+    assert "pro" == only(intake.events)["plan"]
+
+
+def test_without_pytest(environment: Path) -> None:
+    """`rillevents.testing` can be imported where pytest is not installed."""
+    script = "import rillevents.testing as t; import sys; assert 'pytest' not in sys.modules; t.CapturingSink()"
+    subprocess.run([environment / "bin" / "python", "-c", script], check=True)
+
+
+def test_metadata(environment: Path) -> None:
+    """The version of the metadata is the one that the package says."""
+    script = "import importlib.metadata as m, rillevents, json; print(json.dumps([m.version('rillevents'), rillevents.__version__]))"
+    done = subprocess.run([environment / "bin" / "python", "-c", script], check=True, capture_output=True)
+    first, second = json.loads(done.stdout)
+    assert first == second
