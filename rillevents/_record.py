@@ -122,8 +122,8 @@ def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
         report.messages += _notices(paths, environ, plan)
     if tap:
         report.out = tap.line
-        if not tap.line and not report.code and request.dry_run:
-            report.messages.append("this event would be dropped by [filter] in config.toml")
+        if not tap.line and not report.code and not report.messages:
+            report.messages.append("this event is dropped by [filter] in config.toml")
     if not decision.enabled:
         report.messages.append(f"telemetry is off ({decision.decided_by}): without --dry-run nothing would be recorded")
     return report

@@ -63,7 +63,17 @@ def load(paths: Paths) -> Config:
         from rillevents.errors import ConfigError
 
         raise ConfigError(f"{paths.config_file} cannot be read: {error.strerror or error}") from None
-    return parse(content or b"", paths.config_file)
+    found = parse(content or b"", paths.config_file)
+    if content and _tells_others(found, paths.config_file):
+        found.warnings.append(
+            f"{paths.config_file} holds a secret that others can read; run: chmod 600 {paths.config_file}"
+        )
+    return found
+
+
+def _tells_others(config: Config, path: str) -> bool:
+    secret = config.get("intake", "password") or config.get("intake", "token")
+    return bool(secret) and os.name == "posix" and os.stat(path).st_mode & 0o077 != 0
 
 
 def load_for_recording(paths: Paths, *, cache: bool = True) -> Config:
@@ -159,7 +169,7 @@ def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str
             key, equals, value = part.partition("=")
             key = _percent_decoded(key.strip())
             pairs[key if equals else ""] = _percent_decoded(value.strip())
-    attributes = {key: value for key, value in pairs.items() if _fits(key) and _fits(value)}
+    attributes = {key: value for key, value in pairs.items() if key and _fits(key) and _fits(value)}
     bad = len(pairs) - len(attributes)
     return attributes, [f"{prefix}ATTRIBUTES is malformed in part: write k=v,k2=v2 or a JSON object"] if bad else []
 

@@ -140,13 +140,14 @@ def read_setting(text: str, key: str) -> Any:
         raise UsageError(
             f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration"
         )
+    wanted = "a value"
     for candidate in [text] if key.startswith("attributes.") else _readings(text):
         try:
             check(candidate)
             return candidate
-        except (TypeError, ValueError):
-            continue
-    raise UsageError(f"{text!r} is no value for {key}")
+        except (TypeError, ValueError) as error:
+            wanted = str(error)
+    raise UsageError(f"{key} takes {wanted}, not {text!r}")
 
 
 def _readings(text: str) -> list[object]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rillevents import config, consent
 from rillevents.errors import ConfigError
-from rillevents.exporters.destination import IntakeSettings, exporter_for
+from rillevents.exporters.destination import IntakeSettings, exporter_for, origin
 from rillevents.files import read_file
 from rillevents.flusher import Flusher, FlushResult
 from rillevents.paths import Paths
@@ -38,7 +38,7 @@ def flush(
     """
     decision = consent.decide(paths, environ)
     if not decision.enabled:
-        return FlushResult("off", reason=decision.decided_by)
+        return FlushResult("off", pending=_held(paths), reason=decision.decided_by)
     try:
         settings = config.load(paths)
         exporter = exporter_for(
@@ -49,8 +49,7 @@ def flush(
             environ=environ,
         )
     except ConfigError as error:
-        held = sum(contents(place).events for place in existing_spools(paths))
-        return FlushResult("unconfigured", pending=held, reason=str(error))
+        return FlushResult("unconfigured", pending=_held(paths), reason=str(error))
     for warning in settings.warnings:
         warn(warning)
     flusher = Flusher(
@@ -66,6 +65,10 @@ def flush(
         return flusher.flush(existing_spools(paths))
     finally:
         exporter.close()
+
+
+def _held(paths: Paths) -> int:
+    return sum(contents(place).events for place in existing_spools(paths))
 
 
 def existing_spools(paths: Paths) -> list[str]:
@@ -88,17 +91,20 @@ def intake_settings(
 ) -> IntakeSettings | None:
     """Return the configured intake, None where there is none; raises ConfigError where its password cannot be had.
 
-    Credentials of the environment replace those of config.toml as a whole: half of one and half of the other fit nowhere.
-    Without *secrets* no file is read and no command is run for them.
+    Credentials of the environment, those in its URL too, replace those of config.toml as a whole; and those of config.toml go
+    only where its own URL leads. Without *secrets* no file is read and no command is run for them.
     """
-    url = paths.app.variable(environ, "INTAKE_URL") or settings.get("intake", "url", "")
+    configured = settings.get("intake", "url", "")
+    url = paths.app.variable(environ, "INTAKE_URL") or configured
     if not url:
         return None
-    told = {
-        key: paths.app.variable(environ, f"INTAKE_{key.upper()}")
-        for key in ("user", "password", "password_file", "token")
-    }
+    names = ("user", "password", "password_file", "token")
+    told = {name: paths.app.variable(environ, f"INTAKE_{name.upper()}") for name in names}
     if not any(told.values()):
+        within = IntakeSettings.from_url(url)
+        theirs = not configured or origin(within.url) != origin(IntakeSettings.from_url(configured).url)
+        if theirs or (url != configured and within.user):
+            return within
         told = dict(settings.sections.get("intake", {}))
     password = _password(told, warn) if secrets else None
     return IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))

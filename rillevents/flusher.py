@@ -13,7 +13,7 @@ from rillevents.errors import Busy, SpoolError
 from rillevents.event import format_time
 from rillevents.exporters import Exporter, Kind, Outcome
 from rillevents.spool.drain import Drain, SpoolBatch
-from rillevents.spool.folder import check
+from rillevents.spool.folder import VERSION, check
 from rillevents.spool.view import contents
 
 EXIT_CODES = {"delivered": 0, "empty": 0, "off": 0, "rejected": 65, "temporary": 75, "refused": 77, "unconfigured": 78}
@@ -77,11 +77,14 @@ class Flusher:
         result = FlushResult("empty")
         try:
             for folder in filter(None, map(check, spools)):
-                result = self._flush_folder(folder, delivery, deadline, result)
+                result = self._flush_folder(folder, delivery, deadline, result, started)
                 if EXIT_CODES[result.outcome] > 65:
                     break
         finally:
             delivery.close()
+        return self._finished(result, started, delivery, spools)
+
+    def _finished(self, result: FlushResult, started: float, delivery: Delivery, spools: Sequence[str]) -> FlushResult:
         return replace(
             result,
             pending=sum(contents(spool).events for spool in spools),
@@ -90,7 +93,9 @@ class Flusher:
             seconds=round(self.clock() - started, 3),
         )
 
-    def _flush_folder(self, folder: str, delivery: Delivery, deadline: Deadline, before: FlushResult) -> FlushResult:
+    def _flush_folder(
+        self, folder: str, delivery: Delivery, deadline: Deadline, before: FlushResult, started: float
+    ) -> FlushResult:
         drain = Drain(folder, batch_events=self.batch_events, batch_bytes=self.batch_bytes)
         try:
             self._acquire(drain, deadline)
@@ -100,10 +105,10 @@ class Flusher:
             raise SpoolError(f"{folder} cannot be written to: {error.strerror or error}") from None
         try:
             counts = dict(drain.state.counts)
-            dropped = sum(drain.state.dropped.values())
             stop = self._deliver(drain, delivery, before.delivered + before.rejected)
-            result = _result(drain, counts, dropped, stop, before)
-            drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(result)}
+            result = _result(drain, counts, stop, before)
+            told = self._finished(result, started, delivery, [folder[: -len(VERSION) - 1]])
+            drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(told)}
         finally:
             drain.release()
         return result
@@ -141,9 +146,7 @@ class Flusher:
         self._held.clear()
 
 
-def _result(
-    drain: Drain, counts: Mapping[str, int], dropped: int, stop: Outcome | None, before: FlushResult
-) -> FlushResult:
+def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, before: FlushResult) -> FlushResult:
     rejected = drain.state.counts["rejected"] - counts["rejected"] + before.rejected
     delivered = drain.state.counts["delivered"] - counts["delivered"] + before.delivered
     if stop:
@@ -151,7 +154,7 @@ def _result(
     elif drain.problem:
         outcome, reason = "temporary", drain.problem
     elif rejected:
-        outcome, reason = "rejected", f"{rejected} events were refused for good and put aside"
+        outcome, reason = "rejected", "some events were refused for good and put aside"
     else:
         outcome, reason = "delivered" if delivered else "empty", before.reason
     return replace(
@@ -161,7 +164,7 @@ def _result(
         delivered=delivered,
         rejected=rejected,
         corrupt=drain.corrupt + before.corrupt,
-        dropped=sum(drain.state.dropped.values()) - dropped + before.dropped,
+        dropped=drain.enforce_caps() + before.dropped,
     )
 
 
@@ -179,5 +182,7 @@ def purge(spool: str) -> int:
         before = drain.state.dropped.get("purged", 0)
         for batch in drain.batches():
             drain.commit(batch, [DELIVERED] * len(batch.batch), purged=True)
-        drain.state.count("dropped", "purged", remove_all(folder))
+        rejected = remove_all(folder)
+        drain.state.count("rejected", n=-rejected)
+        drain.state.count("dropped", "purged", rejected)
         return drain.state.dropped["purged"] - before

@@ -338,7 +338,7 @@ class TestAmbient:
                 client.record("t", "inner")
             client.record("t", "outer")
         client.record("t", "none")
-        found = [{k: v for k, v in event.attributes.items()} for event in sink.events]
+        found = [dict(event.attributes.items()) for event in sink.events]
         assert [{"a": 1, "b": 2}, {"a": 1, "b": 1}, {}] == found
 
     def test_tasks(self, sink: CapturingSink) -> None:

@@ -1,7 +1,5 @@
 """How batches are settled, with exporters in memory and a clock of our own."""
 
-# ruff: noqa: D102, D103, SIM300 - helpers speak for themselves, and the expected value stands first
-
 from __future__ import annotations
 
 import math

@@ -1,7 +1,5 @@
 """Delivery against servers that misbehave on real sockets: nothing is lost, and every deadline holds."""
 
-# ruff: noqa: D103, SIM300 - helpers speak for themselves, and the expected value stands first
-
 from __future__ import annotations
 
 import contextlib

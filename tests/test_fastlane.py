@@ -142,7 +142,7 @@ def test_takes_on_what_is_plain(form: str, attributes: list[tuple[str, str]], op
         return
     assert mine is not None
     assert typer(argv) == mine
-    assert {key: value for key, value in attributes} == {key: json.loads(mine[1])[key] for key in dict(attributes)}
+    assert dict(attributes) == {key: json.loads(mine[1])[key] for key in dict(attributes)}
 
 
 def test_every_option_is_in_both() -> None:

@@ -1,7 +1,5 @@
 """Appending to a file: whole or not at all, private, and on the disk before anybody is told so."""
 
-# ruff: noqa: D103, SIM300 - helpers speak for themselves, and the expected value stands first
-
 from __future__ import annotations
 
 import errno

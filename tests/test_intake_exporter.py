@@ -1,6 +1,6 @@
 """What the intake exporter sends, to whom, and what it refuses to send."""
 
-# ruff: noqa: D103, F401, F811, SIM300 - fixtures are imported; helpers speak for themselves, and the expected value stands first
+# ruff: noqa: F401, F811 - fixtures are imported; helpers speak for themselves, and the expected value stands first
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from rillevents.batch import Batch
-from rillevents.event import Event
 from rillevents.errors import ConfigError, UsageError
+from rillevents.event import Event
 from rillevents.exporters import Kind, Outcome
 from rillevents.exporters.destination import IntakeSettings, exporter_for, proxy_for
 from rillevents.exporters.file import FileExporter

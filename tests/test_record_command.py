@@ -468,7 +468,7 @@ class TestFaults:
         user = tool.home.parent / "user"
         os.chown(user, 12345, 12345)
         tool("record", "behavioral", "x", RILLEVENTS_HOME=None)
-        made = [path for path in user.rglob("*")]
+        made = list(user.rglob("*"))
         assert made
         assert {12345} == {path.stat().st_uid for path in made}
 

@@ -1,7 +1,5 @@
 """What answers mean, and when to try again."""
 
-# ruff: noqa: D103, SIM300 - helpers speak for themselves, and the expected value stands first
-
 from __future__ import annotations
 
 import json

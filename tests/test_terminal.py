@@ -7,12 +7,13 @@ import os
 import pty
 import select
 import subprocess
+import termios
 
 import pytest
 from support import Tool, need
 
 
-def on_terminal(tool: Tool, *words: str, typed: bytes = b"", **environ: str) -> str:
+def on_terminal(tool: Tool, *words: str, typed: bytes = b"", hidden: bool = False, **environ: str) -> str:
     """Run a command with all three streams on a terminal, and return what the person saw."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
@@ -24,10 +25,15 @@ def on_terminal(tool: Tool, *words: str, typed: bytes = b"", **environ: str) -> 
         cwd=tool.home.parent,
     )
     os.close(theirs)
-    if typed:
-        os.write(ours, typed)
     seen = b""
-    while select.select([ours], [], [], 30)[0]:
+    # What is typed ahead of a hidden prompt is thrown away, so it is looked at the terminal until that stops echoing.
+    while select.select([ours], [], [], 0.05 if typed and seen else 30)[0] or typed:
+        if typed and hidden and seen and not termios.tcgetattr(ours)[3] & termios.ECHO:
+            os.write(ours, typed)
+            typed = b""
+            continue
+        if not select.select([ours], [], [], 0)[0]:
+            continue
         try:
             block = os.read(ours, 65536)
         except OSError:
@@ -35,6 +41,9 @@ def on_terminal(tool: Tool, *words: str, typed: bytes = b"", **environ: str) -> 
         if not block:
             break
         seen += block
+        if typed and (not hidden or not termios.tcgetattr(ours)[3] & termios.ECHO):
+            os.write(ours, typed)
+            typed = b""
     os.close(ours)
     running.wait(30)
     return seen.decode()
@@ -110,7 +119,7 @@ class TestQuestions:
 
     def test_secret_is_asked_for(self, tool: Tool) -> None:
         """On a terminal a secret is asked for, and not echoed."""
-        seen = on_terminal(tool, "config", "set", "intake.password", typed=b"hunter2\n")
+        seen = on_terminal(tool, "config", "set", "intake.password", typed=b"hunter2\n", hidden=True)
         assert "intake.password" in seen
         assert "hunter2" in (tool.home / "config.toml").read_text()
 

@@ -124,9 +124,12 @@ def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
     hint = f"run: {context.command_path} --help" if context else "run: rillevents --help"
     failure = Failure(error.format_message().rstrip("."), hint, 2)
     result = Result("failure", failure.as_dict(), messages=(f"{failure.error}; {hint}",), exit_code=2)
-    if "record" in argv and _mode(argv) == "ignore":
-        count_refused()
-        result = Result(result.kind, result.data, messages=result.messages)
+    commands = {"record": "warn", "flush": "fail"}
+    called = next((word for word in argv if word in commands), "")
+    if called and _mode(argv, commands[called]) == "ignore":
+        result = soften(result, "ignore")
+        if called == "record":
+            count_refused()
     return Shown(result, as_json="--json" in argv)
 
 

@@ -31,9 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)]
 
 
-def group(about: str) -> typer.Typer:
-    """Return a command that has subcommands, with the options that stand everywhere."""
-    app = typer.Typer(no_args_is_help=True, help=about)
+def group(about: str, example: str) -> typer.Typer:
+    """Return a command that has subcommands, with the options and the *example*s that stand everywhere."""
+    app = typer.Typer(no_args_is_help=True, help=about, epilog=_epilog(example))
 
     @app.callback()
     def everywhere(quiet: Quiet = False, version: Version = False) -> None:
@@ -59,11 +59,19 @@ def paths() -> Paths:
 
 
 def register(
-    app: typer.Typer, name: str, example: str, *, json: bool = False, on_error: str = "", **settings: Any
+    app: typer.Typer,
+    name: str,
+    example: str,
+    *,
+    json: bool = False,
+    on_error: str = "",
+    counted: bool = False,
+    **settings: Any,
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Add a function as a command that has -h, -q and --version, *example*s in its help, and `--json` if wanted.
 
-    *on_error* is the default of commands that take the option of that name.
+    *on_error* is the default of commands that take the option of that name. With *counted*, a refusal that is ignored is counted
+    as a refused event.
     """
 
     def add(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -75,8 +83,11 @@ def register(
             as_json = arguments.get("as_json", False)
             if "as_json" not in signature.parameters:
                 arguments.pop("as_json", None)
-            mode = _mode(arguments, on_error)
-            return Shown(soften(_run(command, arguments), mode), as_json, quiet)
+            result = _run(command, arguments)
+            softened = soften(result, _mode(arguments, on_error))
+            if softened is not result and result.exit_code == 2 and counted:
+                count_refused(len(result.data["bad"]) if result.kind == "raw" else 1)
+            return Shown(softened, as_json, quiet)
 
         shared = [("as_json", Json)] if json and "as_json" not in signature.parameters else []
         shared += [("quiet", Quiet), ("version", Version)]
@@ -87,11 +98,14 @@ def register(
         )
         called.__annotations__ = {p.name: p.annotation for p in called.__signature__.parameters.values()}  # type: ignore[attr-defined]
         called.__doc__ = command.__doc__
-        epilog = "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
-        app.command(name, epilog=epilog, **settings)(called)
+        app.command(name, epilog=_epilog(example), **settings)(called)
         return command
 
     return add
+
+
+def _epilog(example: str) -> str:
+    return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
 
 
 def _mode(arguments: Mapping[str, Any], default: str) -> str:
@@ -125,15 +139,13 @@ def soften(result: Result, mode: str) -> Result:
     codes = {"fail": (), "warn": SOFT, "ignore": (*SOFT, 2)}[mode]
     if result.exit_code not in codes:
         return result
-    if result.exit_code == 2:
-        count_refused()
     return Result(result.kind, result.data, result.lines, result.messages, result.notices, 0)
 
 
-def count_refused() -> None:
-    """Count an event that was refused and that nobody will hear of otherwise."""
+def count_refused(n: int = 1) -> None:
+    """Count events that were refused and that nobody will hear of otherwise."""
     from rillevents import consent
     from rillevents.spool.tally import add
 
     if consent.decide(paths(), os.environ).enabled and paths().spool_dir:
-        add(paths().spool_dir, "refused", "usage")
+        add(paths().spool_dir, "refused", "usage", n)

@@ -13,7 +13,9 @@ from rillevents.cli.result import Result
 from rillevents.config_file import KEYS, SECRETS, change, checker, did_you_mean, read_setting
 from rillevents.errors import RilleventsError, UsageError
 
-app = group("Show and change the settings in config.toml.")
+app = group(
+    "Show and change the settings in config.toml.", "rillevents config set intake.url https://intake.example.com/events"
+)
 
 
 def _complete_key(incomplete: str) -> list[str]:
@@ -44,7 +46,8 @@ def get(key: Key) -> Result:
     _check_key(key)
     found = _flat(config.load(paths()))
     if key not in found:
-        raise UsageError(f"{key} is not set", hint=f"run: rillevents config set {key} VALUE")
+        value = "" if key in SECRETS else " VALUE"
+        raise UsageError(f"{key} is not set", hint=f"run: rillevents config set {key}{value}")
     return Result("setting", found[key])
 
 
@@ -60,9 +63,7 @@ rillevents config set intake.password < password.txt
 )
 def set_(
     key: Key,
-    value: Annotated[
-        str | None, typer.Argument(metavar="[VALUE]", help="Not for secrets: those are asked for.")
-    ] = None,
+    value: Annotated[str | None, typer.Argument(metavar="VALUE", help="Not for secrets: those are asked for.")] = None,
 ) -> Result:
     """Set one setting; a secret is asked for, or read from stdin, and never given as an argument."""
     _check_key(key)

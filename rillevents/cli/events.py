@@ -85,5 +85,5 @@ def _follow(query: Query, ndjson: bool) -> Result:
     places = existing_spools(paths()) or [paths().spool_dir]
     lines = follow(places, sleep=time.sleep)
     if ndjson:
-        return Result(lines=(line for line, _ in find(lines, query)))
+        return Result("stream", lines=(line for line, _ in find(lines, query)))
     return Result("following", (event for _, event in find(lines, query)))

@@ -75,7 +75,7 @@ def _told(done: FlushResult) -> list[str]:
     if done.rejected:
         told.append(f"{events(done.rejected)} refused for good; run: rillevents spool rejected")
     if done.corrupt:
-        told.append(f"{done.corrupt} damaged lines put aside in the spool's folder corrupt/")
+        told.append(f"damaged lines put aside in the spool's folder corrupt/: {done.corrupt}")
     if done.outcome in ("temporary", "refused", "unconfigured"):
         told.append(f"{done.reason}; {events(done.pending)} kept")
     return told

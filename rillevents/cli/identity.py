@@ -9,7 +9,7 @@ from rillevents.cli.common import group, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 
-app = group("Show the install ID, or replace it by a new one.")
+app = group("Show the install ID, or replace it by a new one.", "rillevents id show")
 
 
 @register(app, "show", "rillevents id show", json=True)

@@ -63,7 +63,7 @@ def add_to(app: typer.Typer) -> None:
     def help_command(
         topic: Annotated[
             str | None,
-            typer.Argument(metavar="[TOPIC]", help="A page of the manual.", autocompletion=_complete_topic),
+            typer.Argument(metavar="TOPIC", help="A page of the manual.", autocompletion=_complete_topic),
         ] = None,
     ) -> Result:
         """Show a page of the manual, or the list of them."""

@@ -15,7 +15,10 @@ from rillevents.cli.common import OnError, group, option, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import InvalidEvent, UsageError
 
-app = group("Record an event: stored on this machine at once, sent by `rillevents flush`.")
+app = group(
+    "Record an event: stored on this machine at once, sent by `rillevents flush`.",
+    "rillevents record behavioral login-start -a plan=pro",
+)
 
 # Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
 _NEGATIVE = "\0"
@@ -90,6 +93,7 @@ rillevents record behavioral login-start
 rillevents record behavioral deploy-success -a target=prod -a 'replicas:=3'
 """,
     on_error="warn",
+    counted=True,
 )
 def behavioral(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What happened.", autocompletion=_complete_name)],
@@ -116,6 +120,7 @@ rillevents record metric build-seconds 41.7 -a job=linux
 rillevents record metric balance -45
 """,
     on_error="warn",
+    counted=True,
     cls=MetricCommand,
 )
 def metric(
@@ -142,10 +147,11 @@ def metric(
 rillevents record log backup "nightly backup finished" -a level=info
 """,
     on_error="warn",
+    counted=True,
 )
 def log(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is about.")],
-    message: Annotated[str | None, typer.Argument(metavar="[MESSAGE]", help="The text.")] = None,
+    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="The text.")] = None,
     attr: Attr = [],  # noqa: B006
     attrs: Attrs = [],  # noqa: B006
     time: Time = None,
@@ -167,6 +173,7 @@ def log(
 rillevents record event audit key-rotated -a key=deploy
 """,
     on_error="warn",
+    counted=True,
 )
 def event(
     type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
@@ -198,9 +205,10 @@ some-program --log-json | rillevents record raw --fill --type log --name some-pr
 """,
     json=True,
     on_error="warn",
+    counted=True,
 )
 def raw(
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="NDJSON; - or nothing for stdin.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON; - or nothing for stdin.")] = "-",
     fill: Annotated[bool, typer.Option("--fill", help="Mint what is missing of the four fields.")] = False,
     type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type that --fill gives.")] = "log",
     name: Annotated[str, typer.Option("--name", metavar="N", help="The event_name that --fill gives.")] = "raw",

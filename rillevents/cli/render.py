@@ -40,7 +40,7 @@ def show(shown: Shown) -> int:
     """Print a command's result, and return its exit code."""
     result = shown.result
     if sys.stdout is not None:
-        if shown.as_json and result.kind != "dry-run":
+        if shown.as_json:
             print(json.dumps(result.data, indent=2, default=list), file=sys.stdout)
         else:
             _write_lines(result)
@@ -54,7 +54,7 @@ def show(shown: Shown) -> int:
 def _write_lines(result: Result) -> None:
     for line in result.lines:
         sys.stdout.buffer.write(line)
-        if result.kind == "" and sys.stdout.isatty():
+        if result.kind == "stream" or sys.stdout.isatty():
             sys.stdout.buffer.flush()
 
 
@@ -149,6 +149,7 @@ def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
 def _following(out: Console, events: Iterator[Mapping[str, Any]]) -> None:
     for event in events:
         out.print(Text("  ".join(_cells(event))))
+        out.file.flush()
 
 
 def _rejected(out: Console, entries: Sequence[Mapping[str, Any]]) -> None:

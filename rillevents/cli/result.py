@@ -12,7 +12,8 @@ class Result:
     """The outcome of one command.
 
     *kind* says how people see *data*; `--json` prints *data* itself as one document. *lines* are bytes for stdout that stay as
-    they are (NDJSON, a completion script). *messages* go to stderr, *notices* only where that is a terminal.
+    they are (NDJSON, a completion script); of the kind `stream` each is seen as it comes. *messages* go to stderr, *notices*
+    only where that is a terminal.
     """
 
     kind: str = ""

@@ -13,7 +13,7 @@ from rillevents.cli.result import Result
 from rillevents.destination import existing_spools
 from rillevents.errors import RilleventsError
 
-app = group("Look at the spool, take events out of it and bring them in.")
+app = group("Look at the spool, take events out of it and bring them in.", "rillevents spool export > events.ndjson")
 
 
 @register(app, "path", "rillevents spool path")

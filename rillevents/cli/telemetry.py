@@ -13,7 +13,7 @@ from rillevents.cli.result import Result
 from rillevents.destination import existing_spools
 from rillevents.errors import RilleventsError
 
-app = group("Turn telemetry on or off for good, and see who decided.")
+app = group("Turn telemetry on or off for good, and see who decided.", "rillevents telemetry off")
 
 
 @register(app, "status", "rillevents telemetry status --json", json=True)

@@ -102,6 +102,7 @@ class Drain:
             raise
         self._lock = fd
         self.state = load(self.folder, now_ns=self._now_ns())
+        tally.fold(self.folder, self.state, self._save, self._now_ns)
 
     def release(self) -> None:
         """Save what is remembered and give the lock back."""
@@ -112,8 +113,6 @@ class Drain:
         self.state.aside = [name for name in self.state.aside if name in present]
         self.state.folded = [name for name in self.state.folded if os.path.lexists(f"{self.folder}/{name}")]
         try:
-            for reason, lost in enforce_caps(self.folder).items():
-                self.state.count("dropped", reason, lost)
             outside = held_bytes(self.folder) - sum(size for _, size in self._slots())
             replace_file(f"{self.folder}/{BACKLOG}", b"%d\n" % outside, durable=False)
         except OSError as error:
@@ -121,6 +120,18 @@ class Drain:
         self._save()
         os.close(self._lock)
         self._lock = -1
+
+    def enforce_caps(self) -> int:
+        """Delete what rejected/ and corrupt/ hold beyond their caps, oldest first, and return how many lines that cost."""
+        try:
+            lost = enforce_caps(self.folder)
+        except OSError as error:
+            self.problem = f"what was put aside could not be cut back: {error.strerror or error}"
+            return 0
+        for reason, count in lost.items():
+            self.state.count("dropped", reason, count)
+        self.state.count("rejected", n=-lost.get("rejected-full", 0))
+        return sum(lost.values())
 
     def __enter__(self) -> Drain:
         self.acquire()
@@ -131,7 +142,6 @@ class Drain:
 
     def batches(self) -> Iterator[SpoolBatch]:
         """Yield what is in the spool now; each batch has to be committed before the next is asked for, or stays."""
-        tally.fold(self.folder, self.state, self._save, self._now_ns)
         self._claim_slots()
         batch = SpoolBatch()
         names = self._names()

@@ -1,7 +1,5 @@
 """A server of raw bytes that misbehaves by script: each connection runs the next one, the last of them for ever."""
 
-# ruff: noqa: D102 - the methods are what their names say
-
 from __future__ import annotations
 
 import re
