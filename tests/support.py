@@ -17,7 +17,16 @@ from rillevents.paths import Paths
 from rillevents.spool.view import pending
 
 # Where coverage is measured, processes that we start have to find out about it.
-KEPT = ("PATH", "LANG", "LC_ALL", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "SSL_CERT_FILE", "VIRTUAL_ENV")
+KEPT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "COVERAGE_PROCESS_START",
+    "COVERAGE_PROCESS_CONFIG",
+    "COVERAGE_FILE",
+    "SSL_CERT_FILE",
+    "VIRTUAL_ENV",
+)
 
 
 class Tool:

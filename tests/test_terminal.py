@@ -26,24 +26,16 @@ def on_terminal(tool: Tool, *words: str, typed: bytes = b"", hidden: bool = Fals
     )
     os.close(theirs)
     seen = b""
-    # What is typed ahead of a hidden prompt is thrown away, so it is looked at the terminal until that stops echoing.
-    while select.select([ours], [], [], 0.05 if typed and seen else 30)[0] or typed:
-        if typed and hidden and seen and not termios.tcgetattr(ours)[3] & termios.ECHO:
+    while running.poll() is None or select.select([ours], [], [], 0)[0]:
+        # What is typed ahead of a hidden prompt is thrown away: not before the terminal has stopped echoing.
+        if typed and seen and not (hidden and termios.tcgetattr(ours)[3] & termios.ECHO):
             os.write(ours, typed)
             typed = b""
-            continue
-        if not select.select([ours], [], [], 0)[0]:
-            continue
-        try:
-            block = os.read(ours, 65536)
-        except OSError:
-            break
-        if not block:
-            break
-        seen += block
-        if typed and (not hidden or not termios.tcgetattr(ours)[3] & termios.ECHO):
-            os.write(ours, typed)
-            typed = b""
+        if select.select([ours], [], [], 0.05)[0]:
+            try:
+                seen += os.read(ours, 65536)
+            except OSError:
+                break
     os.close(ours)
     running.wait(30)
     return seen.decode()

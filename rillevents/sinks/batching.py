@@ -58,7 +58,7 @@ class _Memory:
         self.lines: deque[bytes] = deque()
         self.wake_at: float = 0
         self.full = self.told_full = False
-        self.waiting: set[int] = set()
+        self._waiting: set[int] = set()
         self.removed = self.requests = self.bytes = 0
         self.delivery: Delivery | None = None
         self.last_rejection = ""
@@ -112,31 +112,44 @@ class _Memory:
         before, self.last_rejection = self.last_rejection, rejections[-1] if rejections else self.last_rejection
         return len(kept), self.last_rejection if self.last_rejection != before else ""
 
-    def drop(self, n: int, reason: str) -> None:
-        for _ in range(n):
+    def drop_before(self, mark: int, reason: str) -> int:
+        """Drop the lines in front, up to the one before which *mark* had been removed, and return how many."""
+        n = 0
+        # One by one, not counted first: because a signal handler may close in the midst, and do the same.
+        while self.lines and self.removed < mark:
             self.lines.popleft()
-        if n:
-            self.count("dropped", reason, n)
-        self._note_removed(n)
+            self.count("dropped", reason)
+            self._note_removed(1)
+            n += 1
+        return n
+
+    def is_held(self) -> bool:
+        """Return whether this thread holds the lock, which is so in a signal handler that interrupted one of us."""
+        try:
+            self.changed.notify(0)
+        except RuntimeError:
+            return False
+        return True
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Wait until there is room; but after a wait in vain not again, nor in a handler that interrupted a wait."""
+        thread = threading.get_ident()
+        if not self.full and thread not in self._waiting:
+            self._waiting.add(thread)
+            try:
+                self.full = not self.changed.wait_for(self.has_room, seconds)
+            finally:
+                self._waiting.discard(thread)
+        return self.has_room()
+
+    def has_room(self) -> bool:
+        return len(self.lines) < self.limit
 
     def _note_removed(self, n: int) -> None:
         self.removed += n
         if n:
             self.full = self.told_full = False
             self.changed.notify_all()
-
-    def wait_for_room(self, seconds: float) -> bool:
-        """Wait until there is room, but not again after a wait in vain, nor in a handler that interrupted a wait."""
-        thread = threading.get_ident()
-        if self.full or thread in self.waiting:
-            return False
-        self.waiting.add(thread)
-        try:
-            room = self.changed.wait_for(lambda: len(self.lines) < self.limit, seconds)
-        finally:
-            self.waiting.discard(thread)
-        self.full = not room
-        return room
 
 
 class _Link:
@@ -278,12 +291,13 @@ class _Worker:
     def end(self) -> None:
         """Drop what was there when a close was asked for; what came later starts anew."""
         memory = self.memory
-        dropped = max(0, min(len(memory.lines), self._closing_at - memory.removed))
-        memory.drop(dropped, "closed")
+        # First of all: so that nothing that this thread may still bring home is taken for the verdict on other lines.
+        self.ended = True
+        dropped = memory.drop_before(self._closing_at, "closed")
         memory.end_delivery()
         if dropped and self.stop is None:
             self.stop = Outcome(Kind.TEMPORARY, self.link.answer or "no answer in time")
-        self.answered, self.ended, memory.wake_at = self.asked, True, 0
+        self.answered, memory.wake_at = self.asked, 0
         memory.work.notify_all()
         memory.changed.notify_all()
         self._untold += dropped
@@ -455,6 +469,9 @@ class BatchingSink(Sink):
         max_wait: float = 1.0,
         backoff: Backoff | None = None,
     ) -> None:
+        # Here, not in a thread or a flush: because a child that is forked during an import can never do the same one.
+        import rillevents.flusher  # noqa: F401
+
         if min(buffer_size, batch_events) < 1:
             raise ValueError("buffer_size and batch_events are at least 1")
         self._memory = _Memory(buffer_size)
@@ -472,24 +489,17 @@ class BatchingSink(Sink):
 
         Where memory is full it waits for room, at most *max_wait* seconds, and then drops the event, counted as `queue
         full`; the emits after it do not wait until there has been room again, nor does one in a signal handler that
-        interrupted the wait. After `close` an emit starts anew.
+        interrupted the sink. After `close` an emit starts anew.
         """
         line = event.line
         memory = self._memory
         with memory.lock:
             if event.truncated:
                 memory.count("truncated")
-            if len(memory.lines) < memory.limit or self._wait_for_room():
-                memory.lines.append(line)
-                if len(memory.lines) >= memory.wake_at:
-                    self._wake()
-                    if _exiting:
-                        self.close()  # Nobody else will: what runs at the end of the process has run.
+            if len(memory.lines) < memory.limit:
+                self._put(line)
                 return
-            memory.count("dropped", "queue full")
-            told, memory.told_full = memory.told_full, True
-        if not told:
-            _log.warning("%d events wait in memory, which is all it may hold: events are dropped", memory.limit)
+        self._put_late(line)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Send what is held now, in at most *timeout* seconds, and return what came of it; never raises.
@@ -519,9 +529,26 @@ class BatchingSink(Sink):
         with self._memory.lock:
             return self._memory.ledger()
 
-    def _wait_for_room(self) -> bool:
-        self._wake()
-        return self._memory.wait_for_room(self._max_wait)
+    def _put(self, line: bytes) -> None:
+        self._memory.lines.append(line)
+        if len(self._memory.lines) >= self._memory.wake_at:
+            self._wake()
+            if _exiting:
+                self.close()  # Nobody else will: what runs at the end of the process has run.
+
+    def _put_late(self, line: bytes) -> None:
+        memory = self._memory
+        # Not where the lock is held already: because a wait lets go of it, in the midst of what was interrupted.
+        may_wait = not memory.is_held()
+        with memory.lock:
+            self._wake()
+            if memory.wait_for_room(self._max_wait) if may_wait else memory.has_room():
+                self._put(line)
+                return
+            memory.count("dropped", "queue full")
+            told, memory.told_full = memory.told_full, True
+        if not told:
+            _log.warning("%d events wait in memory, which is all it may hold: events are dropped", memory.limit)
 
     def _wake(self) -> None:
         if self._worker is not None and not self._worker.ended:
@@ -621,6 +648,8 @@ class IntakeSink(BatchingSink):
         close_timeout: float = 2.0,
         max_wait: float = 1.0,
     ) -> None:
+        import encodings.idna  # noqa: F401 - or the first connection would import it, in a thread
+
         from rillevents.exporters.intake import IntakeExporter
 
         make = partial(
@@ -661,8 +690,8 @@ def _close_at_exit() -> None:
     # ends the threads of deliveries under way.
     finalize(_sinks, len, ())
     atexit.register(_close_last)
-    # Before that too, where threading has a hook: because from Python 3.12 on an atexit function cannot start the thread
-    # that an export needs, and because children of multiprocessing run that hook only. What comes later starts anew.
+    # Before that too, where threading has a hook: because from Python 3.12 on an atexit function cannot start the
+    # thread that an export needs, and because children of multiprocessing run that hook only.
     try:
         getattr(threading, "_register_atexit", atexit.register)(_close_all)
     except RuntimeError:  # It is past that point.
