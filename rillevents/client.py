@@ -201,13 +201,20 @@ class Client:
             if event_type == METRIC and "value" in added:
                 check_number(added["value"])
                 event.attributes["time"] = f"{event.event_time[:19]}Z"  # type: ignore[index]
+        except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
+            self._failed(error)
+            return None
+        return self._emit(event)
+
+    def _emit(self, event: Event) -> str | None:
+        try:
             self.sink.emit(event)
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
             self._failed(error)
             return None
         if event.truncated:
             self._warn(
-                f"event {event_name!r} had {event.truncated} bytes, and was recorded without its attributes; "
+                f"event {event.event_name!r} had {event.truncated} bytes, and was recorded without its attributes; "
                 "the limit is 32 KiB"
             )
         return event.event_id
@@ -224,9 +231,7 @@ class Client:
 
         if not self.enabled:
             return None
-        event = legacy_event(event_name, self._attributes, {**(attributes or {}), **more})
-        self.sink.emit(event)
-        return event.event_id
+        return self._emit(legacy_event(event_name, self._attributes, {**(attributes or {}), **more}))
 
     def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
         """Hand on an event that is one already, and return its ID: checked for the four fields, and not enriched.
@@ -243,8 +248,7 @@ class Client:
             parsed = parse_raw(encode_line(fields))
         if not self.enabled:
             return None
-        self.sink.emit(parsed)
-        return parsed.event_id
+        return self._emit(parsed)
 
     def timed(
         self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any
@@ -271,15 +275,14 @@ class Client:
 
     def close(self, timeout: float = 2.0) -> None:
         """Close the sink, waiting at most *timeout* seconds for it; never raises. A later event may open it again."""
-        from threading import Thread
+        from rillevents.sinks import close_in_background
 
-        closing = Thread(target=self._close, name="rillevents-close", daemon=True)
-        closing.start()
-        closing.join(timeout)
-
-    def _close(self) -> None:
+        within = getattr(self.sink, "close_within", None)
         try:
-            self.sink.close()
+            if within:
+                within(timeout)
+            else:
+                close_in_background(self.sink.close, timeout)
         except Exception as error:  # noqa: BLE001 - never raises
             self._failed(error, counted=False)
 

@@ -37,6 +37,8 @@ def flush(
     UsageError where *to* holds a password, SpoolError.
     """
     decision = consent.decide(paths, environ)
+    if decision.warning:
+        warn(decision.warning)
     if not decision.enabled:
         return FlushResult("off", pending=_held(paths), reason=decision.decided_by)
     try:

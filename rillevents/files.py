@@ -11,8 +11,16 @@ if TYPE_CHECKING:
 
 # What Windows lacks is 0 there: the flags narrow what an open may do, they add nothing to it.
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
-CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+CLOEXEC: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0) | getattr(os, "O_BINARY", 0)
 NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Return up to *size* bytes that stand at *offset*; raises OSError."""
+    if hasattr(os, "pread"):
+        return os.pread(fd, size, offset)
+    os.lseek(fd, offset, os.SEEK_SET)  # pragma: no cover - Windows
+    return os.read(fd, size)  # pragma: no cover - Windows
 
 
 def read_file(path: str, limit: int = 1 << 20) -> bytes | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES, format_time
-from rillevents.files import CLOEXEC, NO_FOLLOW, make_folder
+from rillevents.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
 from rillevents.paths import Paths
 
 _CI = (
@@ -49,6 +49,7 @@ def first_run(paths: Paths, environ: Mapping[str, str]) -> str:
         return ""
     import time
 
+    give_to_owner_of(paths.state_dir, fd)
     os.write(fd, f"{format_time(time.time_ns())}\n".encode())
     os.close(fd)
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -393,3 +394,19 @@ class TestCommand:
                 for more in ({}, {"RILLEVENTS_INTAKE_URL": intake.url}, {"DO_NOT_TRACK": "1"})
             ]
         assert ["unconfigured 0 1\n", "delivered 2 0\n", "off 0 0\n"] == outputs
+
+    def test_root_flushes_for_a_user(self, tool: Tool) -> None:
+        """Whatever root's flush creates in another user's home belongs to that user, who can go on flushing."""
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        os.chown(tool.home.parent / "user", 12345, 12345)
+        for name in ("good", "bad"):
+            tool("record", "behavioral", name, RILLEVENTS_HOME=None)
+        with open(tool.home.parent / "user/.local/state/rillevents/spool/v1/slot-0.ndjson", "ab") as file:
+            file.write(b"damaged\n")
+        with FakeIntake() as intake:
+            intake.script.append(Response(200, json.dumps({"rejected": [{"line": 2, "reason": "no"}]}).encode()))
+            assert 65 == tool("flush", RILLEVENTS_HOME=None, RILLEVENTS_INTAKE_URL=intake.url).returncode
+        made = list((tool.home.parent / "user").rglob("*"))
+        assert {"flush.lock", "state.json", "rejected", "corrupt"} <= {path.name for path in made}
+        assert {12345} == {path.stat().st_uid for path in made}

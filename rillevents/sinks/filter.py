@@ -32,6 +32,14 @@ class FilterSink(Sink):
         """Close the sink behind."""
         self._sink.close()
 
+    def close_within(self, timeout: float) -> None:
+        """Close the sink behind, waiting at most *timeout* seconds for it."""
+        within = getattr(self._sink, "close_within", None)
+        if within:
+            within(timeout)
+        else:
+            super().close_within(timeout)
+
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
         """Let the sink behind count."""
         count = getattr(self._sink, "count", None)

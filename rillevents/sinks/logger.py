@@ -11,6 +11,8 @@ from rillevents.sinks import Sink
 class LoggerSink(Sink):
     """Logs every event as one line of JSON, at *level*; below the logger's own level nothing is even encoded."""
 
+    closes_at_once = True
+
     def __init__(self, logger: logging.Logger | None = None, level: int = logging.INFO) -> None:
         self._logger = logger or logging.getLogger("rillevents.events")
         self._level = level
@@ -19,3 +21,6 @@ class LoggerSink(Sink):
         """Log the event."""
         if self._logger.isEnabledFor(self._level):
             self._logger.log(self._level, "%s", event.line.decode().rstrip("\n"))
+
+    def close(self) -> None:
+        """Do nothing: the logger is not ours."""

@@ -14,8 +14,12 @@ class NoopSink(Sink):
     """Discards everything, at once."""
 
     enabled = False
+    closes_at_once = True
 
     def emit(self, event: Event) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
         """Do nothing."""
 
     def flush(self, timeout: float | None = None) -> FlushResult:

@@ -23,6 +23,8 @@ class SpoolSink(Sink):
     *flush* is what `Client.flush` calls with its timeout. `emit` raises SpoolError where the event was not stored.
     """
 
+    closes_at_once = True
+
     def __init__(
         self,
         spools: str | Sequence[str],

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 class TapSink(Sink):
     """Keeps the line of the last event, and hands it on to the sink *behind* where there is one."""
 
+    closes_at_once = True
+
     def __init__(self) -> None:
         self.behind: Sink | None = None
         self.line = b""

@@ -13,7 +13,7 @@ import os
 import stat
 import time
 
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, read_at
 from rillevents.spool.folder import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, unique, unwritable
 
 try:
@@ -139,7 +139,7 @@ def make_private(folder: str, fd: int, found: os.stat_result) -> None:
 
 def write_line(fd: int, line: bytes, size: int) -> None:
     """Append *line* to a locked file of *size* bytes, closing a torn tail first; raises OSError and leaves nothing of it."""
-    torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    torn = size > 0 and read_at(fd, 1, size - 1) != b"\n"
     write_whole(fd, b"\n" + line if torn else line, size, keep=torn)
 
 

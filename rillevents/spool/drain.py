@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
 from rillevents.errors import Busy
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, replace_file
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder, read_at, replace_file
 from rillevents.spool import tally
 from rillevents.spool.append import Moved, NoLocks, check_named, lock, lock_to_unlink
 from rillevents.spool.folder import (
@@ -88,6 +88,7 @@ class Drain:
         path = f"{self.folder}/{FLUSH_LOCK}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
         try:
+            give_to_owner_of(self.folder, fd)
             try:
                 if not lock(fd):
                     raise Busy("another flush is at it; the events are kept")
@@ -282,7 +283,7 @@ class Drain:
 
     def _keep_fragment(self, name: str, fd: int, offset: int, size: int) -> None:
         """Put what follows the last newline aside; its writer is dead, because we hold the lock."""
-        if os.pread(fd, BLOCK, offset).strip(b"\0\n"):
+        if read_at(fd, BLOCK, offset).strip(b"\0\n"):
             self._put_aside(name, fd, Line(offset, size, b""))
             self._settle(Entry(name, size, b""), None)
             self._save_offsets()

@@ -51,6 +51,8 @@ def check(spool: str) -> str:
     for path, found in ((spool, outer), (folder, inner)):
         if not stat.S_ISDIR(found.st_mode):
             raise SpoolError(f"{path} is no folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
+    if hasattr(os, "geteuid") and os.geteuid() not in (0, outer.st_uid) and outer.st_uid != 0:
+        raise Unusable(f"{spool} belongs to another user, and was not used", hint="set RILLEVENTS_SPOOL_DIR")
     _check_owner(folder, inner)
     return folder
 

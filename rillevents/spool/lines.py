@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from rillevents.event import MAX_EVENT_BYTES
+from rillevents.files import read_at
 
 BLOCK = 1 << 20
 
@@ -49,7 +49,7 @@ def is_event(line: bytes) -> bool:
 def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
     """Yield the lines between two offsets of a file, up to the last newline; empty ones are passed over."""
     while start < end:
-        block = os.pread(fd, min(BLOCK, end - start), start)
+        block = read_at(fd, min(BLOCK, end - start), start)
         cut = block.rfind(b"\n") + 1
         if not cut:
             # More than any event has, so its bytes are not looked at: they are put aside as they are.
@@ -70,7 +70,7 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
 
 def _find_newline(fd: int, start: int, end: int) -> int:
     while start < end:
-        block = os.pread(fd, min(BLOCK, end - start), start)
+        block = read_at(fd, min(BLOCK, end - start), start)
         found = block.find(b"\n")
         if found >= 0:
             return start + found + 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rillevents.event import format_time
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, read_file, write_all
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder, read_at, read_file, write_all
 from rillevents.spool.append import sync
 from rillevents.spool.folder import CORRUPT, REJECTED, SUFFIX, unique
 
@@ -43,6 +43,7 @@ class RejectedFile:
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC, 0o600)
         try:
             size = os.fstat(fd).st_size
+            give_to_owner_of(self._folder, fd)
             try:
                 write_all(fd, data)
                 sync(fd, "" if size else self._folder)
@@ -84,8 +85,9 @@ def keep_corrupt(folder: str, name: str, fd: int, start: int, end: int) -> None:
     path = f"{folder}/{CORRUPT}/{name}-{start}"
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
     try:
+        give_to_owner_of(f"{folder}/{CORRUPT}", out)
         while start < end:
-            piece = os.pread(fd, min(1 << 20, end - start), start)
+            piece = read_at(fd, min(1 << 20, end - start), start)
             if not piece:
                 break
             write_all(out, piece)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rillevents.event import format_time
-from rillevents.files import read_file, replace_file
+from rillevents.files import read_at, read_file, replace_file
 from rillevents.spool.folder import STATE
 
 # So many bytes before an offset have to be what they were, or the file is not the one that the offset belongs to.
@@ -84,7 +84,7 @@ def _counts(found: Mapping[str, Any]) -> dict[str, int]:
 def proof(fd: int, offset: int) -> int:
     """Return the checksum of what stands right before *offset*."""
     start = max(0, offset - PROOF_BYTES)
-    return zlib.crc32(os.pread(fd, offset - start, start))
+    return zlib.crc32(read_at(fd, offset - start, start))
 
 
 def trusted_offset(fd: int, entry: tuple[int, int] | None) -> int:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_at
 from rillevents.spool import tally
 from rillevents.spool.folder import READ_PREFIXES, SLOT, STATE, SUFFIX, check, sending_order
 from rillevents.spool.lines import BLOCK, complete_lines
@@ -97,7 +97,7 @@ def _count(fd: int, start: int, end: int) -> tuple[int, int]:
     """Return how many lines stand between two offsets, and their bytes: counted, not parsed, so that it stays quick."""
     lines, last, first = 0, start, start
     while start < end:
-        block = os.pread(fd, min(BLOCK, end - start), start)
+        block = read_at(fd, min(BLOCK, end - start), start)
         if not block:
             break
         lines += block.count(b"\n")
