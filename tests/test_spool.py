@@ -281,7 +281,7 @@ class TestLive:
             writer.append(line(number, 30_000))
         assert 2 == len(spool.names())
         writer.close()
-        assert list(range(300)) == sorted(spool.held())
+        assert list(range(300)) == spool.held()
 
     def test_fork(self, spool: Spool) -> None:
         """A forked child writes to a file of its own, and its parent's lines and lock stay as they are."""

@@ -319,7 +319,7 @@ class Drain:
         for name, size in self._slots():
             if size:
                 try:
-                    os.rename(f"{self.folder}/{name}", f"{self.folder}/{unique(CLAIM, max(0, self._now_ns()))}")
+                    os.rename(f"{self.folder}/{name}", f"{self.folder}/{unique(CLAIM, self._now_ns())}")
                 except FileNotFoundError:
                     continue
                 except OSError as error:

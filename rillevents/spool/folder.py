@@ -89,7 +89,7 @@ def sending_order(name: str) -> tuple[str, int, str]:
 
 def unique(prefix: str, now_ns: int) -> str:
     """Return a file name that never recurs; the time orders names, the random part makes them unique."""
-    return f"{prefix}{now_ns:020d}-{os.urandom(8).hex()}{SUFFIX}"
+    return f"{prefix}{max(0, now_ns):020d}-{os.urandom(8).hex()}{SUFFIX}"
 
 
 def held_bytes(folder: str) -> int:

@@ -9,6 +9,7 @@ lock is the parent's too) and begins a file of its own.
 from __future__ import annotations
 
 import os
+import time
 from _thread import allocate_lock, get_ident
 from weakref import WeakSet
 
@@ -26,7 +27,7 @@ from rillevents.spool.append import (
     write_own_file,
     write_whole,
 )
-from rillevents.spool.folder import LIVE, SUFFIX, create, full, unwritable
+from rillevents.spool.folder import LIVE, create, full, unique, unwritable
 
 MAX_FILE_BYTES = 8 << 20
 # What others have left behind is asked again after this many bytes of our own.
@@ -110,7 +111,7 @@ class LiveWriter:
         self._folder = create(self.spool)
         old, old_size = self._fd, self._size
         while True:
-            path = f"{self._folder}/{LIVE}{os.urandom(16).hex()}{SUFFIX}"
+            path = f"{self._folder}/{unique(LIVE, time.time_ns())}"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
             try:
                 # A flusher may be quicker: it locks the file, finds it empty and unlinks it. Then another name.

@@ -51,7 +51,7 @@ def _fold_file(folder: str, name: str, state: State, save: Callable[[], None], n
             return
         check_named(path, os.fstat(fd))
         if len(name) < len(TALLY) + 20:
-            name = unique(TALLY, max(0, now_ns()))
+            name = unique(TALLY, now_ns())
             os.rename(path, f"{folder}/{name}")
         if name not in state.folded:
             read_into(state, folder, name)
