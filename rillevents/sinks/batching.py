@@ -57,7 +57,8 @@ class _Memory:
         self.limit = limit
         self.lines: deque[bytes] = deque()
         self.wake_at: float = 0
-        self.full = self.told_full = False
+        self.full = False
+        self.overflow = 0
         self._waiting: set[int] = set()
         self.removed = self.requests = self.bytes = 0
         self.delivery: Delivery | None = None
@@ -148,7 +149,7 @@ class _Memory:
     def _note_removed(self, n: int) -> None:
         self.removed += n
         if n:
-            self.full = self.told_full = False
+            self.full = False
             self.changed.notify_all()
 
 
@@ -254,6 +255,7 @@ class _Worker:
     _close_by: float = math.inf
     _closing_at: int = 0
     _untold: int = 0
+    _overflowing: bool = False
     _not_before: float = 0.0
     _retry_at: float = math.inf
     _due: float = math.inf
@@ -309,6 +311,7 @@ class _Worker:
 
     def tell_dropped(self) -> None:
         """Log how many were dropped, once; for who waited for the end, since the thread may be cut off at exit."""
+        self._tell_overflow()
         with self.memory.lock:
             n, self._untold = self._untold, 0
         if n:
@@ -431,8 +434,17 @@ class _Worker:
             self.answered, self.stop = asked, stop
             self.memory.changed.notify_all()
             closing = self._close_by < math.inf
+        self._tell_overflow()
         if not closing:
             self._tell_trouble(stop)
+
+    def _tell_overflow(self) -> None:
+        with self.memory.lock:
+            n, self.memory.overflow = self.memory.overflow, 0
+        if n and not self._overflowing:
+            reason = f"{self.memory.limit} wait in memory, which is all it may hold"
+            _log.warning("%d events are dropped: %s", n, reason)
+        self._overflowing = n > 0
 
     def _tell_trouble(self, stop: Outcome | None) -> None:
         before, self._trouble = self._trouble, stop.kind if stop is not None else None
@@ -544,11 +556,10 @@ class BatchingSink(Sink):
             self._wake()
             if memory.wait_for_room(self._max_wait) if may_wait else memory.has_room():
                 self._put(line)
-                return
-            memory.count("dropped", "queue full")
-            told, memory.told_full = memory.told_full, True
-        if not told:
-            _log.warning("%d events wait in memory, which is all it may hold: events are dropped", memory.limit)
+            else:
+                # Told by the worker, not here: because this may be a signal handler, which must not write to the log.
+                memory.count("dropped", "queue full")
+                memory.overflow += 1
 
     def _wake(self) -> None:
         if self._worker is not None and not self._worker.ended:
@@ -558,15 +569,19 @@ class BatchingSink(Sink):
 
     def _start(self) -> _Worker:
         """Return the worker, a new one where the last has ended."""
-        if self._worker is None or self._worker.ended:
-            _close_at_exit()
-            if self._worker is not None:
-                self._link = self._worker.link.successor()
-            events, backoff = min(self._batch_events, self._memory.limit), _LastingBackoff(self._backoff)
-            self._worker = _Worker(self._memory, self._link, events, self._interval, backoff, self._wake)
+        before = self._worker
+        if before is not None and not before.ended:
+            return before
+        _close_at_exit()
+        link = self._link if before is None else before.link.successor()
+        events, backoff = min(self._batch_events, self._memory.limit), _LastingBackoff(self._backoff)
+        worker = _Worker(self._memory, link, events, self._interval, backoff, self._wake)
+        # A signal handler that came in between may have started one; after this look it finds ours.
+        if self._worker is before:
+            self._worker = worker
             self._memory.wake_at = math.inf
-            self._worker.start()
-        return self._worker
+            worker.start()
+        return self._worker or worker
 
     def _ask_and_wait(self, timeout: float | None) -> Outcome | None:
         worker = self._start()
