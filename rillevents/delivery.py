@@ -88,6 +88,8 @@ class Delivery:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         # By a finalizer as well as by close(), because the thread would otherwise outlive a Delivery that was dropped.
         self._end_thread = weakref.finalize(self, self._calls.put, None)
+        # Not at exit: because what is sent then still needs the thread, and that is a daemon, which ends by itself.
+        self._end_thread.atexit = False
         self._thread: threading.Thread | None = None
         self._left_behind = False
         self._stopped = False

@@ -23,7 +23,7 @@ LAYERS = (
     ("spool.folder", "spool.append", "spool.live", "spool.state", "spool.tally", "spool.lines", "spool.quarantine", "spool"),
     ("exporters", "retry", "exporters.file", "exporters.destination", "exporters.intake", "delivery"),
     ("spool.drain", "spool.view", "spool.follow", "spool.retry", "flusher"),
-    ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks.batching"),
+    ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching"),
     ("raw", "legacy", "context", "client", "timed", "configured"),
     ("destination", "bulk", "query", "status", "notices", "_fake_intake", "testing"),
     ("_options", "_record", "_fastlane"),

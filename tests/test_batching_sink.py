@@ -391,7 +391,7 @@ class TestFullMemory:
             emit(sink, *range(50))
             seconds = time.monotonic() - started
 
-            assert {"queue full": 45} == sink.counts["dropped"]
+            assert {"queue-full": 45} == sink.counts["dropped"]
             assert 5 == sink.counts["pending"]
             assert 0.1 <= seconds < 1
             assert_balanced(sink)
@@ -411,7 +411,7 @@ class TestFullMemory:
             sink.flush(PATIENCE)
 
         assert [*range(5), 100] == numbers(exporter.accepted)
-        assert {"queue full": 4} == sink.counts["dropped"]
+        assert {"queue-full": 4} == sink.counts["dropped"]
 
 
 class TestFlush:
@@ -909,7 +909,7 @@ class TestSignals:
         done, _ = run(STORM, intake.url, str(room))
         assert 0 == done.returncode, done.stderr
         handled, counts = json.loads(done.stdout)
-        dropped = counts["dropped"].get("queue full", 0)
+        dropped = counts["dropped"].get("queue-full", 0)
 
         assert ("" == done.stderr) == (0 == dropped)
         assert "Traceback" not in done.stderr

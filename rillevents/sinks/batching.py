@@ -15,443 +15,26 @@ records to the spool.
 from __future__ import annotations
 
 import atexit
-import logging
-import math
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import cache, partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
-from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
-from rillevents.delivery import Deadline, Delivery
-from rillevents.errors import ConfigError
 from rillevents.exporters import Exporter, Kind, Outcome
 from rillevents.retry import Backoff
 from rillevents.sinks import Sink
+from rillevents.sinks._link import LastingBackoff, Link
+from rillevents.sinks._memory import Memory
+from rillevents.sinks._worker import Worker
 
 if TYPE_CHECKING:
     from rillevents.event import Event
     from rillevents.flusher import FlushResult
 
-BATCH_BYTES = 1 << 20
-_LONGEST = 60  # The number of an attempt after which every Backoff has reached its cap.
 _OUTCOMES = {Kind.REFUSED: "refused", Kind.MISCONFIGURED: "unconfigured"}
-_log = logging.getLogger("rillevents")
-
-
-class _Memory:
-    """The events that wait, in order, and a ledger of what became of the others; whoever looks at it holds `lock`."""
-
-    def __init__(self, limit: int) -> None:
-        # Reentrant: because a signal handler may emit in the thread that it interrupted, with the lock held. What it
-        # interrupts has to bear that: every change is one operation of a deque, or has no call in its midst.
-        self.lock = threading.RLock()
-        self.work = threading.Condition(self.lock)
-        self.changed = threading.Condition(self.lock)
-        self.limit = limit
-        self.lines: deque[bytes] = deque()
-        self.wake_at: float = 0
-        self.full = False
-        self.overflow = 0
-        self._waiting: set[int] = set()
-        self.removed = self.requests = self.bytes = 0
-        self.delivery: Delivery | None = None
-        self.last_rejection = ""
-        self._counts = dict.fromkeys(("delivered", "rejected", "truncated", "refused"), 0)
-        self._dropped: dict[str, int] = {}
-
-    def count(self, kind: str, reason: str = "", n: int = 1) -> None:
-        ledger, key = (self._dropped, reason) if kind == "dropped" else (self._counts, kind)
-        with self.lock:
-            ledger.setdefault(key, 0)
-            # No call between reading and writing: because a signal handler, which may count as well, runs after calls.
-            ledger[key] += n
-
-    def ledger(self) -> dict[str, Any]:
-        pending, dropped = len(self.lines), dict(self._dropped)
-        settled = self._counts["delivered"] + self._counts["rejected"] + sum(dropped.values())
-        return {"recorded": settled + pending, **self._counts, "dropped": dropped, "pending": pending}
-
-    def totals(self) -> tuple[int, ...]:
-        """Return how many were delivered, rejected and dropped, and requests and bytes, those under way included."""
-        requests, size = self.requests, self.bytes
-        if self.delivery is not None:
-            requests, size = requests + self.delivery.requests, size + self.delivery.bytes
-        return self._counts["delivered"], self._counts["rejected"], sum(self._dropped.values()), requests, size
-
-    def end_delivery(self) -> None:
-        *_, self.requests, self.bytes = self.totals()
-        self.delivery = None
-
-    def read(self, start: int, end: int) -> list[bytes]:
-        lines: list[bytes] = []
-        size = 0
-        for line in islice(self.lines, start, end):
-            size += len(line)
-            if lines and size > BATCH_BYTES:
-                break
-            lines.append(line)
-        return lines
-
-    def settle(self, start: int, verdicts: Sequence[Verdict]) -> tuple[int, str]:
-        """Remove what is delivered or rejected from *start* on; return how many stay, and a rejection that is news."""
-        rejections = [verdict.reason for verdict in verdicts if isinstance(verdict, Rejected)]
-        self.lines.rotate(-start)
-        lines = [self.lines.popleft() for _ in verdicts]
-        kept = [line for line, verdict in zip(lines, verdicts, strict=True) if verdict in (HELD, UNSETTLED)]
-        self.lines.extendleft(reversed(kept))
-        self.lines.rotate(start)
-        self.count("rejected", n=len(rejections))
-        self.count("delivered", n=len(lines) - len(kept) - len(rejections))
-        self._note_removed(len(lines) - len(kept))
-        before, self.last_rejection = self.last_rejection, rejections[-1] if rejections else self.last_rejection
-        return len(kept), self.last_rejection if self.last_rejection != before else ""
-
-    def drop_before(self, mark: int, reason: str) -> int:
-        """Drop the lines in front, up to the one before which *mark* had been removed, and return how many."""
-        n = 0
-        # One by one, not counted first: because a signal handler may close in the midst, and do the same.
-        while self.lines and self.removed < mark:
-            self.lines.popleft()
-            self.count("dropped", reason)
-            self._note_removed(1)
-            n += 1
-        return n
-
-    def is_held(self) -> bool:
-        """Return whether this thread holds the lock, which is so in a signal handler that interrupted one of us."""
-        try:
-            self.changed.notify(0)
-        except RuntimeError:
-            return False
-        return True
-
-    def wait_for_room(self, seconds: float) -> bool:
-        """Wait until there is room; but after a wait in vain not again, nor in a handler that interrupted a wait."""
-        thread = threading.get_ident()
-        if not self.full and thread not in self._waiting:
-            self._waiting.add(thread)
-            try:
-                self.full = not self.changed.wait_for(self.has_room, seconds)
-            finally:
-                self._waiting.discard(thread)
-        return self.has_room()
-
-    def has_room(self) -> bool:
-        return len(self.lines) < self.limit
-
-    def _note_removed(self, n: int) -> None:
-        self.removed += n
-        if n:
-            self.full = False
-            self.changed.notify_all()
-
-
-class _Link:
-    """The exporter in use, made on first use where there is none yet, and never called twice at a time."""
-
-    def __init__(self, exporter: Exporter | None, renew: Callable[[], Exporter] | None) -> None:
-        self._exporter = exporter
-        self._renew = renew
-        self.busy = self._used = self._closed = False
-        self.answer = ""
-
-    def export(self, batch: Batch) -> Outcome:
-        if self.busy:
-            return Outcome(Kind.TEMPORARY, "the call before has not come back yet")
-        self.busy = self._used = True
-        try:
-            outcome = self._open().export(batch)
-        finally:
-            self.busy = False
-        self.answer = "" if outcome.kind is Kind.ACCEPTED else outcome.reason
-        return outcome
-
-    def _open(self) -> Exporter:
-        if self._exporter is None:
-            if self._renew is None:
-                raise ConfigError("the exporter belongs to the process this one was forked off", hint="give renew=")
-            self._exporter = self._renew()
-            if self._closed:
-                self._exporter.close()
-        return self._exporter
-
-    def close(self) -> None:
-        closed, self._closed = self._closed, True
-        try:
-            if self._exporter is not None and not closed:
-                self._exporter.close()
-        except Exception as error:  # noqa: BLE001 - somebody else's bug; whoever closes has nothing to do about it
-            _log.warning("the exporter could not be closed: %s: %s", type(error).__name__, error)
-
-    def successor(self) -> _Link:
-        if self._renew is not None:
-            return _Link(None, self._renew)
-        self._closed = False
-        return self
-
-    def after_fork(self) -> _Link:
-        if not self._used:
-            return self
-        # Neither closed nor collected: because its connections are the parent's, and closing would shut them down.
-        _inherited.append(self)
-        return _Link(None, self._renew)
-
-
-class _LastingBackoff(Backoff):
-    """Goes on in the next round where the one before left off."""
-
-    def __init__(self, inner: Backoff) -> None:
-        self._inner = inner
-        self.failures = 0
-
-    def delay(self, attempt: int, retry_after: float | None = None) -> float:
-        self.failures += 1
-        return self._inner.delay(self.failures - 1, retry_after)
-
-    def after_round(self, stop: Outcome | None) -> float:
-        temporary = stop is not None and stop.kind is Kind.TEMPORARY
-        wait = self.delay(0, stop.retry_after) if stop is not None and temporary else math.inf
-        return wait if wait < math.inf else self._inner.delay(_LONGEST)
-
-
-class _RoundDeadline(Deadline):
-    """The stall clock of a round, and what a close leaves of it, whenever that comes."""
-
-    def __init__(self, end_by: Callable[[], float]) -> None:
-        super().__init__(None)
-        self._end_by = end_by
-
-    def remaining(self) -> float:
-        return max(0.0, min(super().remaining(), self._end_by() - self.clock()))
-
-
-class _Abandoned(Exception):
-    """Ends a worker whose events were dropped by a close that could not wait for it."""
-
-
-@dataclass(eq=False)
-class _Worker:
-    """One life of the thread, from an emit to a close. Guarded by the lock of *memory*, but for what `_run` calls."""
-
-    memory: _Memory
-    link: _Link
-    batch_events: int
-    interval: float
-    backoff: _LastingBackoff
-    start_anew: Callable[[], None]
-    asked: int = 0
-    answered: int = 0
-    stop: Outcome | None = None
-    ended: bool = False
-    _heard: int = 0
-    _kept: int = 0
-    _close_by: float = math.inf
-    _closing_at: int = 0
-    _untold: int = 0
-    _overflowing: bool = False
-    _not_before: float = 0.0
-    _retry_at: float = math.inf
-    _due: float = math.inf
-    _trouble: Kind | None = None
-    thread: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._run, name="rillevents-batching", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, or be `ended` where none is to be had."""
-        try:
-            self.thread.start()
-        except RuntimeError as error:
-            # Too many threads, or too late for one. The events stay, the next emit tries again, and close() tells.
-            self.stop = Outcome(Kind.TEMPORARY, str(error))
-            self.ended, self.memory.wake_at = True, 0
-
-    def wake(self) -> None:
-        if not self.ended:
-            self.memory.wake_at = math.inf
-            self.memory.work.notify_all()
-
-    def ask(self) -> int:
-        """Ask for a round that begins after this; `answered` gets to the number returned once it is over."""
-        self.asked += 1
-        self.wake()
-        return self.asked
-
-    def ask_to_end(self, by: float) -> None:
-        self._closing_at = self.memory.removed + len(self.memory.lines)
-        self._close_by = min(self._close_by, by)
-        self.ask()
-
-    def end(self) -> None:
-        """Drop what was there when a close was asked for; what came later starts anew."""
-        memory = self.memory
-        # First of all: so that nothing that this thread may still bring home is taken for the verdict on other lines.
-        self.ended = True
-        dropped = memory.drop_before(self._closing_at, "closed")
-        memory.end_delivery()
-        if dropped and self.stop is None:
-            self.stop = Outcome(Kind.TEMPORARY, self.link.answer or "no answer in time")
-        self.answered, memory.wake_at = self.asked, 0
-        memory.work.notify_all()
-        memory.changed.notify_all()
-        self._untold += dropped
-        if memory.lines:
-            self.start_anew()
-
-    def has_thread(self) -> bool:
-        return self.thread.ident is not None
-
-    def tell_dropped(self) -> None:
-        """Log how many were dropped, once; for who waited for the end, since the thread may be cut off at exit."""
-        self._tell_overflow()
-        with self.memory.lock:
-            n, self._untold = self._untold, 0
-        if n:
-            reason = self.stop.reason if self.stop else ""
-            _log.warning("%d events could not be delivered before the end, and are dropped: %s", n, reason)
-
-    def _run(self) -> None:
-        try:
-            while not self._await_round():
-                self._round()
-            self._round()
-            self.link.close()
-            with self.memory.lock:
-                self._check()
-                self.end()
-        except _Abandoned:
-            return
-
-    def _check(self) -> None:
-        if self.ended:
-            raise _Abandoned
-
-    def _await_round(self) -> bool:
-        """Return when it is time for a round, and whether that is the last one."""
-        with self.memory.lock:
-            while True:
-                self._check()
-                wait = self._next_round() - time.monotonic()
-                closing = self._close_by < math.inf
-                if closing or self.asked > self.answered or wait <= 0:
-                    self.memory.wake_at = math.inf
-                    return closing
-                self.memory.work.wait(None if wait == math.inf else wait)
-
-    def _next_round(self) -> float:
-        now, memory, held = time.monotonic(), self.memory, len(self.memory.lines)
-        if held <= self._kept:
-            self._due, memory.wake_at = math.inf, held + 1
-        else:
-            memory.wake_at = min(self._kept + self.batch_events, memory.limit)
-            self._due = now if held >= memory.wake_at else min(self._due, now + self.interval)
-        if now < self._not_before:
-            memory.wake_at = math.inf
-        return max(min(self._due, self._retry_at), self._not_before)
-
-    def _round(self) -> None:
-        with self.memory.lock:
-            self._check()
-            asked = self._heard = self.asked
-            final = asked > self.answered or self._close_by < math.inf
-            if final:
-                self.backoff.failures = 0
-            # What comes from now on comes after now: so its time is not up before this, however long the round takes.
-            self._kept, self._due = len(self.memory.lines), time.monotonic() + self.interval
-            left_behind = self._leave_busy_link()
-            deadline = _RoundDeadline(lambda: 0.0 if self.ended else self._close_by)
-            delivery = Delivery(self.link, deadline, backoff=self.backoff, sleep=self._pause)
-            self.memory.delivery = delivery
-        if left_behind is not None:
-            left_behind.close()
-        self._end_round(asked, self._outcome(delivery, final=final))
-
-    def _leave_busy_link(self) -> _Link | None:
-        before = self.link
-        if before.busy:
-            self.link = before.successor()
-        return before if before is not self.link else None
-
-    def _outcome(self, delivery: Delivery, *, final: bool) -> Outcome | None:
-        try:
-            return self._deliver(delivery, final=final)
-        except _Abandoned:
-            raise
-        except Exception as error:  # noqa: BLE001 - no thread to be had, or a bug: the events stay
-            return Outcome(Kind.TEMPORARY, f"{type(error).__name__}: {error}")
-        finally:
-            delivery.close()
-
-    def _deliver(self, delivery: Delivery, *, final: bool) -> Outcome | None:
-        """Deliver the round's events; those that are HELD stay in front until its end.
-
-        With nothing accepted they become rejected where somebody asked for a flush: since then nothing more comes that
-        could be evidence. In a round of the worker's own they stay, to be tried again beside the next events.
-        """
-        stop, held = None, 0
-        while stop is None and held < self._kept:
-            with self.memory.lock:
-                self._check()
-                batch = Batch(self.memory.read(held, min(held + self.batch_events, self._kept)))
-            settlement = delivery.deliver(batch)
-            kept, stop = self._settle(held, settlement.verdicts), settlement.stop
-            held += kept if stop is None else 0
-        if held:
-            self._settle(0, [delivery.held_verdict(final)] * held)
-        return stop
-
-    def _settle(self, start: int, verdicts: Sequence[Verdict]) -> int:
-        with self.memory.lock:
-            self._check()
-            kept, news = self.memory.settle(start, verdicts)
-            self._kept -= len(verdicts) - kept
-            if kept < len(verdicts):
-                self.backoff.failures = 0
-        if news:
-            _log.warning("the destination refuses events for good, and they are dropped: %s", news)
-        return kept
-
-    def _pause(self, seconds: float) -> None:
-        with self.memory.lock:
-            self.memory.work.wait_for(lambda: self.ended or self.asked != self._heard, seconds)
-            self._heard = self.asked
-
-    def _end_round(self, asked: int, stop: Outcome | None) -> None:
-        with self.memory.lock:
-            self._check()
-            self.memory.end_delivery()
-            retry_at = time.monotonic() + self.backoff.after_round(stop)
-            self._not_before = 0.0 if stop is None else retry_at
-            self._retry_at = retry_at if self._kept else math.inf
-            self.answered, self.stop = asked, stop
-            self.memory.changed.notify_all()
-            closing = self._close_by < math.inf
-        self._tell_overflow()
-        if not closing:
-            self._tell_trouble(stop)
-
-    def _tell_overflow(self) -> None:
-        with self.memory.lock:
-            n, self.memory.overflow = self.memory.overflow, 0
-        if n and not self._overflowing:
-            reason = f"{self.memory.limit} wait in memory, which is all it may hold"
-            _log.warning("%d events are dropped: %s", n, reason)
-        self._overflowing = n > 0
-
-    def _tell_trouble(self, stop: Outcome | None) -> None:
-        before, self._trouble = self._trouble, stop.kind if stop is not None else None
-        if stop is not None and stop.kind is not before:
-            _log.warning("events wait in memory: %s", stop.reason)
-        elif stop is None and before is not None:
-            _log.info("events are delivered again")
 
 
 class BatchingSink(Sink):
@@ -486,9 +69,9 @@ class BatchingSink(Sink):
 
         if min(buffer_size, batch_events) < 1:
             raise ValueError("buffer_size and batch_events are at least 1")
-        self._memory = _Memory(buffer_size)
-        self._link = _Link(exporter, renew)
-        self._worker: _Worker | None = None
+        self._memory = Memory(buffer_size)
+        self._link = Link(exporter, renew)
+        self._worker: Worker | None = None
         self._batch_events = batch_events
         self._interval = interval
         self._close_timeout = close_timeout
@@ -531,6 +114,10 @@ class BatchingSink(Sink):
         """
         self._await_end(*self._ask_to_end(timeout))
 
+    def close_within(self, timeout: float) -> None:
+        """Close, in at most *timeout* seconds."""
+        self.close(timeout)
+
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
         """Note *n* events that did not get here; what is `dropped` counts as recorded, too."""
         self._memory.count(kind, reason, n)
@@ -558,7 +145,7 @@ class BatchingSink(Sink):
                 self._put(line)
             else:
                 # Told by the worker, not here: because this may be a signal handler, which must not write to the log.
-                memory.count("dropped", "queue full")
+                memory.count("dropped", "queue-full")
                 memory.overflow += 1
 
     def _wake(self) -> None:
@@ -567,19 +154,19 @@ class BatchingSink(Sink):
         else:
             self._start()
 
-    def _start(self) -> _Worker:
+    def _start(self) -> Worker:
         """Return the worker, a new one where the last has ended."""
         before = self._worker
         if before is not None and not before.ended:
             return before
         _close_at_exit()
         link = self._link if before is None else before.link.successor()
-        events, backoff = min(self._batch_events, self._memory.limit), _LastingBackoff(self._backoff)
-        worker = _Worker(self._memory, link, events, self._interval, backoff, self._wake)
+        events, backoff = min(self._batch_events, self._memory.limit), LastingBackoff(self._backoff)
+        worker = Worker(self._memory, link, events, self._interval, backoff, self._wake)
         # A signal handler that came in between may have started one; after this look it finds ours.
         if self._worker is before:
             self._worker = worker
-            self._memory.wake_at = math.inf
+            self._memory.wake_at = float("inf")
             worker.start()
         return self._worker or worker
 
@@ -611,14 +198,14 @@ class BatchingSink(Sink):
         seconds = round(seconds, 3)
         return FlushResult(outcome, delivered, rejected, 0, dropped, len(memory.lines), requests, size, seconds, reason)
 
-    def _ask_to_end(self, timeout: float | None) -> tuple[_Worker | None, float]:
+    def _ask_to_end(self, timeout: float | None) -> tuple[Worker | None, float]:
         by = time.monotonic() + (self._close_timeout if timeout is None else timeout)
         with self._memory.lock:
             if self._memory.lines or (self._worker is not None and not self._worker.ended):
                 self._start().ask_to_end(by)
             return self._worker, by
 
-    def _await_end(self, worker: _Worker | None, by: float) -> None:
+    def _await_end(self, worker: Worker | None, by: float) -> None:
         if worker is None:
             self._link.close()
             self._link = self._link.successor()
@@ -636,7 +223,7 @@ class BatchingSink(Sink):
             worker.thread.join(max(0.0, by - time.monotonic()))
 
     def _after_fork(self) -> None:
-        self._memory = _Memory(self._memory.limit)
+        self._memory = Memory(self._memory.limit)
         self._link = (self._worker.link if self._worker is not None else self._link).after_fork()
         self._worker = None
 
@@ -682,7 +269,6 @@ class IntakeSink(BatchingSink):
 
 
 _sinks: WeakSet[BatchingSink] = WeakSet()
-_inherited: list[_Link] = []
 _exiting = False
 
 
