@@ -84,7 +84,11 @@ def perform_quietly(request: Request, environ: Mapping[str, str]) -> int | None:
         plan = Plan(request)
     except UsageError:
         return None
-    return show(perform(request, plan, environ), quiet=request.quiet or is_quiet(environ))
+    try:
+        report = perform(request, plan, environ)
+    except InvalidEvent:
+        return None
+    return show(report, quiet=request.quiet or is_quiet(environ))
 
 
 def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
@@ -114,12 +118,12 @@ def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
         )
         report.messages += warnings
         _record(client, request, plan)
+        if not request.dry_run and not request.quiet:
+            report.messages += _notices(paths, environ, plan)
     except InvalidEvent:
         raise
     except Exception as error:  # noqa: BLE001 - telemetry must not break the script that it is part of
         _fail(report, request, environ, error)
-    if decision.enabled and not (request.dry_run or request.quiet or report.code):
-        report.messages += _notices(paths, environ, plan)
     if tap:
         report.out = tap.line
         if not tap.line and not report.code and not report.messages:

@@ -13,9 +13,11 @@ from typing import Any
 from rillevents import config, consent
 from rillevents.errors import InvalidEvent, SpoolError, UsageError
 from rillevents.event import MAX_EVENT_BYTES
+from rillevents.files import ensure_home
 from rillevents.paths import Paths
 from rillevents.raw import checked_line
 from rillevents.raw import fill as fill_line
+from rillevents.sinks.noop import NoopSink
 from rillevents.sinks.spool import SpoolSink
 from rillevents.spool.lines import required_fields
 
@@ -55,13 +57,13 @@ def record_lines(
     enabled = decision.enabled
     if not enabled:
         done.warnings.append(f"telemetry is off ({decision.decided_by}): nothing was stored")
-    sink = spool_sink(paths)
+    sink = spool_sink(paths) if enabled else NoopSink()
     try:
         for numbered in _read_lines(file):
             good = _check(numbered, done, fill)
             if wanted:
                 good = [line for line in good if wanted(line)]
-            if good and enabled and not _store(sink, good, done):
+            if good and isinstance(sink, SpoolSink) and not _store(sink, good, done):
                 break
             if on_progress:
                 on_progress(done.stored)
@@ -75,6 +77,7 @@ def record_lines(
 def spool_sink(paths: Paths) -> SpoolSink:
     """Return the sink that stores lines as they are in this user's spool."""
     settings = config.load_for_recording(paths)
+    ensure_home(paths.home)
     return SpoolSink(paths.spool_dirs, max_bytes=settings.max_bytes, durable=settings.durable)
 
 

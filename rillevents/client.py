@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rillevents.errors import InvalidEvent, RilleventsError
+from rillevents.errors import RilleventsError, SpoolError
 from rillevents.event import (
     BEHAVIORAL,
     INSTALL_ID,
@@ -270,7 +270,7 @@ class Client:
         try:
             return self.sink.flush(timeout)
         except Exception as error:  # noqa: BLE001 - never raises
-            self._failed(error, counted=False)
+            self._warn(f"flush failed; what is held is kept: {error}")
             return FlushResult("temporary", reason=str(error))
 
     def close(self, timeout: float = 2.0) -> None:
@@ -284,7 +284,7 @@ class Client:
             else:
                 close_in_background(self.sink.close, timeout)
         except Exception as error:  # noqa: BLE001 - never raises
-            self._failed(error, counted=False)
+            self._warn(f"closing failed: {error}")
 
     def __enter__(self) -> Client:
         return self
@@ -292,10 +292,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _failed(self, error: Exception, *, counted: bool = True) -> None:
+    def _failed(self, error: Exception) -> None:
         if self._on_error == "raise":
             raise error
-        if counted and isinstance(error, InvalidEvent) and hasattr(self.sink, "count"):
+        if not isinstance(error, (SpoolError, OSError)) and hasattr(self.sink, "count"):
             self.sink.count("refused")
         known = isinstance(error, RilleventsError)
         self._warn(f"event not recorded: {error}" if known else f"event not recorded: {type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ import os
 
 from rillevents import __version__, ndjson
 from rillevents.event import ENVELOPE, IS_DEV, SERVICE_COMMIT, SERVICE_NAME, SERVICE_VERSION, USER_ID
-from rillevents.files import make_folder, read_file, replace_file
+from rillevents.files import make_folder, prepare_home, read_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _read_cache(path: str, identity: list[Any]) -> Config | None:
 def _write_cache(paths: Paths, identity: list[Any], config: Config) -> None:
     content = {"identity": identity, "sections": config.sections, "warnings": config.warnings}
     try:
+        prepare_home(paths.home)
         make_folder(paths.state_dir)
         replace_file(paths.config_cache, ndjson.dumps(content).encode(), durable=False)
     except OSError:
@@ -142,8 +143,10 @@ def identity_attributes(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[
         ("USER_ID", USER_ID),
     ):
         value = paths.app.variable(environ, variable)
-        if value:
+        if value and is_json(key, value):
             attributes[key] = value
+        elif value:
+            warnings.append(f"{paths.app.prefix}{variable} is not valid Unicode, and was left out")
     is_dev = paths.app.variable(environ, "IS_DEV").strip().lower()
     if is_dev in ("1", "true", "yes", "on"):
         attributes[IS_DEV] = True
@@ -169,19 +172,18 @@ def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str
             key, equals, value = part.partition("=")
             key = _percent_decoded(key.strip())
             pairs[key if equals else ""] = _percent_decoded(value.strip())
-    attributes = {key: value for key, value in pairs.items() if key and _fits(key) and _fits(value)}
+    attributes = {key: value for key, value in pairs.items() if key and key not in ENVELOPE and is_json(key, value)}
     bad = len(pairs) - len(attributes)
     return attributes, [f"{prefix}ATTRIBUTES is malformed in part: write k=v,k2=v2 or a JSON object"] if bad else []
 
 
-def _fits(value: object) -> bool:
-    if not isinstance(value, str):
-        return True
+def is_json(key: str, value: object) -> bool:
+    """Return whether an attribute can be written: no text in it is invalid Unicode."""
     try:
-        value.encode()
-    except UnicodeEncodeError:
+        ndjson.dumps({key: value}).encode()
+    except (TypeError, ValueError, RecursionError):
         return False
-    return value not in ENVELOPE
+    return True
 
 
 def _percent_decoded(text: str) -> str:

@@ -124,7 +124,9 @@ def _checked(check: Callable[[object], Any], value: object, what: str) -> Any:
     try:
         return check(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{what} takes {error}, not {value!r}") from None
+        # Never what stands under [intake]: that is where the secrets are, and a message is seen by many.
+        shown = "" if "intake." in what else f", not {value!r}"
+        raise ConfigError(f"{what} takes {error}{shown}") from None
 
 
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ import os
 from rillevents import config, consent, install_id
 from rillevents.client import Client
 from rillevents.event import INSTALL_ID
+from rillevents.files import ensure_home
 from rillevents.paths import RILLEVENTS, Paths
 from rillevents.sinks.spool import SpoolSink
 
@@ -64,6 +65,8 @@ def recording_client(
 
     A *tap* sees every event as it is stored. With *dry_run* it is all that does, and nothing is created: no ID, no folder.
     """
+    if not dry_run:
+        ensure_home(paths.home)
     settings = config.load_for_recording(paths, cache=not dry_run)
     listed, warnings = config.identity_attributes(paths, environ)
     known = (install_id.peek if dry_run else install_id.read_or_create)(paths, environ)

@@ -154,10 +154,17 @@ class Delivery:
         return HELD
 
     def _start(self, batch: Batch) -> _Call:
-        if self._thread is None:
-            self._thread = threading.Thread(target=_make_calls, args=(self._exporter, self._calls), daemon=True)
-            self._thread.start()
         call = _Call(batch)
+        if self._thread is None:
+            thread = threading.Thread(target=_make_calls, args=(self._exporter, self._calls), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The interpreter is shutting down and starts no more threads: then here, without a deadline.
+                call.outcome = _export(self._exporter, batch)
+                call.done.set()
+                return call
+            self._thread = thread
         self._calls.put(call)
         return call
 

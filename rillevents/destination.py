@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rillevents import config, consent
-from rillevents.errors import ConfigError
-from rillevents.exporters.destination import IntakeSettings, exporter_for, origin
+from rillevents.errors import ConfigError, SpoolError
+from rillevents.exporters.destination import IntakeSettings, exporter_for, origin, without_userinfo
 from rillevents.files import read_file
 from rillevents.flusher import Flusher, FlushResult
 from rillevents.paths import Paths
@@ -40,25 +42,27 @@ def flush(
     if decision.warning:
         warn(decision.warning)
     if not decision.enabled:
-        return FlushResult("off", pending=_held(paths), reason=decision.decided_by)
+        return FlushResult("off", pending=held_events(paths), reason=decision.decided_by)
+    started = time.monotonic()
     try:
         settings = config.load(paths)
         exporter = exporter_for(
-            destination_name(paths, environ, settings, to),
-            intake_settings(paths, environ, settings, warn=warn),
+            to or _named(destination_name(paths, environ, settings)),
+            intake_settings(paths, environ, settings, warn=warn, timeout=timeout),
             ca_cert=ca_cert,
             compression=settings.get("flush", "compression", "none"),
             environ=environ,
         )
     except ConfigError as error:
-        return FlushResult("unconfigured", pending=_held(paths), reason=str(error))
+        return FlushResult("unconfigured", pending=held_events(paths), reason=str(error))
     for warning in settings.warnings:
         warn(warning)
     flusher = Flusher(
         exporter,
         batch_events=settings.get("flush", "batch_events", 1000),
         batch_bytes=settings.get("flush", "batch_bytes", 1 << 20),
-        timeout=timeout,
+        # What the password's command took is taken off: because the time-out is a total.
+        timeout=None if timeout is None else max(0.0, timeout - (time.monotonic() - started)),
         stall_timeout=settings.get("flush", "stall_timeout", 30.0),
         wait=wait,
         on_progress=on_progress,
@@ -69,8 +73,22 @@ def flush(
         exporter.close()
 
 
-def _held(paths: Paths) -> int:
-    return sum(contents(place).events for place in existing_spools(paths))
+def _named(to: str) -> str:
+    """Return a configured destination; raises ConfigError where a password stands in it, which is no place for one."""
+    if to != without_userinfo(to):
+        raise ConfigError(
+            f"the destination {without_userinfo(to)} holds a password",
+            hint="set RILLEVENTS_INTAKE_URL, RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD",
+        )
+    return to
+
+
+def held_events(paths: Paths) -> int:
+    """Return how many events wait in this user's spool; 0 where it cannot be looked at."""
+    try:
+        return sum(contents(place).events for place in existing_spools(paths))
+    except SpoolError:
+        return 0
 
 
 def existing_spools(paths: Paths) -> list[str]:
@@ -89,36 +107,48 @@ def intake_settings(
     settings: config.Config,
     *,
     secrets: bool = True,
+    timeout: float | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> IntakeSettings | None:
     """Return the configured intake, None where there is none; raises ConfigError where its password cannot be had.
 
-    Credentials of the environment, those in its URL too, replace those of config.toml as a whole; and those of config.toml go
-    only where its own URL leads. Without *secrets* no file is read and no command is run for them.
+    A key of the environment wins over the same of config.toml, and a token over a password. Credentials of config.toml go only
+    where its own URL leads. Without *secrets* no file is read and no command is run for them.
     """
     configured = settings.get("intake", "url", "")
     url = paths.app.variable(environ, "INTAKE_URL") or configured
     if not url:
         return None
     names = ("user", "password", "password_file", "token")
-    told = {name: paths.app.variable(environ, f"INTAKE_{name.upper()}") for name in names}
-    if not any(told.values()):
-        within = IntakeSettings.from_url(url)
-        theirs = not configured or origin(within.url) != origin(IntakeSettings.from_url(configured).url)
-        if theirs or (url != configured and within.user):
-            return within
-        told = dict(settings.sections.get("intake", {}))
-    password = _password(told, warn) if secrets else None
+    told = {name: value for name in names if (value := paths.app.variable(environ, f"INTAKE_{name.upper()}"))}
+    within = IntakeSettings.from_url(url)
+    at_home = configured and origin(within.url) == origin(IntakeSettings.from_url(configured).url)
+    if at_home and (url == configured or not within.user):
+        told = _merged(settings.sections.get("intake", {}), told)
+    password = _password(told, warn, timeout) if secrets else None
     return IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
 
 
-def _password(told: Mapping[str, Any], warn: Callable[[str], None]) -> str | None:
+def _merged(configured: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, Any]:
+    """Put the environment's credentials over those of config.toml, one way to say who one is over the other."""
+    merged = dict(configured)
+    if "token" in told:
+        merged = {}
+    elif told:
+        merged.pop("token", None)
+    if "password" in told or "password_file" in told:
+        for key in ("password", "password_file", "password_command"):
+            merged.pop(key, None)
+    return merged | dict(told)
+
+
+def _password(told: Mapping[str, Any], warn: Callable[[str], None], timeout: float | None) -> str | None:
     if told.get("password"):
         return str(told["password"])
     if told.get("password_file"):
         return _read_secret(told["password_file"], warn)
     if told.get("password_command"):
-        return _run_secret(told["password_command"])
+        return _run_secret(told["password_command"], min(_COMMAND_SECONDS, timeout or _COMMAND_SECONDS))
     return None
 
 
@@ -135,15 +165,20 @@ def _read_secret(path: str, warn: Callable[[str], None]) -> str:
     return _one_line(content, path)
 
 
-def _run_secret(command: str) -> str:
-    try:
-        done = subprocess.run(  # noqa: S602 - a shell command is what the setting holds
-            command, shell=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=_COMMAND_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        # Not its text: because that quotes the command.
-        raise ConfigError(f"intake.password_command failed ({type(error).__name__})", hint="try it by hand") from None
-    return _one_line(done.stdout, "what intake.password_command prints")
+def _run_secret(command: str, timeout: float) -> str:
+    # A session of its own: because killing the shell alone leaves what it started, which holds the pipe open.
+    with subprocess.Popen(  # noqa: S602 - a shell command is what the setting holds
+        command, shell=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+    ) as running:
+        try:
+            printed, _ = running.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            printed, running.returncode = b"", 1
+    if running.returncode:
+        # Not its text: because that may hold the secret.
+        raise ConfigError("intake.password_command failed, or took too long", hint="try it by hand")
+    return _one_line(printed, "what intake.password_command prints")
 
 
 def _one_line(content: bytes, what: str) -> str:

@@ -58,20 +58,32 @@ def make_folder(path: str, *, on_create: Callable[[str], None] | None = None) ->
             os.mkdir(path, 0o700)
         except FileExistsError:
             return
-    # After mkdir, not by its mode alone: because the umask takes bits away from that.
-    os.chmod(path, 0o700)
-    give_to_owner_of(parent, path)
+    _make_private(parent, path)
     if on_create:
         on_create(path)
 
 
-def give_to_owner_of(folder: str, target: str | int) -> None:
-    """Where root has created *target* (a path or a descriptor) in another user's folder, make it that user's."""
+def _make_private(parent: str, path: str) -> None:
+    """Give a folder that was just made its mode, after mkdir and not by that alone: the umask takes bits away."""
+    if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows
+        return
+    # By descriptor, not by name: because in somebody else's folder the name may be a link to anything by now.
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW | CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            os.fchmod(fd, 0o700)
+            give_to_owner_of(parent, fd)
+    finally:
+        os.close(fd)
+
+
+def give_to_owner_of(folder: str, fd: int) -> None:
+    """Where root has created the file of *fd* in another user's folder, make it that user's."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return
     owner = os.stat(folder)
     if owner.st_uid != 0:
-        os.chown(target, owner.st_uid, owner.st_gid)
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def write_temporary(path: str, data: bytes, *, durable: bool = True) -> str:
@@ -122,3 +134,12 @@ def prepare_home(home: str) -> None:
 
     if home:
         make_folder(home, on_create=ignore)
+
+
+def ensure_home(home: str) -> None:
+    """Create the folder of RILLEVENTS_HOME where it is to be and is not; what keeps it from that is told by what comes next."""
+    if home and not os.path.isdir(home):
+        try:
+            prepare_home(home)
+        except OSError:
+            return

@@ -29,7 +29,8 @@ class InstallId:
 def peek(paths: Paths, environ: Mapping[str, str]) -> InstallId | None:
     """Return the ID that there is, without making one: None where there is none."""
     value = paths.app.variable(environ, "INSTALL_ID")
-    if value:
+    # What is no text that can be written is no ID: because no event could be recorded with it.
+    if value and value.isprintable():
         return InstallId(value, "env")
     try:
         known = _read(paths.install_id_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES, format_time
@@ -45,13 +46,13 @@ def first_run(paths: Paths, environ: Mapping[str, str]) -> str:
     try:
         make_folder(paths.state_dir)
         fd = os.open(paths.notice_marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+        try:
+            give_to_owner_of(paths.state_dir, fd)
+            os.write(fd, f"{format_time(time.time_ns())}\n".encode())
+        finally:
+            os.close(fd)
     except OSError:
         return ""
-    import time
-
-    give_to_owner_of(paths.state_dir, fd)
-    os.write(fd, f"{format_time(time.time_ns())}\n".encode())
-    os.close(fd)
     return (
         f"events are stored in {paths.spool_dir}, with a random install ID, and sent only by `rillevents flush`. "
         "To record nothing, run: rillevents telemetry off. More: rillevents help consent"

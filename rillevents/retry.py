@@ -131,9 +131,9 @@ def _epoch(now: datetime | float) -> float:
 
 def _is_page(content_type: str, body: bytes) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    return kind in ("text/html", "application/xhtml+xml") or body[:64].lstrip().lower().startswith(
-        (b"<!doctype html", b"<html")
-    )
+    return kind in ("text/html", "application/xhtml+xml") or body[:64].removeprefix(
+        b"\xef\xbb\xbf"
+    ).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _rejected(body: bytes, lines: int) -> tuple[tuple[int, str], ...]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rillevents import config, consent, install_id
-from rillevents.destination import destination_name, intake_settings
-from rillevents.errors import ConfigError
+from rillevents.destination import destination_name, existing_spools, intake_settings
+from rillevents.errors import ConfigError, SpoolError
+from rillevents.exporters.destination import without_userinfo
 from rillevents.paths import Paths
 from rillevents.spool.state import State
 from rillevents.spool.view import Contents, contents, ledger
@@ -22,7 +23,7 @@ def status(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], li
     find = install_id.read_or_create if decision.enabled else install_id.peek
     identity = find(paths, environ)
     destination, warnings = _destination(paths, environ)
-    held = contents(paths.spool_dir) if paths.spool_dir else Contents()
+    held, state, problems = _spools(paths)
     document = {
         "install_id": identity.value if identity else None,
         "install_id_source": identity.source if identity else None,
@@ -37,9 +38,20 @@ def status(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], li
             "corrupt": held.corrupt,
         },
         "destination": destination,
-        **_ledger(ledger(paths.spool_dir) if paths.spool_dir else None, held),
+        **_ledger(state, held),
     }
-    return document, [warning for warning in (decision.warning, *warnings) if warning]
+    return document, [warning for warning in (decision.warning, *warnings, *problems) if warning]
+
+
+def _spools(paths: Paths) -> tuple[Contents, State, list[str]]:
+    """What all the places together hold where events may lie, and what became of those that did."""
+    held, state, problems = Contents(), State(""), list[str]()
+    for place in existing_spools(paths):
+        try:
+            held, state = held + contents(place), state.merged(ledger(place))
+        except SpoolError as error:
+            problems.append(str(error))
+    return held, state, problems
 
 
 def _destination(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -49,17 +61,15 @@ def _destination(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, An
         intake = intake_settings(paths, environ, settings, secrets=False)
     except ConfigError as error:
         return found, [str(error)]
-    found["to"] = destination_name(paths, environ, settings)
+    found["to"] = without_userinfo(destination_name(paths, environ, settings))
     if intake:
         found |= {"url": intake.url, "user": intake.user}
     found["configured"] = found["to"] != "intake" or intake is not None
     return found, settings.warnings
 
 
-def _ledger(state: State | None, held: Contents) -> dict[str, Any]:
+def _ledger(state: State, held: Contents) -> dict[str, Any]:
     """The ledger: what became of the events since it began; `recorded` is the sum of what left the spool and what is in it."""
-    if state is None:
-        state = State("")
     dropped_later = sum(state.dropped.get(reason, 0) for reason in ("purged", "rejected-full"))
     counts = state.counts
     return {

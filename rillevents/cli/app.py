@@ -71,12 +71,19 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _guarded(argv)
     except KeyboardInterrupt:
-        return 130
+        return _ended("interrupted", 130, argv)
     except Terminated:
-        return 143
+        return _ended("terminated", 143, argv)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): what was done is done.
         return 0
+
+
+def _ended(how: str, code: int, argv: Sequence[str]) -> int:
+    """Leave with *code*; with --json, even then one document."""
+    if "--json" in argv:
+        _show(Shown(Result("failure", Failure(how, exit_code=code).as_dict(), exit_code=code), as_json=True))
+    return code
 
 
 def _guarded(argv: Sequence[str]) -> int:

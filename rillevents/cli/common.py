@@ -145,7 +145,9 @@ def soften(result: Result, mode: str) -> Result:
 def count_refused(n: int = 1) -> None:
     """Count events that were refused and that nobody will hear of otherwise."""
     from rillevents import consent
+    from rillevents.files import ensure_home
     from rillevents.spool.tally import add
 
     if consent.decide(paths(), os.environ).enabled and paths().spool_dir:
+        ensure_home(paths().home)
         add(paths().spool_dir, "refused", "usage", n)

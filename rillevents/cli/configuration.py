@@ -76,7 +76,7 @@ def set_(
     if value is None:
         raise UsageError(f"{key} needs a value", hint=f"run: rillevents config set {key} VALUE")
     typed = read_setting(value, key)
-    if key == "intake.url":
+    if key == "intake.url" or (key == "flush.to" and "//" in value):
         _check_url(value)
     _write(key, typed)
     return Result("done", {"key": key}, messages=(f"{key} is set in {_file()}",))
@@ -114,12 +114,12 @@ def _check_key(key: str) -> None:
 
 
 def _check_url(url: str) -> None:
-    from rillevents.exporters.destination import IntakeSettings
+    from rillevents.exporters.destination import without_userinfo
 
-    if IntakeSettings.from_url(url).password:
+    if url != without_userinfo(url):
         raise UsageError(
-            "the URL holds a password, and arguments are seen by other users",
-            hint="set the URL without it, then run: rillevents config set intake.password",
+            "the URL holds a user or password, and arguments are seen by other users",
+            hint="set it without, then run: rillevents config set intake.user USER && rillevents config set intake.password",
         )
 
 
@@ -140,8 +140,8 @@ def _flat(settings: config.Config) -> dict[str, Any]:
 def _shown(key: str, value: Any) -> Any:
     if key in SECRETS:
         return "(secret)"
-    if key == "intake.url":
-        from rillevents.exporters.destination import IntakeSettings
+    if key in ("intake.url", "flush.to"):
+        from rillevents.exporters.destination import without_userinfo
 
-        return IntakeSettings.from_url(value).url
+        return without_userinfo(value)
     return value

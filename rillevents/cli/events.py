@@ -69,7 +69,7 @@ def _show(
     if ndjson:
         return Result(lines=(line for line, _ in found))
     if as_json:
-        return Result("events", [event for _, event in found])
+        return Result("events", (event for _, event in found))
     rows = newest(found, _TABLE_ROWS + 1) if not limit else list(found)
     notices = (
         [f"the newest {_TABLE_ROWS}; --limit N shows more, --ndjson all"]

@@ -11,8 +11,9 @@ from rillevents import config
 from rillevents.cli.common import OnError, events, paths, register
 from rillevents.cli.progress import progress
 from rillevents.cli.result import Result
-from rillevents.destination import destination_name, existing_spools, flush, intake_settings
+from rillevents.destination import destination_name, existing_spools, flush, held_events, intake_settings
 from rillevents.errors import Busy, ConfigError, UsageError
+from rillevents.exporters.destination import without_userinfo
 from rillevents.flusher import FlushResult
 from rillevents.spool.view import pending
 
@@ -60,7 +61,7 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 warn=warnings.append,
             )
     except Busy as error:
-        done = FlushResult("temporary", reason=str(error))
+        done = FlushResult("temporary", pending=held_events(here), reason=str(error))
         if not wait:
             return Result("flush", done.as_dict(), messages=(str(error),))
     return Result("flush", done.as_dict(), messages=(*warnings, *_told(done)), exit_code=done.exit_code)
@@ -74,6 +75,8 @@ def _told(done: FlushResult) -> list[str]:
     told = [f"delivered {events(done.delivered)} in {done.seconds:.1f} s"] if done.delivered else []
     if done.rejected:
         told.append(f"{events(done.rejected)} refused for good; run: rillevents spool rejected")
+    if done.dropped:
+        told.append(f"{events(done.dropped)} put aside earlier had to make room, and are gone")
     if done.corrupt:
         told.append(f"damaged lines put aside in the spool's folder corrupt/: {done.corrupt}")
     if done.outcome in ("temporary", "refused", "unconfigured"):
@@ -83,13 +86,14 @@ def _told(done: FlushResult) -> list[str]:
 
 def _dry_run(to: str) -> Result:
     here = paths()
-    lines = [line for place in existing_spools(here) for line in pending(place)]
-    messages = [f"would send {events(len(lines))}, {sum(map(len, lines)):,} bytes; nothing was sent"]
+    sizes = [len(line) for place in existing_spools(here) for line in pending(place)]
+    lines = (line for place in existing_spools(here) for line in pending(place))
+    messages = [f"would send {events(len(sizes))}, {sum(sizes):,} bytes; nothing was sent"]
     try:
         settings = config.load(here)
         name = destination_name(here, os.environ, settings, to)
         intake = intake_settings(here, os.environ, settings, secrets=False)
-        messages.append(f"destination: {intake.url if name == 'intake' and intake else name}")
+        messages.append(f"destination: {intake.url if name == 'intake' and intake else without_userinfo(name)}")
     except ConfigError as error:
         messages.append(str(error))
-    return Result("dry-run", {"events": len(lines), "bytes": sum(map(len, lines))}, lines, tuple(messages))
+    return Result("dry-run", {"events": len(sizes), "bytes": sum(sizes)}, lines, tuple(messages))

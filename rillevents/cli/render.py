@@ -41,7 +41,7 @@ def show(shown: Shown) -> int:
     result = shown.result
     if sys.stdout is not None:
         if shown.as_json:
-            print(json.dumps(result.data, indent=2, default=list), file=sys.stdout)
+            _print_json(result.data)
         else:
             _write_lines(result)
             if result.data is not None and result.kind in HUMAN:
@@ -49,6 +49,18 @@ def show(shown: Shown) -> int:
         sys.stdout.flush()
     say(result, quiet=shown.quiet)
     return result.exit_code
+
+
+def _print_json(data: Any) -> None:
+    if not isinstance(data, Iterator):
+        print(json.dumps(data, indent=2), file=sys.stdout)
+        return
+    # One by one, not as a list: because a spool may hold more than the memory does.
+    separator = "[\n"
+    for item in data:
+        print(separator + json.dumps(item, indent=2), end="", file=sys.stdout)
+        separator = ",\n"
+    print("[]" if separator == "[\n" else "\n]", file=sys.stdout)
 
 
 def _write_lines(result: Result) -> None:
@@ -159,7 +171,8 @@ def _rejected(out: Console, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _plain(out: Console, value: Any) -> None:
-    print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), file=out.file)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    print(printable(text) if out.is_terminal else text, file=out.file)
 
 
 def _page(out: Console, text: str) -> None:

@@ -50,6 +50,11 @@ class IntakeSettings:
         return cls(parts._replace(netloc=address).geturl(), user or None, password or None, token or None)
 
 
+def without_userinfo(to: str) -> str:
+    """Return a destination as it may be shown: without what stands before an `@` in a URL."""
+    return _USERINFO.sub("//", to)
+
+
 def exporter_for(
     to: str,
     intake: IntakeSettings | None,

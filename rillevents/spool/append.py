@@ -13,8 +13,9 @@ import os
 import stat
 import time
 
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, read_at
-from rillevents.spool.folder import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, unique, unwritable
+from rillevents.errors import SpoolFull
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, read_at, replace_file
+from rillevents.spool.folder import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, held_bytes, unique, unwritable
 
 try:
     import fcntl
@@ -57,7 +58,7 @@ def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool
         path = f"{folder}/{prefix}{number}{SUFFIX}"
         while True:
             try:
-                stored = _append_to(folder, path, line, max_bytes, durable, shared=prefix == SLOT)
+                stored = _append_to(folder, path, line, max_bytes, durable, first=number == 0, shared=prefix == SLOT)
             except Moved:
                 continue
             except NoLocks:
@@ -68,7 +69,9 @@ def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool
     return False
 
 
-def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: bool, *, shared: bool) -> bool:
+def _append_to(
+    folder: str, path: str, line: bytes, max_bytes: int, durable: bool, *, first: bool, shared: bool
+) -> bool:
     """Append to one slot; False where it is busy or no slot at all. *shared*: the cap is that of all events together."""
     try:
         fd = os.open(path, APPEND, 0o600)
@@ -83,7 +86,7 @@ def _append_to(folder: str, path: str, line: bytes, max_bytes: int, durable: boo
         if not stat.S_ISREG(found.st_mode):
             return False
         check_named(path, found)
-        _check_room(folder if shared else "", found.st_size, len(line), max_bytes)
+        _check_room(folder if shared else "", found.st_size, len(line), max_bytes, first=first)
         if found.st_size == 0:
             make_private(folder, fd, found)
         write_line(fd, line, found.st_size)
@@ -140,18 +143,19 @@ def make_private(folder: str, fd: int, found: os.stat_result) -> None:
 def write_line(fd: int, line: bytes, size: int) -> None:
     """Append *line* to a locked file of *size* bytes, closing a torn tail first; raises OSError and leaves nothing of it."""
     torn = size > 0 and read_at(fd, 1, size - 1) != b"\n"
-    write_whole(fd, b"\n" + line if torn else line, size, keep=torn)
+    write_whole(fd, b"\n" + line if torn else line, keep=torn)
 
 
-def write_whole(fd: int, data: bytes, size: int, *, keep: int = 0) -> None:
-    """Append *data* to a file of *size* bytes by one write; a short one is undone and raises OSError.
+def write_whole(fd: int, data: bytes, *, keep: int = 0) -> None:
+    """Append *data* to a locked file by one write; a short one is undone and raises OSError.
 
     The first *keep* bytes stay all the same: the newline that closed a torn tail, without which the fragment would swallow
     the next line.
     """
     written = os.write(fd, data)
     if written < len(data):
-        os.ftruncate(fd, size + min(keep, written))
+        # Measured, not *size*: because a caller that was interrupted between a write and its note of it is behind the file.
+        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -177,7 +181,7 @@ def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = 
         try:
             if hasattr(os, "fchmod"):
                 make_private(folder, fd, os.fstat(fd))
-            write_whole(fd, data, 0)
+            write_whole(fd, data)
             if durable:
                 sync(fd)
         finally:
@@ -189,18 +193,24 @@ def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = 
     add_to_backlog(folder, len(data))
 
 
-def _check_room(folder: str, held: int, more: int, max_bytes: int) -> None:
+def _check_room(folder: str, held: int, more: int, max_bytes: int, *, first: bool) -> None:
     """Raise SpoolFull where *more* bytes do not fit beside what the slots hold and the flusher has left behind.
 
     No walk through the folder: because a spool that nobody empties must not make `record` slower and slower. The other
-    slots are only asked where this one (it *held* so many bytes) makes it likely that the spool is nearly full.
+    slots are only asked where this one (it *held* so many bytes) makes it likely that the spool is nearly full, or is not the
+    *first*, which is the one that has most.
     """
-    behind = backlog(folder) if folder else 0
-    if (held + more) * 2 + behind > max_bytes and (_slot_bytes(folder) if folder else held) + more + behind > max_bytes:
+    if not folder:
+        if held + more > max_bytes:
+            raise SpoolFull("the counts of the spool are full", hint="run: rillevents flush")
+        return
+    behind = backlog(folder)
+    if (not first or (held + more) * 2 + behind > max_bytes) and slot_bytes(folder) + more + behind > max_bytes:
         raise full(folder, max_bytes)
 
 
-def _slot_bytes(folder: str) -> int:
+def slot_bytes(folder: str) -> int:
+    """Return how many bytes the slots hold."""
     total = 0
     for number in range(SLOTS):
         try:
@@ -230,9 +240,19 @@ def add_to_backlog(folder: str, size: int) -> None:
     Two at once may lose one of the two numbers, and that is fine: the flusher counts anew, and the cap is no promise to
     the byte.
     """
-    from rillevents.files import replace_file
+    _note_backlog(folder, backlog(folder) + size)
 
+
+def count_backlog(folder: str) -> int:
+    """Count the bytes outside the slots anew, by looking at every file, note them for all writers, and return them."""
+    outside = max(0, held_bytes(folder) - slot_bytes(folder))
+    _note_backlog(folder, outside)
+    return outside
+
+
+def _note_backlog(folder: str, size: int) -> None:
     try:
-        replace_file(f"{folder}/{BACKLOG}", b"%d\n" % (backlog(folder) + size), durable=False)
+        replace_file(f"{folder}/{BACKLOG}", b"%d\n" % size, durable=False)
     except OSError:
+        # Not an error: because the number is an estimate, and the next who counts mends it.
         return

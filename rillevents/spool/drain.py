@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
 from rillevents.errors import Busy
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder, read_at, replace_file
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder, read_at
 from rillevents.spool import tally
-from rillevents.spool.append import Moved, NoLocks, check_named, lock, lock_to_unlink
+from rillevents.spool.append import Moved, NoLocks, check_named, count_backlog, lock, lock_to_unlink
 from rillevents.spool.folder import (
     BACKLOG,
     CLAIM,
@@ -27,8 +27,8 @@ from rillevents.spool.folder import (
     FLUSH_LOCK,
     READ_PREFIXES,
     SLOT,
+    STATE,
     SUFFIX,
-    held_bytes,
     sending_order,
     unique,
 )
@@ -114,13 +114,19 @@ class Drain:
         self.state.aside = [name for name in self.state.aside if name in present]
         self.state.folded = [name for name in self.state.folded if os.path.lexists(f"{self.folder}/{name}")]
         try:
-            outside = held_bytes(self.folder) - sum(size for _, size in self._slots())
-            replace_file(f"{self.folder}/{BACKLOG}", b"%d\n" % outside, durable=False)
+            count_backlog(self.folder)
+            self._sweep()
         except OSError as error:
             self.problem = str(error)
         self._save()
         os.close(self._lock)
         self._lock = -1
+
+    def _sweep(self) -> None:
+        """Delete what killed processes have left half-written; whoever still writes one tries again or does without."""
+        for name in os.listdir(self.folder):
+            if name.startswith((STATE, BACKLOG)) and name.endswith(".tmp"):
+                os.unlink(f"{self.folder}/{name}")
 
     def enforce_caps(self) -> int:
         """Delete what rejected/ and corrupt/ hold beyond their caps, oldest first, and return how many lines that cost."""

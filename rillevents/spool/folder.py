@@ -43,28 +43,29 @@ def check(spool: str) -> str:
     """
     folder = f"{spool}/{VERSION}"
     try:
-        outer, inner = os.lstat(spool), os.lstat(folder)
+        for path, is_ours in ((spool, _outer_is_safe), (folder, _is_private)):
+            found = os.lstat(path)
+            if not stat.S_ISDIR(found.st_mode):
+                raise SpoolError(f"{path} is no folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
+            if hasattr(os, "geteuid") and not is_ours(found, os.geteuid()):
+                raise Unusable(
+                    f"{path} belongs to or is open to other users, and was not used", hint=f"run: chmod 700 {path}"
+                )
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
         raise unwritable(f"the spool {spool} cannot be used", error) from None
-    for path, found in ((spool, outer), (folder, inner)):
-        if not stat.S_ISDIR(found.st_mode):
-            raise SpoolError(f"{path} is no folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
-    if hasattr(os, "geteuid") and os.geteuid() not in (0, outer.st_uid) and outer.st_uid != 0:
-        raise Unusable(f"{spool} belongs to another user, and was not used", hint="set RILLEVENTS_SPOOL_DIR")
-    _check_owner(folder, inner)
     return folder
 
 
-def _check_owner(folder: str, found: os.stat_result) -> None:
-    if not hasattr(os, "geteuid"):  # pragma: no cover - Windows
-        return
-    me = os.geteuid()
-    if me not in (0, found.st_uid) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Unusable(
-            f"{folder} belongs to or is open to other users, and was not used", hint=f"run: chmod 700 {folder}"
-        )
+def _outer_is_safe(found: os.stat_result, me: int) -> bool:
+    """Whether nobody else can take away the folder within: a shared place is one where that needs its owner (sticky)."""
+    open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+    return me == 0 or (found.st_uid in (0, me) and not open_to_all)
+
+
+def _is_private(found: os.stat_result, me: int) -> bool:
+    return me in (0, found.st_uid) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def create(spool: str) -> str:

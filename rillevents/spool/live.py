@@ -21,8 +21,10 @@ from rillevents.spool.append import (
     append,
     backlog,
     check_named,
+    count_backlog,
     lock,
     make_private,
+    slot_bytes,
     sync,
     write_own_file,
     write_whole,
@@ -30,8 +32,8 @@ from rillevents.spool.append import (
 from rillevents.spool.folder import LIVE, create, full, unique, unwritable
 
 MAX_FILE_BYTES = 8 << 20
-# What others have left behind is asked again after this many bytes of our own.
-_LOOK_EVERY = 1 << 20
+# What others hold is asked again, and what we hold told them, after this many bytes of our own.
+_NOTE_EVERY = 1 << 20
 
 
 class LiveWriter:
@@ -45,7 +47,7 @@ class LiveWriter:
         self._inside: set[int] = set()
         self._folder = ""
         self._fd, self._path = -1, ""
-        self._size = self._looked = self._behind = 0
+        self._size = self._noted = self._behind = 0
         _writers.add(self)
 
     def append(self, line: bytes) -> None:
@@ -57,8 +59,8 @@ class LiveWriter:
             append(self._folder or create(self.spool), line, max_bytes=self._max_bytes, durable=self._durable)
             return
         # Before the mutex is taken, not after: because a handler may run between the two.
-        self._inside.add(me)
         try:
+            self._inside.add(me)
             with self._mutex:
                 self._append(line)
         except OSError as error:
@@ -90,26 +92,35 @@ class LiveWriter:
 
     def _write(self, line: bytes) -> None:
         try:
-            write_whole(self._fd, line, self._size)
+            write_whole(self._fd, line)
             if self._durable:
                 sync(self._fd, self._folder if not self._size else "")
-        except OSError:
+            self._size += len(line)
+        except BaseException:
+            # Whatever it was, an interrupt too: where the file is not what is known of it, the next event begins a new one.
             if os.fstat(self._fd).st_size != self._size:
-                # It may end in half a line now: the next event begins a new file, and the flusher keeps the half apart.
                 self._close()
             raise
-        self._size += len(line)
 
     def _check_room(self, more: int) -> None:
-        if self._size >= self._looked + _LOOK_EVERY or self._behind + self._size + more > self._max_bytes:
-            self._behind, self._looked = backlog(self._folder), self._size
+        if self._size - self._noted >= min(_NOTE_EVERY, self._max_bytes // 16):
+            # So that others see how this file grows, also where this process is killed and never closes it.
+            add_to_backlog(self._folder, self._size - self._noted)
+            self._noted = self._size
+            self._look()
+        if self._behind + self._size + more > self._max_bytes:
+            self._look()
         if self._behind + self._size + more > self._max_bytes:
             raise full(self._folder, self._max_bytes)
+
+    def _look(self) -> None:
+        """Ask what all the others hold."""
+        self._behind = max(0, backlog(self._folder) - self._noted) + slot_bytes(self._folder)
 
     def _open(self) -> None:
         """Begin a new file before closing the old one: because the name must never be free for a moment."""
         self._folder = create(self.spool)
-        old, old_size = self._fd, self._size
+        old = self._fd
         while True:
             path = f"{self._folder}/{unique(LIVE, time.time_ns())}"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
@@ -125,22 +136,22 @@ class LiveWriter:
                 os.unlink(path)
                 raise
             os.close(fd)
-        self._fd, self._path, self._size, self._looked = fd, path, 0, 0
+        self._fd, self._path, self._size, self._noted = fd, path, 0, 0
         if old >= 0:
             os.close(old)
-            add_to_backlog(self._folder, old_size)
-        self._behind = backlog(self._folder)
+        # Counted here and not with every event: because it looks at every file, and this is once in 8 MB.
+        self._behind = count_backlog(self._folder) + slot_bytes(self._folder)
 
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-            if self._size:
-                add_to_backlog(self._folder, self._size)
+            if self._size > self._noted:
+                add_to_backlog(self._folder, self._size - self._noted)
         self._forget()
 
     def _forget(self) -> None:
         self._fd, self._path = -1, ""
-        self._size = self._looked = self._behind = 0
+        self._size = self._noted = self._behind = 0
 
     def _after_fork(self) -> None:
         if self._fd >= 0:

@@ -15,6 +15,8 @@ from rillevents.spool.folder import CORRUPT, REJECTED, SUFFIX, unique
 
 MAX_REJECTED_BYTES = 64 << 20
 MAX_CORRUPT_BYTES = 64 << 20
+# The oldest files are what a cap costs, so a file must not hold all there is.
+MAX_FILE_BYTES = 4 << 20
 _EVENT = b',"event":'
 
 
@@ -47,6 +49,8 @@ class RejectedFile:
             try:
                 write_all(fd, data)
                 sync(fd, "" if size else self._folder)
+                if size + len(data) > MAX_FILE_BYTES:
+                    self._path = ""
             except OSError:
                 os.ftruncate(fd, size)
                 raise

@@ -45,6 +45,17 @@ class State:
         elif kind in self.counts:
             self.counts[kind] += n
 
+    def merged(self, other: State | None) -> State:
+        """Return the ledger of two spools together, since the earlier of the two; offsets are left out."""
+        if other is None:
+            return self
+        return State(
+            min(filter(None, (self.since, other.since)), default=""),
+            _sum(self.counts, other.counts),
+            _sum(self.dropped, other.dropped),
+            last_flush=max(self.last_flush, other.last_flush, key=lambda told: str(told.get("at", ""))),
+        )
+
     def save(self, folder: str, *, durable: bool = False) -> None:
         """Replace the file; raises OSError, and the old one stays."""
         content = {
@@ -93,3 +104,7 @@ def trusted_offset(fd: int, entry: tuple[int, int] | None) -> int:
         return 0
     offset, expected = entry
     return offset if 0 < offset <= os.fstat(fd).st_size and proof(fd, offset) == expected else 0
+
+
+def _sum(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + two.get(key, 0) for key in {**one, **two}}

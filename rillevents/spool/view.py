@@ -26,6 +26,15 @@ class Contents:
     rejected: int = 0
     corrupt: int = 0
 
+    def __add__(self, other: Contents) -> Contents:
+        return Contents(
+            self.events + other.events,
+            self.bytes + other.bytes,
+            min(filter(None, (self.oldest, other.oldest)), default=None),
+            self.rejected + other.rejected,
+            self.corrupt + other.corrupt,
+        )
+
 
 def contents(spool: str) -> Contents:
     """Return what *spool* holds, counted now; raises SpoolError where it is not safe to look at."""
