@@ -889,8 +889,8 @@ def handler(*_):
     handled += 1
     sink.emit(Event("log", "handler", {"n": handled}))
 signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
-for n in range(20000):
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+for n in range(6000):
     sink.emit(Event("log", "main", {"n": n}))
     if n % 500 == 0:
         sink.flush(20)
@@ -913,8 +913,8 @@ class TestSignals:
 
         assert ("" == done.stderr) == (0 == dropped)
         assert "Traceback" not in done.stderr
-        assert handled > 100
-        assert 20_000 + handled == counts["recorded"] == counts["delivered"] + dropped
+        assert handled > 10
+        assert 6_000 + handled == counts["recorded"] == counts["delivered"] + dropped
         assert counts["delivered"] == len(intake.events) == len({found["event_id"] for found in intake.events})
         assert room < 10_000 or 0 == dropped
 

@@ -397,3 +397,46 @@ class TestSinks:
         with Client(SpoolSink(tool.paths.spool_dir), on_error="raise") as client:
             client.record("t", "n")
         assert "n" == only(tool.events())["event_name"]
+
+
+class TestClosing:
+    def test_at_exit(self, tool: Tool) -> None:
+        """Flushing and closing while the interpreter shuts down works, and says nothing."""
+        from rillevents.testing import FakeIntake
+
+        script = (
+            "import atexit; from rillevents import Client; c = Client.from_config()\n"
+            "c.record('t', 'n'); atexit.register(c.close); atexit.register(c.flush)"
+        )
+        with FakeIntake() as intake:
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                env=tool.environ | {"RILLEVENTS_INTAKE_URL": intake.url},
+                check=True,
+                capture_output=True,
+            )
+        assert (b"", 1) == (done.stderr, len(intake.events))
+
+    def test_flush_never_raises(self, tool: Tool, caplog: pytest.LogCaptureFixture) -> None:
+        """`flush` and `close` never raise, not even where recording is to."""
+
+        class Broken(NoopSink):
+            def flush(self, timeout: float | None = None) -> None:  # type: ignore[override]
+                raise RuntimeError("boom")
+
+            def close(self) -> None:
+                raise RuntimeError("bang")
+
+        client = Client(Broken(), on_error="raise")
+        assert "temporary" == client.flush().outcome
+        client.close()
+        assert ["flush failed; what is held is kept: boom", "closing failed: bang"] == caplog.messages
+
+    def test_counted(self, tool: Tool, caplog: pytest.LogCaptureFixture) -> None:
+        """A bad event counts as refused, whatever is bad about it."""
+        client = Client.from_config(environ=tool.environ)
+        client.record("a", "b", 5)  # type: ignore[arg-type]
+        client.record("a", "b", event_time=1.5)  # type: ignore[arg-type]
+        client.record("a", "")
+        client.close()
+        assert 3 == tool.json("status")["ledger"]["refused"] == len(caplog.messages)

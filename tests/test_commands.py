@@ -261,3 +261,43 @@ class TestManual:
         """An unknown shell is 2, and the known ones are named."""
         assert "fish" in tool("completions", "tcsh").stderr
         assert only([tool("completions", "tcsh").returncode]) == 2
+
+
+class TestSeveralPlaces:
+    def test_off_with_an_unusable_spool(self, tool: Tool) -> None:
+        """Opted out, a spool that cannot be used is nobody's problem."""
+        tool.home.mkdir()
+        (tool.home / "spool").symlink_to(tool.home.parent)
+        assert 0 == tool("flush", DO_NOT_TRACK="1").returncode
+        assert 0 == tool("status", DO_NOT_TRACK="1").returncode
+        assert 73 == tool("flush", "--to", f"file:{tool.home}/x").returncode
+        assert ["user"] == sorted(path.name for path in tool.home.parent.iterdir() if path != tool.home)
+
+    def test_interrupted_json(self, tool: Tool) -> None:
+        """Terminated or interrupted, `flush --json` still prints one document."""
+        import signal
+        import threading
+
+        from rillevents.testing import FakeIntake
+
+        tool("record", "behavioral", "x")
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            with FakeIntake() as intake:
+                reached, release = threading.Event(), threading.Event()
+                intake.respond = lambda request, reached=reached, release=release: (
+                    reached.set(),
+                    release.wait(20),
+                    503,
+                )[2]
+                running = subprocess.Popen(
+                    tool.command("flush", "--json"),
+                    env=tool.environ | {"RILLEVENTS_INTAKE_URL": intake.url},
+                    stdout=subprocess.PIPE,
+                    cwd=tool.home,
+                )
+                assert reached.wait(20)
+                running.send_signal(number)
+                printed, _ = running.communicate(timeout=20)
+                release.set()
+            assert (code, code) == (running.returncode, json.loads(printed)["exit_code"])
+        assert 1 == len(tool.events())

@@ -476,3 +476,98 @@ class TestConfig:
             assert 0 == tool(*words).returncode
         assert not tool.home.exists()
         assert {} == snapshot(tool.home.parent)
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "text", ["password = 48151623", 'token = ["48151623"]', "url = 48151623"], ids=["password", "token", "url"]
+    )
+    def test_of_the_wrong_type(self, text: str, tool: Tool) -> None:
+        """A secret of the wrong type is in no message and in no cache."""
+        tool.home.mkdir()
+        (tool.home / "config.toml").write_text(f"[intake]\n{text}\n")
+        told = [tool("record", "behavioral", "x"), tool("status"), tool("flush"), tool("config", "list")]
+        assert "48151623" not in "".join(done.stdout + done.stderr for done in told)
+        assert b"48151623" not in b"".join(
+            content for name, content in snapshot(tool.home).items() if name != "config.toml"
+        )
+
+    def test_in_a_destination(self, tool: Tool) -> None:
+        """A password in RILLEVENTS_TO or flush.to is shown nowhere, and refused where it would be used."""
+        tool("record", "behavioral", "x")
+        environ = {"RILLEVENTS_TO": "http://u:hunter2@127.0.0.1:9/"}
+        told = [
+            tool("status", **environ),
+            tool("status", "--json", **environ),
+            tool("flush", "--dry-run", **environ),
+            tool("flush", **environ),
+        ]
+        assert "hunter2" not in "".join(done.stdout + done.stderr for done in told)
+        assert 78 == told[-1].returncode
+        assert 2 == tool("config", "set", "flush.to", "http://u:hunter2@h/").returncode
+
+    def test_from_two_places(self, tool: Tool) -> None:
+        """The password of the environment completes the user of config.toml, at the URL of config.toml only."""
+        from rillevents.testing import FakeIntake
+
+        tool("record", "behavioral", "x")
+        with FakeIntake() as ours, FakeIntake() as other:
+            (tool.home / "config.toml").write_text(f"[intake]\nurl='{ours.url}'\nuser='u'\npassword='old'\n")
+            assert 0 == tool("flush", RILLEVENTS_INTAKE_PASSWORD="p").returncode
+            tool("record", "behavioral", "y")
+            assert 0 == tool("flush", RILLEVENTS_INTAKE_URL=other.url).returncode
+        assert "Basic dTpw" == only(ours.requests).headers["authorization"]
+        assert "authorization" not in only(other.requests).headers
+
+    def test_command_that_hangs(self, tool: Tool) -> None:
+        """A password command that hangs ends with the flush's time-out."""
+        import time
+
+        tool("record", "behavioral", "x")
+        (tool.home / "config.toml").write_text(
+            "[intake]\nurl='http://127.0.0.1:9/'\nuser='u'\npassword_command='sleep 30; echo p'\n"
+        )
+        started = time.monotonic()
+        assert 78 == tool("flush", "--timeout", "1").returncode
+        assert time.monotonic() - started < 6
+
+    def test_file_that_others_can_read(self, tool: Tool) -> None:
+        """A config.toml with a secret that others can read is a warning that says what to type."""
+        tool.home.mkdir()
+        (tool.home / "config.toml").write_text("[intake]\npassword='p'\n")
+        (tool.home / "config.toml").chmod(0o644)
+        assert "chmod 600" in tool("config", "list").stderr
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"RILLEVENTS_USER_ID": "\udcff"},
+            {"RILLEVENTS_INSTALL_ID": "\udcff"},
+            {"RILLEVENTS_ATTRIBUTES": '{"a":["\\ud800"]}'},
+            {"RILLEVENTS_ATTRIBUTES": '{"a":{"\\ud800":1}}'},
+            {"RILLEVENTS_ATTRIBUTES": "oops"},
+            {"RILLEVENTS_ATTRIBUTES": "%"},
+            {"RILLEVENTS_IS_DEV": "perhaps"},
+            {"RILLEVENTS_ON_ERROR": "explode"},
+        ],
+        ids=lambda environ: "-".join(environ) + repr(list(environ.values())),
+    )
+    def test_bad_values_never_stop_record(self, environ: dict[str, str], tool: Tool) -> None:
+        """A variable that cannot be used is left out, and the event is stored."""
+        done = tool("record", "behavioral", "x", **environ)
+        assert (0, 1) == (done.returncode, len(tool.events()))
+        assert "Traceback" not in done.stderr
+
+    def test_a_value_like_a_reserved_key(self, tool: Tool) -> None:
+        """Only keys are reserved, not values."""
+        tool("record", "behavioral", "x", RILLEVENTS_ATTRIBUTES="field=event_id")
+        assert "event_id" == only(tool.events())["field"]
+
+    @pytest.mark.parametrize("words", [["record", "raw"], ["record", "behavioral", "x"]], ids=" ".join)
+    def test_every_new_home_is_ignored_by_git(self, words: list[str], tool: Tool) -> None:
+        """A new RILLEVENTS_HOME gets its .gitignore, whichever command makes it."""
+        line = b'{"event_id":"i","event_time":"2026-11-23T10:00:00Z","event_type":"t","event_name":"n"}\n'
+        assert 0 == tool(*words, stdin=line, RILLEVENTS_INSTALL_ID="i").returncode
+        assert (tool.home / ".gitignore").exists()

@@ -563,3 +563,86 @@ class TestDrain:
 
 def _offset(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
+
+
+class TestInterrupted:
+    def test_stale_size(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An interrupt between a write and its note, and a full disk later, cost no event that was stored."""
+        writer = LiveWriter(spool.path, max_bytes=PLENTY)
+        real = os.write
+        writer.append(line(1))
+
+        def interrupted(fd: int, data: bytes) -> int:
+            real(fd, data)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(appending.os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(line(2))
+        monkeypatch.setattr(appending.os, "write", real)
+        writer.append(line(3))
+        monkeypatch.setattr(appending.os, "write", lambda fd, data: real(fd, data[:10]))
+        with pytest.raises(SpoolUnwritable):
+            writer.append(line(4))
+        monkeypatch.setattr(appending.os, "write", real)
+        writer.append(line(5))
+        writer.close()
+        assert [1, 2, 3, 5] == sorted(spool.held())
+        assert set() == writer._inside
+
+    def test_cap_holds_for_writers_that_never_close(self, tool: Tool) -> None:
+        """Long-lived writers that end without closing count against the cap, for each other and for `record`."""
+        tool.home.mkdir()
+        (tool.home / "config.toml").write_text('[spool]\nmax_bytes = "100KiB"\n')
+        script = (
+            "import os; from rillevents import Client; c = Client.from_config()\n"
+            "for n in range(200): c.record('t', 'n', pad='x' * 1000)\n"
+            "os._exit(0)"
+        )
+        for _ in range(4):
+            subprocess.run([sys.executable, "-c", script], env=tool.environ, check=True, capture_output=True)
+        held = sum(path.stat().st_size for path in tool.spool.glob("*-*.ndjson") if not path.name.startswith("tally"))
+        assert 80_000 < held < 125_000
+        assert 73 == tool("record", "behavioral", "x", "-a", "pad=" + "x" * 9000, "--on-error", "fail").returncode
+
+    def test_what_killed_processes_left(self, spool: Spool) -> None:
+        """Temporary files of killed processes are cleared away by the next flush."""
+        for name in ("state.json.1-ab.tmp", "backlog.2-cd.tmp"):
+            Path(spool.folder, name).write_bytes(b"x")
+        spool.drain()
+        assert [] == list(Path(spool.folder).glob("*.tmp"))
+
+    def test_rejected_cap(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Over the cap of rejected/ the oldest events go, counted; the newest stay."""
+        from rillevents.spool import quarantine
+
+        monkeypatch.setattr(quarantine, "MAX_REJECTED_BYTES", 40_000)
+        monkeypatch.setattr(quarantine, "MAX_FILE_BYTES", 10_000)
+        for number in range(100):
+            append(spool.folder, line(number, 1000), max_bytes=PLENTY)
+        with Drain(spool.folder, batch_events=5) as drain:
+            for batch in drain.batches():
+                drain.commit(batch, [Rejected("r")] * len(batch.batch))
+            lost = drain.enforce_caps()
+        left = numbers([found.line for found in view.rejected(spool.path)])
+        assert 100 == lost + len(left)
+        assert list(range(100 - len(left), 100)) == left
+        assert left
+        assert (len(left), lost) == (load(spool.folder).counts["rejected"], load(spool.folder).dropped["rejected-full"])
+
+    def test_outer_folder_open_to_all(self, spool: Spool) -> None:
+        """A spool in a folder from which others can take it away is not used, but by root."""
+        os.chmod(spool.path, 0o777)
+        script = f"from rillevents.spool.folder import check; check({spool.path!r})"
+        if os.geteuid() == 0:
+            os.chown(spool.path, 12345, 12345)
+            os.chown(spool.folder, 12345, 12345)
+            parent = Path(spool.path)
+            while parent != Path("/tmp") and parent != Path("/"):
+                os.chmod(parent, 0o777)
+                parent = parent.parent
+        words = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"] if os.geteuid() == 0 else []
+        done = subprocess.run(
+            [*words, sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd="/"
+        )
+        assert "belongs to or is open to other users" in done.stderr

@@ -89,7 +89,9 @@ def _ended(how: str, code: int, argv: Sequence[str]) -> int:
 def _guarded(argv: Sequence[str]) -> int:
     """Call the command and show its result; an error while it is shown (a spool that is read as it is printed) counts, too."""
     try:
-        return _show(_call(argv))
+        shown = _call(argv)
+        # Typer turns an interrupt into this exit code before we hear of it.
+        return _ended("interrupted", 130, argv) if shown == 130 else _show(shown)
     except RilleventsError as error:
         return _show(Shown(failed(error)))
     except (BrokenPipeError, KeyboardInterrupt):

@@ -143,11 +143,13 @@ class LiveWriter:
         self._behind = count_backlog(self._folder) + slot_bytes(self._folder)
 
     def _close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            if self._size > self._noted:
-                add_to_backlog(self._folder, self._size - self._noted)
+        fd, unnoted = self._fd, self._size - self._noted
+        # Forgotten first: because an interrupt in what follows must not leave a closed descriptor in use.
         self._forget()
+        if fd >= 0:
+            os.close(fd)
+        if unnoted > 0:
+            add_to_backlog(self._folder, unnoted)
 
     def _forget(self) -> None:
         self._fd, self._path = -1, ""
