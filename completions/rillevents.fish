@@ -301,7 +301,7 @@ complete -c rillevents -n '__rillevents_at \'spool retry\'' -s q -l quiet -d 'No
 complete -c rillevents -n '__rillevents_at \'spool retry\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'spool retry\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'spool purge\'' -l yes -d 'Do not ask, on a terminal'
+complete -c rillevents -n '__rillevents_at \'spool purge\'' -l yes -d 'Do not ask; off a terminal nobody is asked'
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -l version -d 'Print the version'

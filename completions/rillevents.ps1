@@ -461,7 +461,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
         'spool purge' = @{
             Commands = [ordered]@{}
             Options = [ordered]@{
-                '--yes' = 'Do not ask, on a terminal'
+                '--yes' = 'Do not ask; off a terminal nobody is asked'
                 '--json' = 'Print one JSON document'
                 '-q' = 'Nothing on stderr but usage errors'
                 '--quiet' = 'Nothing on stderr but usage errors'

@@ -98,7 +98,12 @@ def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
     decision = consent.decide(paths, environ)
     if decision.warning:
         report.messages.append(decision.warning)
+    _, warning = failure_mode(request.on_error, environ)
+    if warning:
+        report.messages.append(warning)
     if not decision.enabled and not request.dry_run:
+        if request.print:
+            report.messages.append(f"telemetry is off ({decision.decided_by}): nothing was recorded")
         return report
     tap = None
     if request.print or request.dry_run:
@@ -157,9 +162,7 @@ def _record(client: Client, request: Request, plan: Plan) -> None:
 
 
 def _fail(report: Report, request: Request, environ: Mapping[str, str], error: Exception) -> None:
-    mode, warning = failure_mode(request.on_error, environ)
-    if warning:
-        report.messages.append(warning)
+    mode, _ = failure_mode(request.on_error, environ)
     if mode == "fail":
         report.code = error.exit_code if isinstance(error, RilleventsError) else 1
     if isinstance(error, (SpoolError, OSError)):
@@ -242,7 +245,9 @@ def parse_attribute(text: str) -> tuple[str, Any]:
     try:
         return key[:-1], loads(value)
     except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"{value!r} is no JSON ({error})", hint=f"write -a '{key[:-1]}={value}' for text") from None
+        single = "JSON has double quotes: write -a 'key:={\"a\": 1}'"
+        hint = single if "'" in value else f"write -a '{key[:-1]}={value}' for text"
+        raise InvalidEvent(f"{value!r} is no JSON ({error})", hint=hint) from None
 
 
 def _object(text: str) -> dict[str, Any]:

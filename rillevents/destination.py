@@ -30,6 +30,7 @@ def flush(
     wait: bool = True,
     ca_cert: str | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_wait: Callable[[float], None] | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> FlushResult:
     """Send what is in this user's spool, and return what came of it.
@@ -46,6 +47,8 @@ def flush(
     started = time.monotonic()
     try:
         settings = config.load(paths)
+        for warning in settings.warnings:
+            warn(warning)
         exporter = exporter_for(
             to or _named(destination_name(paths, environ, settings)),
             intake_settings(paths, environ, settings, warn=warn, timeout=timeout),
@@ -55,8 +58,6 @@ def flush(
         )
     except ConfigError as error:
         return FlushResult("unconfigured", pending=held_events(paths), reason=str(error))
-    for warning in settings.warnings:
-        warn(warning)
     flusher = Flusher(
         exporter,
         batch_events=settings.get("flush", "batch_events", 1000),
@@ -66,6 +67,7 @@ def flush(
         stall_timeout=settings.get("flush", "stall_timeout", 30.0),
         wait=wait,
         on_progress=on_progress,
+        on_wait=on_wait,
     )
     try:
         return flusher.flush(existing_spools(paths))
@@ -126,7 +128,10 @@ def intake_settings(
     if at_home and (url == configured or not within.user):
         told = _merged(settings.sections.get("intake", {}), told)
     password = _password(told, warn, timeout) if secrets else None
-    return IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
+    found = IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
+    if secrets and found.user and not found.password:
+        warn(f"there is no password for {found.user}: an empty one is sent")
+    return found
 
 
 def _merged(configured: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, Any]:

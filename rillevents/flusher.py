@@ -55,7 +55,7 @@ class Flusher:
     """Empties spools into an exporter, one flush at a time.
 
     *wait* false raises Busy at once where another flush is at it; otherwise it is waited for until the deadline.
-    *on_progress* gets the number of events settled so far.
+    *on_progress* gets the number of events settled so far, *on_wait* the seconds until the destination is tried again.
     """
 
     exporter: Exporter
@@ -65,6 +65,7 @@ class Flusher:
     stall_timeout: float = 30.0
     wait: bool = True
     on_progress: Callable[[int], None] | None = None
+    on_wait: Callable[[float], None] | None = None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _held: list[tuple[SpoolBatch, Sequence[Verdict]]] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Flusher:
         """Deliver what is in *spools* now, and say what came of it; raises SpoolError, and Busy."""
         started = self.clock()
         deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
-        delivery = Delivery(self.exporter, deadline, sleep=self.sleep)
+        delivery = Delivery(self.exporter, deadline, sleep=self._wait)
         result = FlushResult("empty")
         try:
             for folder in filter(None, map(check, spools)):
@@ -83,6 +84,11 @@ class Flusher:
         finally:
             delivery.close()
         return self._finished(result, started, delivery, spools)
+
+    def _wait(self, seconds: float) -> None:
+        if self.on_wait:
+            self.on_wait(seconds)
+        self.sleep(seconds)
 
     def _finished(self, result: FlushResult, started: float, delivery: Delivery, spools: Sequence[str]) -> FlushResult:
         return replace(

@@ -26,5 +26,5 @@ class Timed:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         told = {"unit": "s", "success": kind is None} | ({"error": kind.__name__} if kind else {})
-        seconds = time.perf_counter() - self._started
+        seconds = round(time.perf_counter() - self._started, 9)
         self._client.record_metric(self._event_name, seconds, {**self._attributes, **told})

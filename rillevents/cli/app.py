@@ -128,9 +128,9 @@ def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
     """Return what a person is told whose command line could not be parsed."""
     if type(error).__name__ == "NoArgsIsHelpError":  # it has no public name
         typer.echo(error.format_message(), err=True)
-        return Shown(Result(exit_code=2))
+        return Shown(Result(exit_code=0 if argv[:1] == ["record"] and _mode(argv) == "ignore" else 2))
     context = getattr(error, "ctx", None)
-    hint = f"run: {context.command_path} --help" if context else "run: rillevents --help"
+    hint = _meant(error.message, argv) or f"run: {context.command_path} --help" if context else "run: rillevents --help"
     failure = Failure(error.format_message().rstrip("."), hint, 2)
     result = Result("failure", failure.as_dict(), messages=(f"{failure.error}; {hint}",), exit_code=2)
     commands = {"record": "warn", "flush": "fail"}
@@ -140,6 +140,39 @@ def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
         if called == "record":
             count_refused()
     return Shown(result, as_json="--json" in argv)
+
+
+# What people type who know other tools → what does it here.
+_MEANT = {
+    "off": "telemetry off",
+    "disable": "telemetry off",
+    "on": "telemetry on",
+    "enable": "telemetry on",
+    "send": "flush",
+    "push": "flush",
+    "upload": "flush",
+    "log": "record log NAME",
+    "track": "record behavioral NAME",
+    "list": "events",
+    "show": "events",
+    "export": "spool export",
+    "import": "spool import FILE",
+    "version": "--version",
+    "uninstall": "help consent",
+}
+
+
+def _meant(message: str, argv: Sequence[str]) -> str:
+    """Return what to type where a mistake is one that beginners make; nothing where it is another."""
+    word = next(
+        (word for word in argv if f"'{word}'" in message or f"({word}" in message or f": {word}" in message), ""
+    )
+    if "No such command" in message and "Did you mean" not in message:
+        found = f"record behavioral {word}" if argv[:1] == ["record"] else _MEANT.get(word, "")
+        return f"run: rillevents {found}" if found else ""
+    if argv[:1] == ["record"] and ("=" in word or word in ("--tag", "--attribute", "--property", "--label")):
+        return "write attributes as: -a KEY=VALUE"
+    return "write: rillevents flush --to URL" if argv[:1] == ["flush"] and ("://" in word or word == "--url") else ""
 
 
 def _broken(error: Exception, argv: Sequence[str]) -> Shown:

@@ -114,13 +114,18 @@ def _check_key(key: str) -> None:
 
 
 def _check_url(url: str) -> None:
-    from rillevents.exporters.destination import without_userinfo
+    from rillevents.errors import ConfigError
+    from rillevents.exporters.destination import split_url, without_userinfo
 
     if url != without_userinfo(url):
         raise UsageError(
             "the URL holds a user or password, and arguments are seen by other users",
             hint="set it without, then run: rillevents config set intake.user USER && rillevents config set intake.password",
         )
+    try:
+        split_url(url)
+    except ConfigError as error:
+        raise UsageError(error.message, hint=error.hint) from None
 
 
 def _secret(key: str) -> str:

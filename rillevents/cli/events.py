@@ -15,7 +15,7 @@ from rillevents.destination import existing_spools
 from rillevents.errors import UsageError
 from rillevents.query import Query, find, newest, point_in_time
 from rillevents.spool.follow import follow
-from rillevents.spool.view import pending
+from rillevents.spool.view import contents, pending
 
 _TABLE_ROWS = 50
 _EXAMPLE = """
@@ -77,8 +77,14 @@ def _show(
         else []
     )
     rows = rows if limit else rows[-_TABLE_ROWS:]
-    messages = () if rows else ("no events here; what was flushed is at its destination",)
+    messages = () if rows else (_nothing_here(),)
     return Result("events", [event for _, event in rows], messages=messages, notices=tuple(notices))
+
+
+def _nothing_here() -> str:
+    rejected = sum(contents(place).rejected for place in existing_spools(paths()))
+    put_aside = f"; rejected: {rejected}, run: rillevents spool rejected" if rejected else ""
+    return f"no such events in the spool{put_aside}"
 
 
 def _follow(query: Query, ndjson: bool) -> Result:

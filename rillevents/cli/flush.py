@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
 
 from rillevents import config
+from rillevents._record import is_quiet
 from rillevents.cli.common import OnError, events, paths, register
 from rillevents.cli.progress import progress
 from rillevents.cli.result import Result
@@ -58,6 +60,7 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 wait=wait,
                 ca_cert=ca_cert,
                 on_progress=report,
+                on_wait=_tell_wait,
                 warn=warnings.append,
             )
     except Busy as error:
@@ -65,6 +68,15 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
         if not wait:
             return Result("flush", done.as_dict(), messages=(str(error),))
     return Result("flush", done.as_dict(), messages=(*warnings, *_told(done)), exit_code=done.exit_code)
+
+
+def _tell_wait(seconds: float) -> None:
+    """Tell who watches that this is no hang."""
+    if sys.stderr is not None and sys.stderr.isatty() and not is_quiet(os.environ):
+        print(
+            f"rillevents: no answer that helps; trying again in {seconds:.1f} s (Ctrl-C: the events are kept)",
+            file=sys.stderr,
+        )
 
 
 def _told(done: FlushResult) -> list[str]:
@@ -93,7 +105,8 @@ def _dry_run(to: str) -> Result:
         settings = config.load(here)
         name = destination_name(here, os.environ, settings, to)
         intake = intake_settings(here, os.environ, settings, secrets=False)
-        messages.append(f"destination: {intake.url if name == 'intake' and intake else without_userinfo(name)}")
+        told = (intake.url if intake else "none is configured") if name == "intake" else without_userinfo(name)
+        messages.append(f"destination: {told}")
     except ConfigError as error:
         messages.append(str(error))
     return Result("dry-run", {"events": len(sizes), "bytes": sum(sizes)}, lines, tuple(messages))

@@ -33,7 +33,8 @@ def reset() -> Result:
     here = paths()
     decision = consent.decide(here, os.environ)
     if not decision.enabled:
-        raise RilleventsError(f"telemetry is off ({decision.decided_by}): no new ID was made")
+        told = f"telemetry is off ({decision.decided_by}): no new ID was made"
+        return Result("id", {"install_id": None, "source": None}, messages=(told,))
     try:
         if not here.config_dir:
             raise OSError("there is no config folder")

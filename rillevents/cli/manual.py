@@ -70,12 +70,23 @@ def add_to(app: typer.Typer) -> None:
         pages = topics()
         if topic is None:
             return Result("topics", {name: _title(page) for name, page in pages.items()})
+        if topic not in pages and (usage := _usage(app, topic)):
+            return Result("text", usage)
         if topic not in pages:
             raise UsageError(
                 f"there is no page {topic!r}{did_you_mean(topic, tuple(pages))}",
-                hint=f"the pages are: {', '.join(pages)}; for a command, run: rillevents {topic} --help",
+                hint=f"the pages are: {', '.join(pages)}",
             )
         return Result("page", pages[topic].read_text())
+
+
+def _usage(app: typer.Typer, name: str) -> str:
+    """Return the help of the command *name*, nothing where there is none."""
+    command = getattr(typer.main.get_command(app), "commands", {}).get(name)
+    if command is None:
+        return ""
+    with command.make_context(f"rillevents {name}", [], resilient_parsing=True) as context:
+        return str(command.get_help(context))
 
 
 def _title(page: Traversable) -> str:

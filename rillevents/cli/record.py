@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -218,7 +219,10 @@ def raw(
     from rillevents.bulk import record_lines
     from rillevents.cli.progress import progress
 
-    with progress("stored") as report:
+    typing = file == "-" and sys.stdin is not None and sys.stdin.isatty()
+    if typing:
+        typer.echo("reading NDJSON from the terminal; end with Ctrl-D", err=True)
+    with nullcontext() if typing else progress("stored") as report:
         done = record_lines(file, paths(), os.environ, fill=(type, name) if fill else None, on_progress=report)
     messages = [f"line {bad['line']}: {bad['reason']}" for bad in done.bad[:20]]
     if len(done.bad) > 20:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rillevents._record import printable
+from rillevents.cli.common import events
 from rillevents.cli.result import Result, Shown
 
 Human = Callable[[Console, Any], None]
@@ -114,13 +115,13 @@ def _status(out: Console, data: Mapping[str, Any]) -> None:
             "install ID": f"{data['install_id'] or 'none'} ({data['install_id_source'] or 'telemetry is off'})",
             "telemetry": f"{'on' if data['telemetry']['enabled'] else 'off'} (decided by: {data['telemetry']['decided_by']})",
             "spool": spool["path"] + (" (fallback)" if spool["fallback"] else ""),
-            "waiting": f"{spool['events']:,} events, {spool['bytes']:,} bytes" + _since(spool["oldest"]),
+            "waiting": f"{events(spool['events'])}, {spool['bytes']:,} bytes" + _since(spool["oldest"]),
             "put aside": f"{spool['rejected']:,} rejected, {spool['corrupt']:,} damaged",
             "destination": _destination(destination),
             "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded"
             + _since(ledger["since"], "since"),
             "losses": f"{ledger['refused']:,} refused, {ledger['truncated']:,} truncated, dropped: {dropped or 'none'}",
-            "last flush": f"{last['at'][:19]}Z: {last['outcome']} {last['reason']}".strip() if last else "never",
+            "last flush": f"{last['at'][:19]}Z: {last['outcome']}; {last['reason']}".strip("; ") if last else "never",
         },
     )
 

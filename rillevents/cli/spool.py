@@ -80,12 +80,14 @@ def retry() -> Result:
 
 @register(app, "purge", "rillevents spool purge --yes", json=True)
 def purge(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, on a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; off a terminal nobody is asked.")] = False,
 ) -> Result:
     """Delete the events that are not delivered yet, and the rejected and damaged ones; they are counted as dropped."""
     from rillevents.flusher import purge as delete
 
     if not yes and sys.stdin is not None and sys.stdin.isatty():
-        typer.confirm("Delete all events that are not delivered yet?", abort=True, err=True)
+        typer.confirm(
+            "Delete all events that are not delivered yet, the rejected and damaged ones too?", abort=True, err=True
+        )
     count = sum(delete(place) for place in existing_spools(paths()))
     return Result("purge", {"purged": count}, messages=(f"deleted {events(count)}",))
