@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 
 from rillevents._fastlane import is_negative
-from rillevents._options import ON_ERROR, options_of
+from rillevents._options import ON_ERROR, Opt, options_of
 from rillevents._record import Plan, Report, Request, perform
 from rillevents.cli.common import OnError, group, option, paths, register
 from rillevents.cli.result import Result
@@ -23,15 +25,6 @@ app = group(
 
 # Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
 _NEGATIVE = "\0"
-
-Attr = Annotated[list[str], option("attr")]
-Attrs = Annotated[list[str], option("attrs")]
-Time = Annotated[str | None, option("time")]
-Id = Annotated[str | None, option("id")]
-UserId = Annotated[str | None, option("user_id")]
-Print = Annotated[bool, option("print")]
-DryRun = Annotated[bool, option("dry_run")]
-Durable = Annotated[bool, option("durable")]
 
 
 def _complete_name(incomplete: str) -> list[str]:
@@ -86,115 +79,80 @@ def _read_attrs(text: str) -> str:
         raise InvalidEvent(f"--attrs {text} cannot be read: {reason}") from None
 
 
-@register(
-    app,
+def _form(name: str, example: str, **settings: Any) -> Callable[[Callable[..., list[str | None]]], None]:
+    """Register a form of `record`: its options are those of the table, its arguments those of the decorated function."""
+
+    def add(arguments: Callable[..., list[str | None]]) -> None:
+        signature = inspect.signature(arguments, eval_str=True)
+
+        def command(**values: Any) -> Result:
+            words = arguments(**{key: values.pop(key) for key in signature.parameters})
+            return _perform(name, [word for word in words if word is not None], values)
+
+        options = [_parameter(known) for known in options_of(name) if known.name != "quiet"]
+        command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *options])  # type: ignore[attr-defined]
+        command.__doc__ = arguments.__doc__
+        register(app, name, example, on_error="warn", counted=True, **settings)(command)
+
+    return add
+
+
+def _parameter(known: Opt) -> inspect.Parameter:
+    """Return Typer's form of an option of the table."""
+    kind, default = (list[str], []) if known.many else (str | None, None) if known.metavar else (bool, False)
+    annotation = Annotated[kind, option(known.name)]  # type: ignore[valid-type]
+    return inspect.Parameter(known.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The event's name, unique within its type.")]
+
+
+@_form(
     "behavioral",
     """
 rillevents record behavioral login-start
 rillevents record behavioral deploy-success -a target=prod -a 'replicas:=3'
 """,
-    on_error="warn",
-    counted=True,
 )
 def behavioral(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What happened.", autocompletion=_complete_name)],
-    attr: Attr = [],  # noqa: B006
-    attrs: Attrs = [],  # noqa: B006
-    time: Time = None,
-    id: Id = None,
-    user_id: UserId = None,
-    legacy: Annotated[bool, option("legacy")] = False,
-    print: Print = False,
-    dry_run: DryRun = False,
-    durable: Durable = False,
-    on_error: OnError = None,  # type: ignore[assignment]
-) -> Result:
+) -> list[str | None]:
     """Record what somebody or something did."""
-    return _perform("behavioral", [name], _options(locals()))
+    return [name]
 
 
-@register(
-    app,
+@_form(
     "metric",
     """
 rillevents record metric build-seconds 41.7 -a job=linux
 rillevents record metric balance -45
 """,
-    on_error="warn",
-    counted=True,
     cls=MetricCommand,
 )
 def metric(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What was measured.")],
+    name: Name,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON number; negative ones too.")],
-    attr: Attr = [],  # noqa: B006
-    attrs: Attrs = [],  # noqa: B006
-    time: Time = None,
-    id: Id = None,
-    user_id: UserId = None,
-    print: Print = False,
-    dry_run: DryRun = False,
-    durable: Durable = False,
-    on_error: OnError = None,  # type: ignore[assignment]
-) -> Result:
+) -> list[str | None]:
     """Record a number."""
-    return _perform("metric", [name, value], _options(locals()))
+    return [name, value]
 
 
-@register(
-    app,
-    "log",
-    """
-rillevents record log backup "nightly backup finished" -a level=info
-""",
-    on_error="warn",
-    counted=True,
-)
+@_form("log", 'rillevents record log backup "nightly backup finished" -a level=info')
 def log(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is about.")],
+    name: Name,
     message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="The text.")] = None,
-    attr: Attr = [],  # noqa: B006
-    attrs: Attrs = [],  # noqa: B006
-    time: Time = None,
-    id: Id = None,
-    user_id: UserId = None,
-    print: Print = False,
-    dry_run: DryRun = False,
-    durable: Durable = False,
-    on_error: OnError = None,  # type: ignore[assignment]
-) -> Result:
+) -> list[str | None]:
     """Record a line of log under a name."""
-    return _perform("log", [name] if message is None else [name, message], _options(locals()))
+    return [name, message]
 
 
-@register(
-    app,
-    "event",
-    """
-rillevents record event audit key-rotated -a key=deploy
-""",
-    on_error="warn",
-    counted=True,
-)
+@_form("event", "rillevents record event audit key-rotated -a key=deploy")
 def event(
     type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The event's name, unique within its type.")],
-    attr: Attr = [],  # noqa: B006
-    attrs: Attrs = [],  # noqa: B006
-    time: Time = None,
-    id: Id = None,
-    user_id: UserId = None,
-    print: Print = False,
-    dry_run: DryRun = False,
-    durable: Durable = False,
-    on_error: OnError = None,  # type: ignore[assignment]
-) -> Result:
+    name: Name,
+) -> list[str | None]:
     """Record an event of any type."""
-    return _perform("event", [type, name], _options(locals()))
-
-
-def _options(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in ("name", "value", "message", "type")}
+    return [type, name]
 
 
 @register(
