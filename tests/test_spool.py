@@ -101,7 +101,9 @@ class TestAppend:
         assert line(9)[:40] + b"\n" == only(list(Path(spool.folder, "corrupt").iterdir())).read_bytes()
 
     @pytest.mark.parametrize("kind", ["link", "folder", "fifo", "socket"])
-    def test_something_else_in_the_slots_place(self, kind: str, spool: Spool, tmp_path: Path) -> None:
+    def test_something_else_in_the_slots_place(
+        self, kind: str, spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What is no file of ours in a slot's place is passed over, and not written to."""
         slot = Path(spool.folder, "slot-0.ndjson")
         target = tmp_path / "target"
@@ -116,7 +118,8 @@ class TestAppend:
             import socket
 
             with socket.socket(socket.AF_UNIX) as listener:
-                os.chdir(spool.folder)
+                # A socket's name is short, so it is bound from within.
+                monkeypatch.chdir(spool.folder)
                 listener.bind("slot-0.ndjson")
         spool.add(1)
         assert [1] == spool.held()
@@ -291,6 +294,7 @@ class TestLive:
         for child in range(1, 6):
             pid = os.fork()
             if pid == 0:
+                signal.alarm(20)
                 writer.append(line(child))
                 os._exit(0)
             children.append(pid)
