@@ -265,6 +265,11 @@ class TestRaw:
         assert 2 == done.returncode
         assert file in done.stderr
 
+    def test_unknown_on_error(self, tool: Tool) -> None:
+        """A word after --on-error that is none of the three is refused here, too, and nothing is stored."""
+        assert 2 == tool("record", "raw", "--on-error", "explode", stdin=self.GOOD % 1).returncode
+        assert not tool.home.exists()
+
     def test_off(self, tool: Tool) -> None:
         """Opted out, the lines are checked and nothing is stored."""
         assert 0 == tool("record", "raw", stdin=self.GOOD % 1, DO_NOT_TRACK="1").returncode

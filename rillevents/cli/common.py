@@ -13,7 +13,7 @@ from rillevents import __version__
 from rillevents._options import ON_ERROR, OPTIONS
 from rillevents._record import failure_mode, is_quiet
 from rillevents.cli.result import Failure, Result, Shown
-from rillevents.errors import RilleventsError
+from rillevents.errors import RilleventsError, UsageError
 from rillevents.paths import Paths
 
 # What `warn` turns into 0; `ignore` does so with 2 as well.
@@ -117,7 +117,10 @@ def _mode(arguments: Mapping[str, Any], default: str) -> str:
 
 
 def _run(command: Callable[..., Result], arguments: Mapping[str, Any]) -> Result:
+    flag = arguments.get("on_error")
     try:
+        if flag is not None and flag not in ON_ERROR:
+            raise UsageError(f"--on-error {flag!r} is none of {', '.join(ON_ERROR)}")
         return command(**arguments)
     except RilleventsError as error:
         return failed(error)

@@ -41,8 +41,6 @@ def add_to(app: typer.Typer) -> None:
         on_error: OnError = None,  # type: ignore[assignment]
     ) -> Result:
         """Deliver what is in the spool to its destination, in batches; what is not acknowledged stays."""
-        if on_error not in (None, "warn", "fail", "ignore"):
-            raise UsageError(f"--on-error {on_error!r} is none of warn, fail, ignore")
         if timeout is not None and not 0 < timeout < 1e9:
             raise UsageError("--timeout takes a number of seconds above 0")
         return _dry_run(to) if dry_run else _flush(to, timeout, ca_cert, wait=not no_wait)

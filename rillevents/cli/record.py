@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from rillevents._fastlane import is_negative
-from rillevents._options import ON_ERROR, Opt, options_of
+from rillevents._options import Opt, options_of
 from rillevents._record import Plan, Report, Request, perform
 from rillevents.cli.common import OnError, group, option, paths, register
 from rillevents.cli.result import Result
-from rillevents.errors import InvalidEvent, UsageError
+from rillevents.errors import InvalidEvent
 
 app = group(
     "Record an event: stored on this machine at once, sent by `rillevents flush`.",
@@ -51,8 +51,6 @@ def _perform(form: str, arguments: list[str], options: dict[str, Any]) -> Result
     request = Request(form, [word.removeprefix(_NEGATIVE) for word in arguments])
     for name, value in options.items():
         setattr(request, name, value)
-    if request.on_error is not None and request.on_error not in ON_ERROR:
-        raise UsageError(f"--on-error {request.on_error!r} is none of {', '.join(ON_ERROR)}")
     request.attrs = [_read_attrs(text) for text in request.attrs]
     return _told(perform(request, Plan(request), os.environ))
 
