@@ -7,7 +7,6 @@ import fcntl
 import os
 import re
 import select
-import shutil
 import struct
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import pytest
 import typer
 from pygments.lexers.shell import PowerShellLexer
 from pygments.token import Token
+from support import need
 
 from rillevents.cli.app import app
 from rillevents.cli.completion import scripts
@@ -33,14 +33,6 @@ SECONDS = 20
 REAL_SHELLS = ("bash", "zsh", "fish")
 
 Ask = Callable[[str], list[str]]
-
-
-def need(program: str) -> str:
-    """Return the path of a program; without it the test is skipped, in CI it fails."""
-    found = shutil.which(program)
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is not installed")
-    return str(found)
 
 
 class Terminal:
