@@ -57,6 +57,9 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'filter.drop_types' = 'filter.drop_types'
                 'filter.drop_names' = 'filter.drop_names'
                 'filter.drop_attributes' = 'filter.drop_attributes'
+                'redact.keys' = 'redact.keys'
+                'redact.values' = 'redact.values'
+                'redact.enabled' = 'redact.enabled'
                 'spool.max_bytes' = 'spool.max_bytes'
                 'spool.durable' = 'spool.durable'
                 'flush.to' = 'flush.to'
@@ -83,6 +86,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'limits' = 'limits'
                 'quickstart' = 'quickstart'
                 'recording' = 'recording'
+                'redaction' = 'redaction'
                 'spool' = 'spool'
                 'testing' = 'testing'
             }

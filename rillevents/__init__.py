@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rillevents.exporters.intake import IntakeExporter as IntakeExporter
     from rillevents.flusher import FlushResult as FlushResult
     from rillevents.paths import Application as Application
+    from rillevents.redact import Redactor as Redactor
     from rillevents.sinks import Sink as Sink
     from rillevents.sinks.batching import BatchingSink as BatchingSink
     from rillevents.sinks.batching import IntakeSink as IntakeSink
@@ -53,6 +54,7 @@ _HOMES = {
     "rillevents.exporters.intake": ("IntakeExporter",),
     "rillevents.flusher": ("FlushResult",),
     "rillevents.paths": ("Application",),
+    "rillevents.redact": ("Redactor",),
     "rillevents.sinks": ("Sink",),
     "rillevents.sinks.batching": ("BatchingSink", "IntakeSink"),
     "rillevents.sinks.filter": ("FilterSink",),
@@ -80,6 +82,7 @@ __all__ = [
     "InvalidEvent",
     "LoggerSink",
     "NoopSink",
+    "Redactor",
     "RilleventsError",
     "Sink",
     "SpoolError",

@@ -149,12 +149,10 @@ def _notices(paths: Paths, environ: Mapping[str, str], plan: Plan) -> list[str]:
 def _record(client: Client, request: Request, plan: Plan) -> None:
     given = {"event_id": plan.event_id, "event_time": plan.event_time}
     if request.legacy:
-        from rillevents.legacy import legacy_event
-
         called = {key: value for key, value in plan.attributes.items() if key != USER_ID}
         known = client.with_user_id(plan.attributes[USER_ID]) if USER_ID in plan.attributes else client
         told = {key: value for key, value in given.items() if value}
-        client.sink.emit(legacy_event(plan.event_name, known.attributes, called, **told))
+        known.record_behavioral_legacy(plan.event_name, called, **told)
     elif plan.value is not None:
         client.record_metric(plan.event_name, plan.value, plan.attributes, **given)
     else:

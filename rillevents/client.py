@@ -22,6 +22,7 @@ from rillevents.event import (
     encode_line,
     to_event_time,
 )
+from rillevents.redact import DEFAULT, Redactor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ class Client:
     Recording never raises and never waits for a network: a bad event or a failing disk is logged to the logger `rillevents`
     (or told to *warn*) and counted. `on_error="raise"` makes it raise instead, for tests. Attributes: the client's own lose
     against the ambient ones (`set_attributes`), those against the arguments of the call, and those against what the method
-    itself adds.
+    itself adds. Secrets among them are replaced by the *redactor*, by default the one for well-known keys and tokens; None
+    leaves everything as it is.
     """
 
-    __slots__ = ("_attributes", "_on_error", "_warn", "sink")
+    __slots__ = ("_attributes", "_on_error", "_redactor", "_warn", "sink")
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Client:
         on_error: str = "log",
         warn: Callable[[str], None] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        redactor: Redactor | None = DEFAULT,
     ) -> None:
         if on_error not in ("log", "raise"):
             raise ValueError(f"on_error is 'log' or 'raise', not {on_error!r}")
@@ -62,6 +65,7 @@ class Client:
         self._on_error = on_error
         self._warn = warn or _log
         self._attributes = dict(attributes or {})
+        self._redactor = redactor
 
     @classmethod
     def from_config(
@@ -96,6 +100,7 @@ class Client:
             on_error=self._on_error,
             warn=self._warn,
             attributes={**self._attributes, **(attributes or {}), **more},
+            redactor=self._redactor,
         )
 
     def with_service_name(self, name: str) -> Client:
@@ -208,6 +213,8 @@ class Client:
 
     def _emit(self, event: Event) -> str | None:
         try:
+            if self._redactor and not event.is_raw:
+                event = event.replace(self._redactor.redact(event.attributes))
             self.sink.emit(event)
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
             self._failed(error)
@@ -220,7 +227,14 @@ class Client:
         return event.event_id
 
     def record_behavioral_legacy(
-        self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any
+        self,
+        event_name: str,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        event_id: str = "",
+        event_time: str = "",
+        **more: Any,
     ) -> str | None:
         """Record a behavioral event with the fields of Rill's older format beside the attributes, and return its ID.
 
@@ -231,7 +245,8 @@ class Client:
 
         if not self.enabled:
             return None
-        return self._emit(legacy_event(event_name, self._attributes, {**(attributes or {}), **more}))
+        called = {**(attributes or {}), **more}
+        return self._emit(legacy_event(event_name, self._attributes, called, event_id=event_id, event_time=event_time))
 
     def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
         """Hand on an event that is one already, and return its ID: checked for the four fields, and not enriched.

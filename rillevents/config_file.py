@@ -78,6 +78,7 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
         "token": _text,
     },
     "filter": {"drop_types": _texts, "drop_names": _texts, "drop_attributes": _texts},
+    "redact": {"keys": _texts, "values": _switch, "enabled": _switch},
     "spool": {"max_bytes": size, "durable": _switch},
     "flush": {
         "to": _text,

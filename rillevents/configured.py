@@ -9,6 +9,7 @@ from rillevents.client import Client
 from rillevents.event import INSTALL_ID
 from rillevents.files import ensure_home
 from rillevents.paths import RILLEVENTS, Paths
+from rillevents.redact import DEFAULT, Redactor
 from rillevents.sinks.spool import SpoolSink
 
 TYPE_CHECKING = False
@@ -82,8 +83,18 @@ def recording_client(
         tap.behind = None if dry_run else sink
         sink = tap
     attributes = {**settings.attributes, INSTALL_ID: identity, **listed}
-    client = Client(_filtered(sink, settings), on_error=on_error, warn=warn, attributes=attributes)
+    client = Client(
+        _filtered(sink, settings), on_error=on_error, warn=warn, attributes=attributes, redactor=_redactor(settings)
+    )
     return client, settings.warnings + warnings
+
+
+def _redactor(settings: Config) -> Redactor | None:
+    if not settings.get("redact", "enabled", True):
+        return None
+    if "redact" not in settings.sections:
+        return DEFAULT
+    return Redactor(settings.get("redact", "keys", ()), values=settings.get("redact", "values", True))
 
 
 def _filtered(sink: Sink, settings: Config) -> Sink:

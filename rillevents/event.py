@@ -99,7 +99,9 @@ class Event:
         return self._line
 
     def replace(self, attributes: Mapping[str, Any]) -> Event:
-        """Return the same event with other attributes."""
+        """Return the same event with other attributes; itself where they are its own."""
+        if attributes is self.attributes:
+            return self
         return Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
 
     def _encode(self) -> bytes:

@@ -30,7 +30,7 @@ def loads(text: str) -> object:
     return _decode(text)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return what stands for *value* in JSON where it is no JSON type itself."""
     from datetime import UTC, date, datetime
     from decimal import Decimal
@@ -77,13 +77,13 @@ def _make_encode() -> Callable[[object], str]:
     try:
         from _json import encode_basestring, make_encoder
 
-        encoder = make_encoder(None, _plain, encode_basestring, None, ":", ",", False, False, False)
+        encoder = make_encoder(None, plain, encode_basestring, None, ":", ",", False, False, False)
         encoder({"probe": [1]}, 0)
     except (ImportError, TypeError):
         import json
 
         return json.JSONEncoder(
-            ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain, check_circular=False
+            ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain, check_circular=False
         ).encode
     return lambda value: "".join(encoder(value, 0))
 

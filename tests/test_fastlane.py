@@ -164,7 +164,7 @@ def test_every_option_is_in_both() -> None:
 ALLOWED = {
     "__future__", "_json", "errno", "fcntl", "rillevents", "rillevents.__main__", "rillevents._fastlane", "rillevents._options",
     "rillevents._record", "rillevents.client", "rillevents.config", "rillevents.configured", "rillevents.consent", "rillevents.errors",
-    "rillevents.event", "rillevents.files", "rillevents.install_id", "rillevents.ndjson", "rillevents.paths", "rillevents.sinks",
+    "rillevents.event", "rillevents.files", "rillevents.install_id", "rillevents.ndjson", "rillevents.paths", "rillevents.redact", "rillevents.sinks",
     "rillevents.sinks.spool", "rillevents.spool", "rillevents.spool.append", "rillevents.spool.folder",
 }  # fmt: skip
 
