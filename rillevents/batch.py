@@ -48,6 +48,10 @@ class Batch:
         left = Batch(self.lines[:middle], self.on_progress, start=self.start)
         return left, Batch(self.lines[middle:], self.on_progress, start=self.start + middle)
 
+    def one(self, index: int) -> Batch:
+        """Return a batch of one of the lines."""
+        return Batch(self.lines[index : index + 1], self.on_progress, start=self.start + index)
+
     def progress(self, sent: int) -> None:
         """Tell whoever listens that `sent` bytes have been handed over; raises what the listener raises."""
         if self.on_progress is not None:

@@ -205,8 +205,8 @@ class _Settling:
         self._refused: dict[int, str] = {}
         self._suspects: dict[int, str] = {}
         self._acceptances = 0
-        # More 500s in a row than a descent to one bad event takes: the server is down, not the event bad.
-        self._patience = len(batch).bit_length() + 4
+        # More 500s in a row than a descent to one bad event takes: the server may be down, and not the event bad.
+        self._patience = len(batch).bit_length() + 6
         self._server_errors = 0
 
     def run(self) -> Outcome | None:
@@ -215,7 +215,7 @@ class _Settling:
             if len(self._batch):
                 self._settle(self._batch)
             if self._suspects:
-                raise _Stop(Outcome(Kind.TEMPORARY, next(iter(self._suspects.values()))))
+                self._ask_again()
         except _Stop as found:
             stop = found.outcome
         for index, reason in self._refused.items():
@@ -230,7 +230,7 @@ class _Settling:
             raise _Stop(replace(outcome, kind=Kind.TEMPORARY))
         else:
             self._server_errors = 0
-            self._halve(piece, outcome, rescued=False)
+            self._halve(piece, outcome)
 
     def _send(self, piece: Batch, attempts: int) -> Outcome:
         attempt = 0
@@ -259,9 +259,32 @@ class _Settling:
         self._delivery.accepted_any = True
         self._acceptances += 1
         self._server_errors = 0
-        for index, why in self._suspects.items():
-            self.verdicts[index] = Rejected(why)
-        self._suspects.clear()
+
+    def _ask_again(self) -> None:
+        """Send what failed alone, without an accepted neighbour, once more; what still fails is its own fault if others pass.
+
+        Without that, bad events beside each other would stay at the head of the spool, and nothing behind them be delivered.
+        """
+        suspects, self._suspects = self._suspects, {}
+        for index, reason in suspects.items():
+            if not self._acceptances:
+                raise _Stop(Outcome(Kind.TEMPORARY, reason))
+            answer = self._send(self._batch.one(index), 1)
+            if answer.kind is Kind.SERVER_ERROR:
+                self._suspects[index] = answer.reason
+            else:
+                self._descend(self._batch.one(index), answer)
+        for index, reason in self._suspects.items():
+            self._probe(reason)
+            self.verdicts[index] = Rejected(reason)
+
+    def _probe(self, reason: str) -> None:
+        """Send again what was accepted once: because only so are bad events told from a server that went down."""
+        if self._server_errors:
+            answer = self._delivery._request(self._batch.one(self.verdicts.index(DELIVERED)))
+            if answer.kind is not Kind.ACCEPTED:
+                raise _Stop(Outcome(Kind.TEMPORARY, reason))
+            self._server_errors = 0
 
     def _descend(self, piece: Batch, outcome: Outcome) -> None:
         if outcome.kind is Kind.ACCEPTED:
@@ -272,7 +295,7 @@ class _Settling:
             for half in piece.split():
                 self._settle(half)
         else:
-            self._halve(piece, outcome, rescued=False)
+            self._halve(piece, outcome)
 
     def _refuse(self, index: int, outcome: Outcome) -> None:
         if outcome.kind is Kind.TOO_LARGE:
@@ -281,7 +304,7 @@ class _Settling:
         self._refused[index] = outcome.reason
         self._delivery._count_refused_single(outcome.reason)
 
-    def _halve(self, piece: Batch, outcome: Outcome, *, rescued: bool) -> None:
+    def _halve(self, piece: Batch, outcome: Outcome) -> None:
         # Both halves first, then down: because an acceptance is evidence, and is wanted early.
         before = self._acceptances
         halves = [(half, self._send(half, _attempts(half, outcome))) for half in piece.split()]
@@ -291,17 +314,24 @@ class _Settling:
         accepted_beside = self._acceptances > before
         for half, answer in halves:
             if answer.kind is Kind.SERVER_ERROR:
-                self._doubt(half, answer, accepted_beside=accepted_beside, rescued=rescued or accepted_beside)
+                self._doubt(half, answer, accepted_beside=accepted_beside)
 
-    def _doubt(self, half: Batch, answer: Outcome, *, accepted_beside: bool, rescued: bool) -> None:
-        if not rescued or self._server_errors > self._patience:
-            raise _Stop(replace(answer, kind=Kind.TEMPORARY))
+    def _doubt(self, half: Batch, answer: Outcome, *, accepted_beside: bool) -> None:
+        if self._server_errors > self._patience:
+            if not self._acceptances:
+                raise _Stop(replace(answer, kind=Kind.TEMPORARY))
+            self._probe(answer.reason)
         if len(half) > 1:
-            self._halve(half, answer, rescued=True)
-        elif accepted_beside:
-            self.verdicts[half.start] = Rejected(answer.reason)
-        else:
+            self._halve(half, answer)
+        elif not accepted_beside:
             self._suspects[half.start] = answer.reason
+        else:
+            # Once more: because an outage may have ended between the two.
+            again = self._send(half, 1)
+            if again.kind is Kind.SERVER_ERROR:
+                self.verdicts[half.start] = Rejected(again.reason)
+            else:
+                self._descend(half, again)
 
 
 def _attempts(half: Batch, to_the_whole: Outcome) -> int:

@@ -18,6 +18,7 @@ from rillevents.exporters import Kind, Outcome
 
 RETRY_AFTER_MAX = 300.0
 REASON_MAX = 200
+PROXY_ADVICE = "give the proxy a user and a password: http://USER:PASSWORD@HOST:PORT"
 LOGIN_PORTAL = "answered with a web page (a login portal?), not an acknowledgement"
 
 _NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?)", re.ASCII)
@@ -36,7 +37,7 @@ _ADVICE = {
     401: "check the user and the password, or the token",
     403: "check the user and the password, or the token",
     404: "check the URL",
-    407: "the proxy asks for credentials",
+    407: PROXY_ADVICE,
     410: "check the URL",
 }
 

@@ -267,11 +267,24 @@ class TestServerError:
         settlement, _, _ = settle(poisoned({1, 20}, Kind.SERVER_ERROR), 64)
         assert [1, 20] == [n for n, v in enumerate(settlement.verdicts) if v == Rejected(POISON)]
 
+    @pytest.mark.parametrize("bad", [{1, 40}, {0, 31, 32, 63}, {30, 31, 32, 33}, set(range(0, 64, 3))])
+    def test_poisoned_lines_in_both_halves_are_parked(self, bad: set[int]) -> None:
+        """Where both halves fail the search goes on, and what failed before anything was accepted is asked once more."""
+        settlement, _, _ = settle(poisoned(bad, Kind.SERVER_ERROR), 64)
+        assert bad == {n for n, v in enumerate(settlement.verdicts) if v == Rejected(POISON)}
+        assert (64 - len(bad), None) == (settlement.verdicts.count(DELIVERED), settlement.stop)
+
+    def test_an_outage_that_ends_within_the_search_rejects_nothing(self) -> None:
+        """What failed while the server was down is delivered once it is not."""
+        for errors in range(3, 12):
+            settlement, _, _ = settle(in_turn(*[kind(Kind.SERVER_ERROR)] * errors, OK), 8)
+            assert Settlement((DELIVERED,) * 8) == settlement
+
     def test_a_server_that_is_down_rejects_nothing(self) -> None:
-        """Where both halves fail everything is kept, after five requests."""
+        """Where nothing is accepted everything is kept, after requests as few as a search takes."""
         settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 64)
         assert Settlement((UNSETTLED,) * 64, Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
-        assert 5 == len(exporter.batches)
+        assert len(exporter.batches) <= 20
 
     def test_a_single_line_is_never_rejected_for_it(self) -> None:
         """A 500 for the only event there is says nothing about the event."""
@@ -286,9 +299,21 @@ class TestServerError:
         assert (32, 32) == (settlement.verdicts.count(DELIVERED), settlement.verdicts.count(UNSETTLED))
         assert len(exporter.batches) < 25
 
-    def test_two_neighbours_without_later_evidence_are_kept(self) -> None:
-        """Two lines that fail beside each other at the end are not told from a server that went down."""
-        settlement, _, _ = settle(poisoned({0, 1}, Kind.SERVER_ERROR), 8)
+    def test_two_bad_neighbours_are_parked_once_a_good_one_passes_again(self) -> None:
+        """Two lines that fail beside each other are told from a server that went down by sending an accepted one again."""
+        settlement, exporter, _ = settle(poisoned({0, 1}, Kind.SERVER_ERROR), 8)
+        assert ((Rejected(POISON),) * 2 + (DELIVERED,) * 6, None) == (settlement.verdicts, settlement.stop)
+        assert [lines(3)[2]] == list(exporter.batches[-1])
+
+    def test_two_bad_neighbours_and_a_server_that_is_down_are_kept(self) -> None:
+        """Where the accepted one fails now, too, nothing is put aside."""
+        bad = poisoned({0, 1}, Kind.SERVER_ERROR)
+
+        def answer(batch: Batch) -> object:
+            repeated = any(list(batch.lines) == [line] for line in lines(8)[2:])
+            return Outcome(Kind.SERVER_ERROR, "HTTP 500") if repeated else bad(batch)
+
+        settlement, _, _ = settle(answer, 8)
         assert ((UNSETTLED,) * 2 + (DELIVERED,) * 6) == settlement.verdicts
         assert settlement.stop is not None
 

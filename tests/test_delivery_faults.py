@@ -7,7 +7,6 @@ import email.utils
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +26,8 @@ from .faults.socket_server import (
     answering,
     dripping,
     flooding,
+    full_server,
+    hasty,
     resetting,
     silent,
     stalling,
@@ -48,18 +49,6 @@ def deliver(url: str, lines: list[bytes] = LINES, total: float = 10.0, stall: fl
 
 def stopped(settlement: Settlement) -> Kind | None:
     return settlement.stop.kind if settlement.stop else None
-
-
-@contextlib.contextmanager
-def full_server() -> Iterator[str]:
-    """Yield a URL whose queue of connections is full, so that a connect gets no answer."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
@@ -208,7 +197,7 @@ class TestNoAnswerIsNoAcknowledgement:
             port = listener.getsockname()[1]
         settlement = deliver(f"http://127.0.0.1:{port}/", total=0.2)
         assert settlement.stop is not None
-        assert f"could not connect to http://127.0.0.1:{port}: connection refused" == settlement.stop.reason
+        assert f"could not connect to http://127.0.0.1:{port}: connection refused" in settlement.stop.reason
 
 
 class TestKeptConnections:
@@ -247,6 +236,62 @@ def refusing(status: int, bad: bytes) -> object:
     return lambda request: status if bad in request.body else 200
 
 
+class TestAnAnswerBeforeTheEnd:
+    def test_an_acknowledgement_of_half_a_batch_is_none(self) -> None:
+        """A server that says 200 and hangs up before it was sent all of the events cannot have taken them."""
+        with FaultServer(hasty(OK), receive_buffer=1024) as server:
+            settlement = deliver(server.url, BIG * 2, total=0.3)
+        assert settlement.stop is not None
+        assert {UNSETTLED} == set(settlement.verdicts)
+        assert "before it had been sent all of the events" in settlement.stop.reason
+
+    @pytest.mark.parametrize(("status", "kind"), [(401, Kind.REFUSED), (404, Kind.MISCONFIGURED)])
+    def test_a_refusal_counts(self, status: int, kind: Kind) -> None:
+        """What a person has to fix is understood even where the server does not wait for the events."""
+        answer = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
+        with FaultServer(hasty(answer), receive_buffer=1024) as server:
+            settlement = deliver(server.url, BIG * 2)
+        assert (kind, {UNSETTLED}, 1) == (stopped(settlement), set(settlement.verdicts), server.connections)
+
+    @pytest.mark.parametrize("promised", [0, 1000], ids=["whole-answer", "cut-off-answer"])
+    def test_a_limit_counts(self, promised: int) -> None:
+        """A server that says 413 and hangs up before it has read the batch gets it in pieces."""
+        limited = hasty(b"HTTP/1.1 413 No\r\nContent-Length: %d\r\n\r\n" % promised)
+        with FaultServer(limited, limited, answering(*[OK] * 9), receive_buffer=1024) as server:
+            assert {DELIVERED} == set(deliver(server.url, BIG * 2).verdicts)
+        assert BIG * 2 == [line for request in server.requests for line in request_lines(request)]
+        assert 3 == len(server.requests)
+
+
+def request_lines(request: bytes) -> list[bytes]:
+    return request.partition(b"\r\n\r\n")[2].splitlines(keepends=True)
+
+
+class TestTheClock:
+    @pytest.mark.parametrize("years", [10, -10])
+    def test_it_may_jump(self, years: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A clock that is set by years while a flush waits makes no wait longer, and none shorter than was asked for."""
+        monkeypatch.setattr("rillevents.retry.RETRY_AFTER_MAX", 1.0)
+        jump, waits = [0.0], []
+        real = time.time
+
+        def sleep(seconds: float) -> None:
+            jump[0] += years * 365 * 86400
+            waits.append(seconds)
+
+        with FakeIntake() as intake:
+            asked = email.utils.formatdate(real() + 3600, usegmt=True)
+            intake.script += [Response(429, b"", {"Retry-After": asked})] * 3
+            monkeypatch.setattr(time, "time", lambda: real() + jump[0])
+            exporter = IntakeExporter(intake.url, environ={})
+            delivery = Delivery(exporter, Deadline(30), backoff=FAST, sleep=sleep)
+            with contextlib.closing(exporter), contextlib.closing(delivery):
+                settlement = delivery.deliver(Batch(LINES))
+        assert {DELIVERED} == set(settlement.verdicts)
+        assert (1.0, 3) == (waits[0], len(waits))
+        assert all(0 < wait <= 1.0 for wait in waits)
+
+
 class TestTheWholeWay:
     @pytest.mark.parametrize("status", [400, 422, 500])
     def test_one_poisoned_event(self, status: int) -> None:
@@ -256,6 +301,32 @@ class TestTheWholeWay:
             verdicts = deliver(intake.url).verdicts
         assert [3] == [n for n, verdict in enumerate(verdicts) if isinstance(verdict, Rejected)]
         assert sorted(LINES[:3] + LINES[4:]) == sorted(intake.lines)
+
+    @pytest.mark.parametrize("bad", [[2, 3], [0, 1], [6, 7], [0, 1, 2], [5, 6, 7]], ids=str)
+    def test_neighbours_that_get_500(self, bad: list[int]) -> None:
+        """Where several fail beside each other, one accepted event is sent again; that it is accepted is the evidence."""
+        with FakeIntake() as intake:
+            intake.respond = lambda request: 500 if any(LINES[n] in request.body for n in bad) else 200
+            settlement = deliver(intake.url)
+        assert bad == [n for n, verdict in enumerate(settlement.verdicts) if isinstance(verdict, Rejected)]
+        assert settlement.stop is None
+        assert {line for n, line in enumerate(LINES) if n not in bad} == set(intake.lines)
+        assert len(intake.lines) <= len(LINES) - len(bad) + 1
+
+    def test_neighbours_and_then_everything(self) -> None:
+        """Where what was accepted before gets 500 as well the server is down, and none of them is rejected."""
+        asked_alone: list[bytes] = []
+
+        def reply(request: Request) -> int:
+            asked_alone.extend(request.lines if len(request.lines) == 1 else [])
+            return 500 if len(asked_alone) >= 4 or LINES[3] in request.body or LINES[2] in request.body else 200
+
+        with FakeIntake() as intake:
+            intake.respond = reply
+            settlement = deliver(intake.url)
+        assert [UNSETTLED, UNSETTLED] == list(settlement.verdicts[2:4])
+        assert 6 == settlement.verdicts.count(DELIVERED)
+        assert Kind.TEMPORARY is stopped(settlement)
 
     def test_a_limit_on_the_size(self) -> None:
         """A server that takes 100 kB at a time gets everything in pieces."""

@@ -16,7 +16,7 @@ from rillevents.batch import encoder
 from rillevents.errors import ConfigError
 from rillevents.exporters import Kind, Outcome
 from rillevents.exporters.destination import DEFAULT_PORTS, authorization, is_loopback, origin, proxy_for, split_url
-from rillevents.retry import classify, clean
+from rillevents.retry import PROXY_ADVICE, classify, clean
 
 if TYPE_CHECKING:
     import ssl
@@ -71,7 +71,7 @@ class IntakeExporter:
         # Only where the address is not the name: because httpcore gives it to a proxy's certificate check as well.
         self._sni = {"sni_hostname": "localhost"} if self._host == "localhost" else {}
         self._socket: socket.socket | None = None
-        self._closed = self._connected = self._answered = False
+        self._closed = self._connected = self._answered = self._sent_all = False
 
     @property
     def name(self) -> str:
@@ -146,7 +146,7 @@ class IntakeExporter:
             "POST",
             f"{self._scheme}://{address}{self._port}{self._target}",
             headers={**self._headers, "Content-Length": str(len(body))},
-            content=batch.chunks(body=body),
+            content=self._upload(batch, body),
             extensions={**self._sni, "timeout": _timeouts(), "trace": self._watch},
         )
         response = self._transport.handle_request(request)
@@ -156,8 +156,16 @@ class IntakeExporter:
         finally:
             response.close()
 
+    def _upload(self, batch: Batch, body: bytes) -> Iterator[bytes]:
+        self._sent_all = False
+        yield from batch.chunks(body=body)
+        self._sent_all = True
+
     def _understand(self, response: httpx.Response, lines: int) -> Outcome:
-        answer = self._read(response.iter_raw())
+        if response.is_success and not self._sent_all:
+            # httpcore reads the answer even where the upload broke off: right for a 413, but nobody can take what he has not.
+            return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had been sent all of the events")
+        answer = self._read(response)
         if answer is None and response.is_success:
             # Not accepted: because an acknowledgement is short, and what rejects events may be in the part not read.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
@@ -169,12 +177,19 @@ class IntakeExporter:
         rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
         return replace(outcome, reason=self._without_secrets(outcome.reason), rejected=rejected)
 
-    def _read(self, pieces: Iterator[bytes]) -> bytes | None:
+    def _read(self, response: httpx.Response) -> bytes | None:
+        import httpx
+
         answer = bytearray()
-        for piece in pieces:
-            answer += piece
-            if len(answer) > ANSWER_MAX or self._closed:
-                return None
+        try:
+            for piece in response.iter_raw():
+                answer += piece
+                if len(answer) > ANSWER_MAX or self._closed:
+                    return None
+        except httpx.HTTPError:
+            # Its head says all of a refusal: because who refuses early often hangs up before the end of what he says.
+            if response.is_success:
+                raise
         return bytes(answer)
 
     def _without_secrets(self, text: str) -> str:
@@ -271,7 +286,8 @@ def _outcome_of(error: httpx.HTTPError, name: str) -> Outcome:
     if isinstance(error, httpx.ProxyError):
         status = str(error)[:3]
         retry = status in ("408", "429") or not status.startswith("4")
-        return Outcome(Kind.TEMPORARY if retry else Kind.MISCONFIGURED, clean(f"the proxy answered: {error}"))
+        advice = f"; {PROXY_ADVICE}" if status in ("401", "407") else ""
+        return Outcome(Kind.TEMPORARY if retry else Kind.MISCONFIGURED, clean(f"the proxy answered: {error}{advice}"))
     return Outcome(Kind.TEMPORARY, clean(_reason(error, cause, name)))
 
 

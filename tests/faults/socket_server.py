@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -42,10 +43,18 @@ class Connection:
 
     def stall(self) -> None:
         """Do nothing until the server is closed."""
+        self.server.reached.set()
         self.server.stopping.wait(60)
+
+    def sip(self, interval: float = 0.01) -> None:
+        """Read one byte at a time, until the server is closed or the other side ends."""
+        self.server.reached.set()
+        while not self.server.stopping.wait(interval) and self.sock.recv(1):
+            continue
 
     def drip(self, data: bytes, interval: float = 0.01) -> None:
         """Send one byte at a time."""
+        self.server.reached.set()
         for byte in data:
             if self.server.stopping.wait(interval):
                 return
@@ -53,6 +62,7 @@ class Connection:
 
     def flood(self, piece: bytes) -> None:
         """Send the same for ever."""
+        self.server.reached.set()
         while not self.server.stopping.is_set():
             self.send(piece)
 
@@ -66,25 +76,33 @@ Script = Callable[[Connection], None]
 
 
 class FaultServer:
-    """Listens on a loopback address inside `with`; `requests` has what was read by `answering` scripts, in order."""
+    """Listens inside `with`; `requests` has what was read by `answering` scripts, in order.
+
+    `reached` is set once a script stalls, sips, drips or floods. A small `receive_buffer` stops an upload that is not read.
+    """
 
     def __init__(
         self,
         *scripts: Script,
         host: str = "127.0.0.1",
         wrap: Callable[[socket.socket], socket.socket] | None = None,
+        receive_buffer: int = 0,
     ) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self._scripts = list(scripts)
         self._wrap = wrap
         self.stopping = threading.Event()
+        self.reached = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
+        if receive_buffer:
+            # Before anybody connects: because accepted sockets inherit it, and a window that was offered stays.
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/events/default"
+        self.url = f"http://{host if '.' in host else '127.0.0.1'}:{self.port}/events/default"
 
     def __enter__(self) -> FaultServer:
         self._run(self._accept)
@@ -185,6 +203,53 @@ def flooding(head: bytes, piece: bytes) -> Script:
     return script
 
 
+def hasty(answer: bytes, after: int = 1000) -> Script:
+    """Read this many bytes, answer, and close, whatever else is on its way."""
+
+    def script(connection: Connection) -> None:
+        connection.read(after)
+        connection.send(answer)
+
+    return script
+
+
+def stopping(after: int) -> Script:
+    """Read this many bytes, and then no more."""
+
+    def script(connection: Connection) -> None:
+        connection.read(after)
+        connection.stall()
+
+    return script
+
+
+def greeting(hello: bytes, interval: float = 0.01) -> Script:
+    """Wait for the first byte, and send this much, byte by byte."""
+
+    def script(connection: Connection) -> None:
+        connection.read(1)
+        connection.drip(hello, interval)
+
+    return script
+
+
 def silent(connection: Connection) -> None:
     """Neither read nor write."""
     connection.stall()
+
+
+def sipping(connection: Connection) -> None:
+    """Read one byte at a time."""
+    connection.sip()
+
+
+@contextlib.contextmanager
+def full_server() -> Iterator[str]:
+    """Yield a URL whose queue of connections is full, so that a connect gets no answer."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
