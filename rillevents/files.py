@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 CLOEXEC: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0) | getattr(os, "O_BINARY", 0)
 NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+# A name that is too long for the system is nobody's name.
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
@@ -24,18 +27,24 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
 
 
 def read_file(path: str, limit: int = 1 << 20) -> bytes | None:
-    """Return the first *limit* bytes of a regular file, or None where there is none.
+    """Return what is in a regular file, or None where there is none.
 
-    Raises OSError where there is one that cannot be read; never waits (a FIFO is no file).
+    Raises OSError where there is one that cannot be read, or that is larger than *limit*; never waits (a FIFO is no file).
     """
     try:
         fd = os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(f"{path} is no regular file")
-        return os.read(fd, limit)
+        content = os.read(fd, limit + 1)
+        if len(content) > limit:
+            # Not the part that fits: because who writes back what was read of a file must not cut it off.
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        return content
     finally:
         os.close(fd)
 
@@ -115,7 +124,11 @@ def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
     try:
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        # It may be gone already, where a signal arrived after the rename: and must not take that signal's place.
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
         raise
 
 

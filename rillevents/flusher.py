@@ -9,11 +9,11 @@ from typing import Any
 
 from rillevents.batch import DELIVERED, HELD, UNSETTLED, Verdict
 from rillevents.delivery import Deadline, Delivery
-from rillevents.errors import Busy, SpoolError
+from rillevents.errors import Busy
 from rillevents.event import format_time
 from rillevents.exporters import Exporter, Kind, Outcome
 from rillevents.spool.drain import Drain, SpoolBatch
-from rillevents.spool.folder import VERSION, check
+from rillevents.spool.folder import VERSION, check, unwritable
 from rillevents.spool.view import contents
 
 EXIT_CODES = {"delivered": 0, "empty": 0, "off": 0, "rejected": 65, "temporary": 75, "refused": 77, "unconfigured": 78}
@@ -103,18 +103,17 @@ class Flusher:
         self, folder: str, delivery: Delivery, deadline: Deadline, before: FlushResult, started: float
     ) -> FlushResult:
         drain = Drain(folder, batch_events=self.batch_events, batch_bytes=self.batch_bytes)
-        try:
-            self._acquire(drain, deadline)
-            # The wait for another flush was no standstill of ours.
-            deadline.progress()
-        except OSError as error:
-            raise SpoolError(f"{folder} cannot be written to: {error.strerror or error}") from None
+        self._acquire(drain, deadline)
+        # The wait for another flush was no standstill of ours.
+        deadline.progress()
         try:
             counts = dict(drain.state.counts)
             stop = self._deliver(drain, delivery, before.delivered + before.rejected)
             result = _result(drain, counts, stop, before)
             told = self._finished(result, started, delivery, [folder[: -len(VERSION) - 1]])
             drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(told)}
+        except OSError as error:
+            raise unwritable(f"the spool {folder} could not be emptied", error) from None
         finally:
             drain.release()
         return result
@@ -155,6 +154,7 @@ class Flusher:
 def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, before: FlushResult) -> FlushResult:
     rejected = drain.state.counts["rejected"] - counts["rejected"] + before.rejected
     delivered = drain.state.counts["delivered"] - counts["delivered"] + before.delivered
+    dropped = drain.enforce_caps() + before.dropped
     if stop:
         outcome, reason = _STOPPED.get(stop.kind, "temporary"), stop.reason
     elif drain.problem:
@@ -170,7 +170,7 @@ def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, befor
         delivered=delivered,
         rejected=rejected,
         corrupt=drain.corrupt + before.corrupt,
-        dropped=drain.enforce_caps() + before.dropped,
+        dropped=dropped,
     )
 
 

@@ -10,6 +10,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Less than jq's 256 and Python's own thousand, not as much as the stack has room for now: because whoever reads it may stand
+# deeper in theirs.
+MAX_DEPTH = 200
+# Python's own limit, as a number of ours: because a program may raise its.
+MAX_DIGITS = 4300
+
 _INFINITIES = (float("inf"), float("-inf"))
 
 
@@ -17,9 +23,12 @@ def dumps(value: object) -> str:
     """Return *value* as compact JSON, Unicode kept as it is.
 
     datetime becomes RFC 3339; UUID, Path, Enum and Decimal become strings. Anything else that is no JSON raises
-    TypeError; NaN and infinities raise ValueError; nesting without end raises RecursionError.
+    TypeError; NaN and infinities raise ValueError; nesting without end, or beyond MAX_DEPTH, raises RecursionError.
     """
-    return _encode(value)
+    text = _encode(value)
+    if is_too_deep(text):
+        raise RecursionError(f"nested more than {MAX_DEPTH} deep")
+    return text
 
 
 def loads(text: str) -> object:
@@ -28,6 +37,24 @@ def loads(text: str) -> object:
     Stricter than `json`: NaN, infinities and numbers too large for a float raise ValueError, as malformed text does.
     """
     return _decode(text)
+
+
+def is_too_deep(text: str | bytes) -> bool:
+    """Return whether the JSON document in *text* is nested more than MAX_DEPTH deep."""
+    if len(text) <= 2 * MAX_DEPTH:
+        return False
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    return data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH
+
+
+def _depth(data: bytes) -> int:
+    import re
+
+    deepest = depth = 0
+    for bracket in re.findall(rb"[\[{}\]]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def plain(value: object) -> object:
@@ -50,14 +77,23 @@ def plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
-def _number(text: str) -> float:
+def to_float(text: str) -> float:
+    """Return the number that *text* is; raises ValueError where no float can hold it."""
     value = float(text)
     if value in _INFINITIES:
-        raise ValueError(f"{text} is too large for a number")
+        raise ValueError(f"{text[:40]} is too large for a number")
     return value
 
 
-def _constant(text: str) -> object:
+def to_int(text: str) -> int:
+    """Return the whole number that *text* is; raises ValueError where it has more than MAX_DIGITS digits."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is too long")
+    return int(text)
+
+
+def no_constant(text: str) -> object:
+    """Raise ValueError: NaN and the infinities are no JSON."""
     raise ValueError(f"{text} is no JSON")
 
 
@@ -68,9 +104,9 @@ class _Scanner:
     object_hook = None
     object_pairs_hook = None
     array_hook = None
-    parse_float = staticmethod(_number)
-    parse_int = staticmethod(int)
-    parse_constant = staticmethod(_constant)
+    parse_float = staticmethod(to_float)
+    parse_int = staticmethod(to_int)
+    parse_constant = staticmethod(no_constant)
 
 
 def _make_encode() -> Callable[[object], str]:
@@ -91,7 +127,7 @@ def _make_encode() -> Callable[[object], str]:
 def _json_decode(text: str) -> object:
     import json
 
-    return json.JSONDecoder(parse_float=_number, parse_constant=_constant).decode(text)
+    return json.JSONDecoder(parse_float=to_float, parse_int=to_int, parse_constant=no_constant).decode(text)
 
 
 def _make_decode() -> Callable[[str], object]:

@@ -6,6 +6,9 @@ import json
 import time
 from typing import Any
 
+import msgspec
+
+from rillevents import ndjson
 from rillevents.errors import InvalidEvent
 from rillevents.event import (
     ENVELOPE,
@@ -16,8 +19,10 @@ from rillevents.event import (
     format_time,
     new_event_id,
 )
-from rillevents.spool.lines import is_event, required_fields
+from rillevents.spool.lines import is_event
 from rillevents.timestamp import parse_time
+
+_decode = msgspec.json.Decoder().decode
 
 
 def decode_line(line: bytes) -> dict[str, Any]:
@@ -25,40 +30,47 @@ def decode_line(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):
         raise InvalidEvent(f"the event has {len(line)} bytes, more than {MAX_EVENT_BYTES}")
     try:
-        fields = json.loads(line.decode(), parse_constant=_no_constant)
+        fields = json.loads(
+            line.decode(), parse_constant=ndjson.no_constant, parse_float=ndjson.to_float, parse_int=ndjson.to_int
+        )
     except UnicodeDecodeError:
         raise InvalidEvent("not valid UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidEvent("not a JSON object")
+    if ndjson.is_too_deep(line):
+        raise InvalidEvent(f"nested more than {ndjson.MAX_DEPTH} deep")
     return fields
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
 
 
 def checked_line(line: bytes) -> bytes:
     """Return *line* with its newline where it is an event with the four fields; raises InvalidEvent saying what is wrong.
 
-    Decoded only as far as those four, because that is six times as fast as all of it; a line that fails there is looked at
-    more closely, for the verdict.
+    Decoded by a quicker parser than `json`; a line that fails there is looked at more closely, for the verdict.
     """
     line = line.rstrip(b"\r\n")
-    if not is_event(line) or not _has_valid_fields(line):
+    try:
+        good = is_event(line) and _is_understood(line)
+    except RecursionError:
+        good = False
+    if not good:
         check_raw(decode_line(line))
         raise InvalidEvent("not JSON that every reader understands")
     return line + b"\n"
 
 
-def _has_valid_fields(line: bytes) -> bool:
-    required = required_fields(line)
+def _is_understood(line: bytes) -> bool:
+    """Return whether an event's line is one that other readers take, too: its time, its numbers, how deep it is nested."""
+    if len(line) > MAX_EVENT_BYTES or ndjson.is_too_deep(line):
+        return False
     try:
-        parse_time(required.event_time, strict=True)
+        # All of it, not the four fields alone: because a number that no float can hold may stand anywhere.
+        fields = _decode(line)
+        parse_time(fields["event_time"], strict=True)
     except ValueError:
         return False
-    return bool(required.event_id and required.event_type and required.event_name)
+    return all(fields[field] for field in ENVELOPE)
 
 
 def parse_raw(line: bytes) -> Event:

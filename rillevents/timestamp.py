@@ -19,7 +19,7 @@ def parse_time(text: str, *, strict: bool = False) -> int:
         return _parse_rfc3339(text, strict)
     except (ValueError, IndexError):
         raise ValueError(
-            f"{text!r} is no time; write 2026-11-23T10:00:00Z, with an offset in place of the Z, or @SECONDS since 1970"
+            f"{text[:40]!r} is no time; write 2026-11-23T10:00:00Z, with an offset in place of the Z, or @SECONDS since 1970"
         ) from None
 
 
@@ -37,15 +37,16 @@ def _two(text: str, least: int, most: int) -> int:
 
 
 def _fraction(text: str) -> int:
-    _digits(text[:1])
-    return _digits(text[:9].ljust(9, "0"))
+    # All of it, not the nine digits that count: because `isdigit` elsewhere lets digits of other scripts through.
+    _digits(text)
+    return int(text[:9].ljust(9, "0"))
 
 
 def _parse_epoch(text: str) -> int:
     whole, point, fraction = text.partition(".")
     sign = -1 if whole[:1] == "-" else 1
     seconds = _digits(whole[1:] if sign < 0 else whole)
-    if seconds > LAST_SECOND or (fraction and not fraction.isdigit()):
+    if seconds > LAST_SECOND:
         raise ValueError(text)
     return sign * (seconds * 1_000_000_000 + (_fraction(fraction) if point else 0))
 

@@ -12,6 +12,6 @@ Rules that every change here is held to:
 6. Nothing is decided by age, and what is not understood (unknown prefixes, other versions) is left alone.
 
     folder.py   the folder and its names     append.py   one event and gone       live.py    a long-lived writer
-    state.py    checkpoint and ledger        drain.py    what the flusher does    quarantine.py   rejected/ and corrupt/
+    state.py    lock, checkpoint, ledger     drain.py    what the flusher does    quarantine.py   rejected/ and corrupt/
     tally.py    counts made by writers       view.py     looking without touching
 """

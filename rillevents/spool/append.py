@@ -91,7 +91,8 @@ def _append_to(
             make_private(folder, fd, found)
         write_line(fd, line, found.st_size)
         if durable:
-            sync(fd, folder if found.st_size == 0 else "")
+            # The folder too, and not for a new file alone: because whoever made this one may not have waited for its name.
+            sync(fd, folder)
         if os.fstat(fd).st_nlink == 0:
             # Somebody deleted the file under way: its lines are gone with it, ours goes elsewhere.
             raise Moved
@@ -162,19 +163,35 @@ def write_whole(fd: int, data: bytes, *, keep: int = 0) -> None:
 def sync(fd: int, folder: str = "") -> None:
     """Wait until the file's data is on the disk, and the name of a new one in its *folder*; raises OSError."""
     getattr(os, "fdatasync", os.fsync)(fd)
-    if folder and hasattr(os, "O_DIRECTORY"):
-        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | CLOEXEC)
-        try:
-            os.fsync(above)
-        finally:
-            os.close(above)
+    if folder:
+        sync_folder(folder)
+
+
+def sync_folder(folder: str) -> None:
+    """Wait until the names in *folder* are on the disk; raises OSError."""
+    if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = False, prefix: str = DONE) -> None:
     """Store *data* as a file of its own, complete when its name appears: where there are no locks, or no free slot."""
     if backlog(folder) + len(data) > max_bytes:
         raise full(folder, max_bytes)
-    name = unique(prefix, time.time_ns())
+    while not _write_own_file(folder, unique(prefix, time.time_ns()), data, durable):
+        # A flush took it for what a killed process had left, and cleared it away: another name, then.
+        continue
+    if durable:
+        sync_folder(folder)
+    add_to_backlog(folder, len(data))
+
+
+def _write_own_file(folder: str, name: str, data: bytes, durable: bool) -> bool:
+    """Write one file; False where its temporary name was gone at the end, though the folder is there."""
     temporary = f"{folder}/{TEMPORARY}{name}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
     try:
@@ -187,10 +204,22 @@ def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = 
         finally:
             os.close(fd)
         os.rename(temporary, f"{folder}/{name}")
-    except BaseException:
-        os.unlink(temporary)
+    except FileNotFoundError:
+        if os.path.isdir(folder):
+            return False
         raise
-    add_to_backlog(folder, len(data))
+    except BaseException:
+        discard(temporary)
+        raise
+    return True
+
+
+def discard(path: str) -> None:
+    """Delete a file that nobody needs; one that is gone already, or that cannot be deleted, is no matter."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
 
 
 def _check_room(folder: str, held: int, more: int, max_bytes: int, *, first: bool) -> None:

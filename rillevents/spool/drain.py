@@ -8,6 +8,7 @@ Recovery after a crash is the next pass: there is no other step.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -16,27 +17,29 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
-from rillevents.errors import Busy
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder, read_at
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
 from rillevents.spool import tally
-from rillevents.spool.append import Moved, NoLocks, check_named, count_backlog, lock, lock_to_unlink
+from rillevents.spool.append import Moved, check_named, count_backlog, discard, lock_to_unlink
 from rillevents.spool.folder import (
     BACKLOG,
     CLAIM,
     CORRUPT,
-    FLUSH_LOCK,
     READ_PREFIXES,
-    SLOT,
     STATE,
     SUFFIX,
-    sending_order,
+    TEMPORARY,
+    listed,
+    slots,
     unique,
+    unwritable,
 )
-from rillevents.spool.lines import BLOCK, Line, complete_lines
-from rillevents.spool.quarantine import RejectedFile, enforce_caps, keep_corrupt
-from rillevents.spool.state import State, load, proof, trusted_offset
+from rillevents.spool.lines import Line, complete_lines
+from rillevents.spool.quarantine import RejectedFile, enforce_caps, keep_corrupt, own_folder, pieces
+from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
 _READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
+# Gone since the listing, or no file at all: a link, a socket, a folder.
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
 
 
 class Entry(NamedTuple):
@@ -81,59 +84,57 @@ class Drain:
         self._lock = -1
         self._rejected = RejectedFile(folder)
         self._stuck: set[str] = set()
+        self._unproved: dict[str, bytes] = {}
         self._again: list[str] = []
 
     def acquire(self) -> None:
-        """Take the flusher's lock; raises Busy where another flusher has it, OSError where it cannot be made."""
-        path = f"{self.folder}/{FLUSH_LOCK}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
+        """Take the flusher's lock; raises Busy where another flusher has it, SpoolError where that cannot be done."""
         try:
-            give_to_owner_of(self.folder, fd)
-            try:
-                if not lock(fd):
-                    raise Busy("another flush is at it; the events are kept")
-                check_named(path, os.fstat(fd))
-            except NoLocks:
-                # Two flushers may meet then, and send twice: nothing is lost by that.
-                pass
-            except Moved:
-                raise Busy("the flush lock was replaced under way; the events are kept") from None
-        except BaseException:
-            os.close(fd)
+            self._lock = take_turn(self.folder)
+            self.state = load(self.folder, now_ns=self._now_ns())
+            tally.fold(self.folder, self.state, self._save, self._now_ns)
+        except BaseException as error:
+            self._unlock()
+            if isinstance(error, OSError):
+                raise unwritable(f"the spool {self.folder} cannot be emptied", error) from None
             raise
-        self._lock = fd
-        self.state = load(self.folder, now_ns=self._now_ns())
-        tally.fold(self.folder, self.state, self._save, self._now_ns)
+
+    def _unlock(self) -> None:
+        held, self._lock = self._lock, -1
+        try:
+            if held >= 0:
+                os.close(held)
+        except OSError:
+            return  # Nothing was written to it that could be lost.
 
     def release(self) -> None:
         """Save what is remembered and give the lock back."""
         if self._lock < 0:
             return
-        present = set(self._names())
-        self.state.offsets = {name: entry for name, entry in self.state.offsets.items() if name in present}
-        self.state.aside = [name for name in self.state.aside if name in present]
-        self.state.folded = [name for name in self.state.folded if os.path.lexists(f"{self.folder}/{name}")]
         try:
+            present = set(listed(self.folder))
+            self.state.offsets = {name: entry for name, entry in self.state.offsets.items() if name in present}
+            self.state.aside = [name for name in self.state.aside if name in present]
+            self.state.folded = [name for name in self.state.folded if name in present]
             count_backlog(self.folder)
             self._sweep()
         except OSError as error:
             self.problem = str(error)
         self._save()
-        os.close(self._lock)
-        self._lock = -1
+        self._unlock()
 
     def _sweep(self) -> None:
         """Delete what killed processes have left half-written; whoever still writes one tries again or does without."""
-        for name in os.listdir(self.folder):
-            if name.startswith((STATE, BACKLOG)) and name.endswith(".tmp"):
-                os.unlink(f"{self.folder}/{name}")
+        for name in listed(self.folder):
+            if name.startswith(TEMPORARY) or (name.startswith((STATE, BACKLOG)) and name.endswith(".tmp")):
+                discard(f"{self.folder}/{name}")
 
     def enforce_caps(self) -> int:
         """Delete what rejected/ and corrupt/ hold beyond their caps, oldest first, and return how many lines that cost."""
         try:
             lost = enforce_caps(self.folder)
         except OSError as error:
-            self.problem = f"what was put aside could not be cut back: {error.strerror or error}"
+            self._tell("what was put aside could not be cut back", error)
             return 0
         for reason, count in lost.items():
             self.state.count("dropped", reason, count)
@@ -144,8 +145,10 @@ class Drain:
         self.acquire()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         self.release()
+        if isinstance(error, OSError):
+            raise unwritable(f"the spool {self.folder} could not be emptied", error) from None
 
     def batches(self) -> Iterator[SpoolBatch]:
         """Yield what is in the spool now; each batch has to be committed before the next is asked for, or stays."""
@@ -172,8 +175,6 @@ class Drain:
             ):
                 yield _taken(batch)
                 size = 0
-                if name in self._stuck:
-                    return
             batch.entries.append(entry)
             size += len(entry.line)
         batch.finished.append(name)
@@ -181,8 +182,9 @@ class Drain:
     def _entries(self, name: str) -> Iterator[Entry]:
         try:
             fd = os.open(f"{self.folder}/{name}", _READ)
-        except OSError:
-            # Gone since the listing, a link, or not ours to read: another pass may see it otherwise.
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                self._tell(f"{name} cannot be read", error)
             return
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -191,8 +193,14 @@ class Drain:
                     if not line.good:
                         self._put_aside(name, fd, line)
                     yield Entry(name, line.end, line.good)
+        except OSError as error:
+            # What follows stays, and the other files are none the worse for it.
+            self._tell(f"{name} cannot be read", error)
         finally:
             os.close(fd)
+
+    def _tell(self, what: str, error: OSError) -> None:
+        self.problem = f"{what}: {error.strerror or error}"
 
     def _put_aside(self, name: str, fd: int, line: Line) -> None:
         if name in self.state.aside:
@@ -211,12 +219,18 @@ class Drain:
         remaining = iter(verdicts)
         settled = [(entry, next(remaining) if entry.line else None) for entry in batch.entries]
         kept = self._put_rejected_aside(settled)
-        for entry, verdict in settled:
-            if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, Rejected)):
-                self._stuck.add(entry.name)
-            if entry.name not in self._stuck:
-                self._settle(entry, verdict, purged)
-        self._save_offsets()
+        before = self.state.copy()
+        try:
+            for entry, verdict in settled:
+                if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, Rejected)):
+                    self._stuck.add(entry.name)
+                if entry.name not in self._stuck:
+                    self._settle(entry, verdict, purged)
+            self._save_offsets()
+        except BaseException:
+            # Interrupted half-way, so nothing of it counts: because an offset and its count must not disagree.
+            self.state, self._unproved = before, {}
+            raise
         for name in batch.finished:
             if name not in self._stuck:
                 self._finish(name)
@@ -228,12 +242,13 @@ class Drain:
             if rejected:
                 self._rejected.add(rejected)
         except OSError as error:
-            self.problem = f"rejected events could not be put aside: {error.strerror or error}"
+            self._tell("rejected events could not be put aside", error)
             return True
         return False
 
     def _settle(self, entry: Entry, verdict: Verdict | None, purged: bool = False) -> None:
         self.state.offsets[entry.name] = (entry.end, -1)
+        self._unproved[entry.name] = entry.line
         if verdict is None:
             self.corrupt += 1
             self.state.count("corrupt")
@@ -245,22 +260,26 @@ class Drain:
             self.state.count("delivered")
 
     def _save_offsets(self) -> None:
-        for name, (offset, known) in self.state.offsets.items():
-            if known == -1:
-                try:
-                    fd = os.open(f"{self.folder}/{name}", _READ)
-                except OSError:
-                    continue
-                self.state.offsets[name] = (offset, proof(fd, offset))
-                os.close(fd)
+        for name, line in self._unproved.items():
+            try:
+                fd = os.open(f"{self.folder}/{name}", _READ)
+            except OSError:
+                continue
+            offset, _ = self.state.offsets[name]
+            # With the line that was acknowledged: because the file may have been replaced since it was read.
+            self.state.offsets[name] = (offset, proof(fd, offset, line))
+            os.close(fd)
+        self._unproved.clear()
         self._save()
 
-    def _save(self) -> None:
+    def _save(self) -> bool:
         try:
             self.state.save(self.folder)
         except OSError as error:
             # Not a reason to stop: because what was delivered may be sent twice, and nothing is lost by that.
-            self.problem = f"the progress could not be saved: {error.strerror or error}"
+            self._tell("the progress could not be saved", error)
+            return False
+        return True
 
     def _finish(self, name: str) -> None:
         """Unlink a file that was acknowledged to its end and that nobody writes to any more."""
@@ -289,14 +308,14 @@ class Drain:
 
     def _keep_fragment(self, name: str, fd: int, offset: int, size: int) -> None:
         """Put what follows the last newline aside; its writer is dead, because we hold the lock."""
-        if read_at(fd, BLOCK, offset).strip(b"\0\n"):
+        if any(piece.strip(b"\0\n") for piece in pieces(fd, offset, size)):
             self._put_aside(name, fd, Line(offset, size, b""))
             self._settle(Entry(name, size, b""), None)
             self._save_offsets()
 
     def _remove(self, name: str, path: str) -> None:
         if name in self.state.aside:
-            make_folder(f"{self.folder}/{CORRUPT}")
+            own_folder(f"{self.folder}/{CORRUPT}")
             os.rename(path, f"{self.folder}/{CORRUPT}/{name}")
             self.state.aside.remove(name)
         else:
@@ -304,32 +323,18 @@ class Drain:
         self.state.offsets.pop(name, None)
 
     def _names(self) -> list[str]:
-        return sorted(
-            name for name in os.listdir(self.folder) if name.startswith(READ_PREFIXES) and name.endswith(SUFFIX)
-        )
-
-    def _slots(self) -> list[tuple[str, int]]:
-        found = []
-        for name in sorted(os.listdir(self.folder), key=sending_order):
-            if name.startswith(SLOT) and name.endswith(SUFFIX):
-                try:
-                    status = os.lstat(f"{self.folder}/{name}")
-                except OSError:
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    found.append((name, status.st_size))
-        return found
+        return sorted(name for name in listed(self.folder) if name.startswith(READ_PREFIXES) and name.endswith(SUFFIX))
 
     def _claim_slots(self) -> None:
         """Rename what one-shot writers have left; without their lock: one that holds it is still read to the end."""
-        for name, size in self._slots():
+        for name, size in slots(self.folder):
             if size:
                 try:
                     os.rename(f"{self.folder}/{name}", f"{self.folder}/{unique(CLAIM, self._now_ns())}")
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    self.problem = f"{name} could not be claimed: {error.strerror or error}"
+                    self._tell(f"{name} could not be claimed", error)
 
 
 def _taken(batch: SpoolBatch) -> SpoolBatch:

@@ -18,7 +18,7 @@ STATE, FLUSH_LOCK, BACKLOG = "state.json", "flush.lock", "backlog"
 REJECTED, CORRUPT = "rejected", "corrupt"
 
 # The folder is to blame, and another one may do better; all other errors are the disk's.
-_ELSEWHERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+_ELSEWHERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Unusable(SpoolUnwritable):
@@ -47,7 +47,8 @@ def check(spool: str) -> str:
             found = os.lstat(path)
             if not stat.S_ISDIR(found.st_mode):
                 raise SpoolError(f"{path} is no folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
-            if hasattr(os, "geteuid") and not is_ours(found, os.geteuid()):
+            me = os.geteuid() if hasattr(os, "geteuid") else -1
+            if me >= 0 and (not is_ours(found, me) or _is_planted(path, found, me)):
                 raise Unusable(
                     f"{path} belongs to or is open to other users, and was not used", hint=f"run: chmod 700 {path}"
                 )
@@ -68,6 +69,14 @@ def _is_private(found: os.stat_result, me: int) -> bool:
     return me in (0, found.st_uid) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def _is_planted(path: str, found: os.stat_result, me: int) -> bool:
+    """Whether root finds somebody else's folder where anybody may have put one, such as below /var/tmp.
+
+    In a folder that belongs to a user it may be that user's, and root goes along with it: who says `sudo` keeps their home.
+    """
+    return me == 0 != found.st_uid and bool(os.stat(os.path.dirname(path)).st_mode & stat.S_IWOTH)
+
+
 def create(spool: str) -> str:
     """Return the folder that holds the events of *spool*, made where it is missing; raises SpoolError."""
     folder = check(spool)
@@ -80,12 +89,34 @@ def create(spool: str) -> str:
     return folder
 
 
+def listed(folder: str) -> list[str]:
+    """Return the names in a folder, none where it is gone; raises OSError."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def sending_order(name: str) -> tuple[str, int, str]:
     """Return a key that sorts files as a flush sends them: claims by their time, then slots (claims to be), then the rest."""
     if name.startswith(SLOT):
         number = name[len(SLOT) : -len(SUFFIX)]
         return (CLAIM + "~", int(number) if number.isdigit() else SLOTS, name)
     return (name, 0, name)
+
+
+def slots(folder: str) -> list[tuple[str, int]]:
+    """Return the slots of a folder in their order, each with its size; raises OSError."""
+    found = []
+    for name in sorted(listed(folder), key=sending_order):
+        if name.startswith(SLOT) and name.endswith(SUFFIX):
+            try:
+                status = os.lstat(f"{folder}/{name}")
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found.append((name, status.st_size))
+    return found
 
 
 def unique(prefix: str, now_ns: int) -> str:

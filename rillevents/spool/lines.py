@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
+from rillevents import ndjson
 from rillevents.event import MAX_EVENT_BYTES
 from rillevents.files import read_at
 
 BLOCK = 1 << 20
+_NO_ZEROS = re.compile(rb"[^\0]+")
 
 
 class Line(NamedTuple):
@@ -35,13 +38,22 @@ required_fields = _decoder.decode
 
 
 def is_event(line: bytes) -> bool:
-    """Return whether *line* is one JSON object with the four required fields, in valid UTF-8, and not too large."""
+    """Return whether *line* is one JSON object with the four required fields, in valid UTF-8, and not too large.
+
+    Raises RecursionError where the caller's stack has no room left to tell.
+    """
     if len(line) > MAX_EVENT_BYTES + 1:
         return False
     try:
         _decoder.decode(line)
         line.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    except RecursionError:
+        # A verdict only on what the line alone is to blame for: because nothing is recorded that is nested that deep, and an
+        # event must not end in corrupt/ because of where its flush was called from.
+        if not ndjson.is_too_deep(line):
+            raise
         return False
     return True
 
@@ -52,20 +64,46 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
         block = read_at(fd, min(BLOCK, end - start), start)
         cut = block.rfind(b"\n") + 1
         if not cut:
-            # More than any event has, so its bytes are not looked at: they are put aside as they are.
+            zeros = len(block) - len(block.lstrip(b"\0"))
+            if zeros:
+                start += zeros
+                continue
             line_end = _find_newline(fd, start + len(block), end) if len(block) == BLOCK else 0
             if not line_end:
                 return
-            yield Line(start, line_end, b"")
+            before_zeros, zero, _ = block.partition(b"\0")
+            if zero:
+                line_end = start + len(before_zeros)
+            # More than any event has is put aside as it is.
+            yield Line(start, line_end, before_zeros + b"\n" if is_event(before_zeros) else b"")
             start = line_end
             continue
         for text in block[:cut].split(b"\n")[:-1]:
             end_of_line = start + len(text) + 1
-            # Zeros are passed over: a loss of power leaves them where a file had grown before its data was written.
-            event = text.lstrip(b"\0") if text[:1] == b"\0" else text
-            if event:
-                yield Line(start, end_of_line, event + b"\n" if is_event(event) else b"")
+            if b"\0" in text:
+                yield from _between_zeros(text, start, end_of_line)
+            elif text:
+                yield Line(start, end_of_line, text + b"\n" if is_event(text) else b"")
             start = end_of_line
+
+
+def _between_zeros(text: bytes, start: int, end: int) -> Iterator[Line]:
+    """Yield the events of a line with zeros in it, and what stands between them as one piece.
+
+    Zeros are passed over: a loss of power leaves them where a file had grown before its data was written, newlines too.
+    """
+    damaged = -1
+    for piece in _NO_ZEROS.finditer(text):
+        first, last = start + piece.start(), start + piece.end()
+        if not is_event(piece[0]):
+            damaged = first if damaged < 0 else damaged
+            continue
+        if damaged >= 0:
+            yield Line(damaged, first, b"")
+            damaged = -1
+        yield Line(first, last, piece[0] + b"\n")
+    if damaged >= 0:
+        yield Line(damaged, end, b"")
 
 
 def _find_newline(fd: int, start: int, end: int) -> int:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from rillevents.event import format_time
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder, read_at, read_file, write_all
-from rillevents.spool.append import sync
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, read_at, read_file, write_all
+from rillevents.spool.append import discard, make_private, sync, sync_folder
 from rillevents.spool.folder import CORRUPT, REJECTED, SUFFIX, unique
+from rillevents.spool.lines import is_event
 
 MAX_REJECTED_BYTES = 64 << 20
 MAX_CORRUPT_BYTES = 64 << 20
 # The oldest files are what a cap costs, so a file must not hold all there is.
 MAX_FILE_BYTES = 4 << 20
 _EVENT = b',"event":'
+_NO_REASON = "the reason is damaged"
 
 
 class Rejected(NamedTuple):
@@ -26,6 +30,20 @@ class Rejected(NamedTuple):
     reason: str
     rejected_at: str
     line: bytes
+
+
+class RejectedFound(NamedTuple):
+    """What a file in rejected/ holds: its entries, and the lines that hold no whole event."""
+
+    entries: list[Rejected]
+    damaged: list[bytes]
+
+
+def own_folder(path: str) -> None:
+    """Make rejected/ or corrupt/ where it is missing, its name synced; raises OSError where something else is there."""
+    make_folder(path, on_create=lambda made: sync_folder(os.path.dirname(made)))
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 class RejectedFile:
@@ -37,15 +55,16 @@ class RejectedFile:
 
     def add(self, rejected: Sequence[tuple[bytes, str]]) -> None:
         """Store *rejected* (line, reason) and sync it: because the spool forgets these events next. Raises OSError."""
+        own_folder(self._folder)
         if not self._path:
-            make_folder(self._folder)
             self._path = f"{self._folder}/{unique('', time.time_ns())}"
         now = format_time(time.time_ns())
         data = b"".join(_entry(line, reason, now) for line, reason in rejected)
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC, 0o600)
         try:
-            size = os.fstat(fd).st_size
-            give_to_owner_of(self._folder, fd)
+            found = os.fstat(fd)
+            size = found.st_size
+            make_private(self._folder, fd, found)
             try:
                 write_all(fd, data)
                 sync(fd, "" if size else self._folder)
@@ -66,50 +85,79 @@ def _entry(line: bytes, reason: str, now: str) -> bytes:
 
 def rejected_names(folder: str) -> list[str]:
     """Return the files in rejected/, oldest first."""
-    try:
-        return sorted(name for name in os.listdir(f"{folder}/{REJECTED}") if name.endswith(SUFFIX))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return [name for name in _files(f"{folder}/{REJECTED}") if name.endswith(SUFFIX)]
 
 
-def read_rejected(folder: str, name: str) -> Iterator[Rejected]:
-    """Yield what one file in rejected/ holds; a torn last line is passed over (its event was sent again)."""
+def read_rejected(folder: str, name: str) -> RejectedFound:
+    """Return what one file in rejected/ holds; raises OSError.
+
+    An event is found even where the reason beside it is damaged. A torn last line is what a killed flush leaves; its event
+    was sent again.
+    """
+    found = RejectedFound([], [])
     for entry in (read_file(f"{folder}/{REJECTED}/{name}", MAX_REJECTED_BYTES * 2) or b"").split(b"\n"):
-        head, found, line = entry.partition(_EVENT)
-        try:
-            told = json.loads(head + b"}") if found and entry.endswith(b"}") else {}
-            yield Rejected(str(told["reason"]), str(told["rejected_at"]), line[:-1] + b"\n")
-        except (ValueError, KeyError, TypeError):
-            continue
+        head, _, rest = entry.partition(_EVENT)
+        # With the brace that closes the entry, or without it.
+        line = next(filter(is_event, (rest[:-1], rest)), b"")
+        if line:
+            found.entries.append(Rejected(*_told(head), line + b"\n"))
+        elif entry:
+            found.damaged.append(entry)
+    return found
+
+
+def _told(head: bytes) -> tuple[str, str]:
+    try:
+        told = json.loads(head + b"}")
+        return str(told["reason"]), str(told["rejected_at"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _NO_REASON, ""
 
 
 def keep_corrupt(folder: str, name: str, fd: int, start: int, end: int) -> None:
     """Copy the bytes of a spool file from *start* to *end* into corrupt/; the same piece twice is one file. Raises OSError."""
-    make_folder(f"{folder}/{CORRUPT}")
-    path = f"{folder}/{CORRUPT}/{name}-{start}"
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
+    _keep(folder, f"{name}-{start}", pieces(fd, start, end))
+
+
+def keep_damaged(folder: str, name: str, lines: Sequence[bytes]) -> None:
+    """Copy *lines* of a file in rejected/ into corrupt/; raises OSError."""
+    _keep(folder, f"{REJECTED}-{name}", (line + b"\n" for line in lines))
+
+
+def _keep(folder: str, name: str, content: Iterable[bytes]) -> None:
+    place = f"{folder}/{CORRUPT}"
+    own_folder(place)
+    out = os.open(f"{place}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
     try:
-        give_to_owner_of(f"{folder}/{CORRUPT}", out)
-        while start < end:
-            piece = read_at(fd, min(1 << 20, end - start), start)
-            if not piece:
-                break
+        make_private(place, out, os.fstat(out))
+        for piece in content:
             write_all(out, piece)
-            start += len(piece)
-        sync(out, f"{folder}/{CORRUPT}")
+        sync(out, place)
     except OSError:
-        os.unlink(path)
+        discard(f"{place}/{name}")
         raise
     finally:
         os.close(out)
 
 
+def pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """Yield what stands between two offsets of a file, a part at a time; raises OSError."""
+    while start < end and (piece := read_at(fd, min(1 << 20, end - start), start)):
+        yield piece
+        start += len(piece)
+
+
 def corrupt_names(folder: str) -> list[str]:
     """Return the files in corrupt/."""
-    try:
-        return sorted(os.listdir(f"{folder}/{CORRUPT}"))
-    except (FileNotFoundError, NotADirectoryError):
+    return _files(f"{folder}/{CORRUPT}")
+
+
+def _files(folder: str) -> list[str]:
+    """Return the files in one of the two; whatever else is there is not ours, and so is the folder where it is a link."""
+    if not os.path.lexists(folder) or not stat.S_ISDIR(os.lstat(folder).st_mode):
         return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
 
 
 def enforce_caps(folder: str) -> dict[str, int]:
@@ -139,12 +187,17 @@ def count_lines(path: str) -> int:
     """Return how many lines a file holds, a last one without its newline too."""
     lines, last = 0, b"\n"
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                lines += block.count(b"\n")
-                last = block[-1:]
+        fd = os.open(path, os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
     except OSError:
         return 0
+    try:
+        for block in pieces(fd, 0, os.fstat(fd).st_size):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
     return lines + (last != b"\n")
 
 
@@ -152,7 +205,11 @@ def remove_all(folder: str) -> int:
     """Delete everything in rejected/ and corrupt/, and return how many events were in rejected/."""
     rejected = 0
     for name in rejected_names(folder):
-        rejected += sum(1 for _ in read_rejected(folder, name))
+        try:
+            rejected += len(read_rejected(folder, name).entries)
+        except OSError:
+            # Nothing that can be read: it goes all the same.
+            pass
         os.unlink(f"{folder}/{REJECTED}/{name}")
     for name in corrupt_names(folder):
         os.unlink(f"{folder}/{CORRUPT}/{name}")

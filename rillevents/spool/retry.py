@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from rillevents.errors import SpoolError
 from rillevents.spool.append import write_own_file
 from rillevents.spool.drain import Drain
 from rillevents.spool.folder import DONE, REJECTED, check
-from rillevents.spool.quarantine import read_rejected, rejected_names
+from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
 
 _NO_LIMIT = 1 << 62
 
@@ -15,18 +16,32 @@ _NO_LIMIT = 1 << 62
 def retry(spool: str) -> int:
     """Put every rejected event of *spool* back, byte for byte as it was recorded, and return how many there were.
 
-    Killed under way, some may be in both places, and none in neither. Raises Busy while a flush is at it, OSError.
+    Killed under way, some may be in both places, and none in neither. What is damaged goes to corrupt/. Raises Busy while a
+    flush is at it, and SpoolError where some could not be put back; those stay rejected, and the others are back.
     """
     folder = check(spool)
     if not folder:
         return 0
-    count = 0
+    count, problem = 0, ""
     with Drain(folder) as drain:
         for name in rejected_names(folder):
-            lines = [entry.line for entry in read_rejected(folder, name)]
-            if lines:
-                write_own_file(folder, b"".join(lines), max_bytes=_NO_LIMIT, durable=True, prefix=DONE)
-            os.unlink(f"{folder}/{REJECTED}/{name}")
-            drain.state.count("rejected", n=-len(lines))
-            count += len(lines)
+            try:
+                count += _put_back(drain, name)
+            except OSError as error:
+                problem = f"{folder}/{REJECTED}/{name} stays where it is: {error.strerror or error}"
+    if problem:
+        raise SpoolError(problem)
     return count
+
+
+def _put_back(drain: Drain, name: str) -> int:
+    found = read_rejected(drain.folder, name)
+    if found.entries:
+        lines = b"".join(entry.line for entry in found.entries)
+        write_own_file(drain.folder, lines, max_bytes=_NO_LIMIT, durable=True, prefix=DONE)
+    if found.damaged:
+        keep_damaged(drain.folder, name, found.damaged)
+        drain.state.count("corrupt", n=len(found.damaged))
+    os.unlink(f"{drain.folder}/{REJECTED}/{name}")
+    drain.state.count("rejected", n=-len(found.entries))
+    return len(found.entries)

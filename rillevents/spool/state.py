@@ -1,33 +1,42 @@
-"""The flusher's memory: how far each file was acknowledged, and the ledger, in one file that is replaced atomically.
+"""What is the flusher's alone: its lock, and its memory (how far each file was acknowledged, and the ledger).
 
-One file, not two: because an offset and the counts that belong to it must not be able to disagree. It may be missing, empty or
-torn: then everything is sent once more, and the ledger begins anew with a new `since`.
+The memory is one file that is replaced atomically. One, not two: because an offset and the counts that belong to it must not
+be able to disagree. It may be missing, empty or torn: then everything is sent once more, and the ledger begins anew with a
+new `since`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rillevents.event import format_time
-from rillevents.files import read_at, read_file, replace_file
-from rillevents.spool.folder import STATE
+from rillevents.errors import Busy
+from rillevents.event import MAX_EVENT_BYTES, format_time
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, read_at, read_file, replace_file
+from rillevents.spool.append import Moved, NoLocks, check_named, lock
+from rillevents.spool.folder import FLUSH_LOCK, STATE
 
-# So many bytes before an offset have to be what they were, or the file is not the one that the offset belongs to.
-PROOF_BYTES = 64
+# So many bytes before an offset have to be what they were, or the file is not the one that the offset belongs to. The last event
+# in full, not its end: because events of one kind are often equally long and differ near their beginning only.
+PROOF_BYTES = MAX_EVENT_BYTES + 2
 COUNTS = ("delivered", "rejected", "corrupt", "truncated", "refused")
+# A link, a folder, a socket; a disk without room for even an empty file.
+_NO_LOCK_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
 class State:
     """Offsets by file name, and what became of the events since `since`.
 
-    `folded` are the files of counts that the ledger already has; `aside` those that go to corrupt/ whole.
+    `folded` are the files of counts that the ledger already has; `aside` those that go to corrupt/ whole. `unknown` is what
+    another version has written beside all this, and finds again.
     """
 
     since: str
@@ -37,13 +46,21 @@ class State:
     folded: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     last_flush: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
-        """Add to the ledger: one of COUNTS, or `dropped` by its reason."""
+        """Add to the ledger: `dropped` by its reason, or one of COUNTS (or what another version counts).
+
+        Never below 0: because what is taken back may have been counted in a ledger that is gone.
+        """
         if kind == "dropped":
-            self.dropped[reason] = self.dropped.get(reason, 0) + n
-        elif kind in self.counts:
-            self.counts[kind] += n
+            self.dropped[reason] = max(0, self.dropped.get(reason, 0) + n)
+        else:
+            self.counts[kind] = max(0, self.counts.get(kind, 0) + n)
+
+    def copy(self) -> State:
+        """Return a State that what is counted and moved from here on does not change."""
+        return replace(self, counts=dict(self.counts), dropped=dict(self.dropped), offsets=dict(self.offsets))
 
     def merged(self, other: State | None) -> State:
         """Return the ledger of two spools together, since the earlier of the two; offsets are left out."""
@@ -58,7 +75,7 @@ class State:
 
     def save(self, folder: str, *, durable: bool = False) -> None:
         """Replace the file; raises OSError, and the old one stays."""
-        content = {
+        content = self.unknown | {
             "since": self.since,
             "counts": self.counts,
             "dropped": self.dropped,
@@ -83,19 +100,22 @@ def load(folder: str, *, now_ns: int | None = None) -> State:
             [str(name) for name in content["folded"]],
             [str(name) for name in content["aside"]],
             dict(content["last_flush"]),
+            {key: value for key, value in content.items() if key not in State.__slots__},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return fresh
 
 
 def _counts(found: Mapping[str, Any]) -> dict[str, int]:
-    return {str(key): int(value) for key, value in found.items()}
+    return {str(key): max(0, int(value)) for key, value in found.items()}
 
 
-def proof(fd: int, offset: int) -> int:
-    """Return the checksum of what stands right before *offset*."""
+def proof(fd: int, offset: int, line: bytes = b"") -> int:
+    """Return the checksum of what stands right before *offset*, -1 where that does not end with *line*."""
     start = max(0, offset - PROOF_BYTES)
-    return zlib.crc32(read_at(fd, offset - start, start))
+    found = read_at(fd, offset - start, start)
+    # Without its newline, too: because zeros may stand in its place.
+    return zlib.crc32(found) if found.endswith((line, line[:-1])) else -1
 
 
 def trusted_offset(fd: int, entry: tuple[int, int] | None) -> int:
@@ -108,3 +128,42 @@ def trusted_offset(fd: int, entry: tuple[int, int] | None) -> int:
 
 def _sum(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
     return {key: one.get(key, 0) + two.get(key, 0) for key in {**one, **two}}
+
+
+def take_turn(folder: str) -> int:
+    """Return a descriptor with the flusher's lock; raises Busy where another flusher has it, OSError where none is to be had."""
+    path = f"{folder}/{FLUSH_LOCK}"
+    fd = _open_lock(folder, path)
+    try:
+        found = os.fstat(fd)
+        give_to_owner_of(folder, fd)
+        if not lock(fd):
+            raise Busy("another flush is at it; the events are kept")
+        if stat.S_ISREG(found.st_mode):
+            check_named(path, found)
+    except NoLocks:
+        return fd
+    except BaseException as error:
+        os.close(fd)
+        if isinstance(error, Moved):
+            raise Busy("the flush lock was replaced under way; the events are kept") from None
+        raise
+    return fd
+
+
+def _open_lock(folder: str, path: str) -> int:
+    """Open the lock's file, or the folder itself where no such file can be had.
+
+    Two at once lose nothing, they only send twice; so whatever stands in the way of that file stops no flush.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+    except OSError as error:
+        # Where a file is there but not for us, the folder may be; where there is none, it is the folder that refuses.
+        closed_to_us = error.errno in (errno.EACCES, errno.EPERM) and os.path.lexists(path)
+        if error.errno not in _NO_LOCK_FILE and not closed_to_us:
+            raise
+    return os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | NO_FOLLOW | CLOEXEC)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from rillevents.errors import SpoolError
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_file
 from rillevents.spool.append import Moved, append, check_named, lock_to_unlink
-from rillevents.spool.folder import SUFFIX, TALLY, create, unique
+from rillevents.spool.folder import SUFFIX, TALLY, create, listed, unique
 from rillevents.spool.state import State
 
 _MAX_BYTES = 16 << 20
+# No writer counts so far: such a line is damaged.
+_TOO_MANY = 1 << 53
 
 
 def add(spool: str, kind: str, reason: str = "", n: int = 1) -> bool:
@@ -30,10 +32,10 @@ def add(spool: str, kind: str, reason: str = "", n: int = 1) -> bool:
 
 def names(folder: str) -> list[str]:
     """Return the files that hold counts."""
-    return sorted(name for name in os.listdir(folder) if name.startswith(TALLY) and name.endswith(SUFFIX))
+    return sorted(name for name in listed(folder) if name.startswith(TALLY) and name.endswith(SUFFIX))
 
 
-def fold(folder: str, state: State, save: Callable[[], None], now_ns: Callable[[], int]) -> None:
+def fold(folder: str, state: State, save: Callable[[], bool], now_ns: Callable[[], int]) -> None:
     """Add all counts to the ledger, exactly once: a file's new name is in the saved ledger before the file is unlinked."""
     for name in names(folder):
         try:
@@ -43,7 +45,7 @@ def fold(folder: str, state: State, save: Callable[[], None], now_ns: Callable[[
             continue
 
 
-def _fold_file(folder: str, name: str, state: State, save: Callable[[], None], now_ns: Callable[[], int]) -> None:
+def _fold_file(folder: str, name: str, state: State, save: Callable[[], bool], now_ns: Callable[[], int]) -> None:
     path = f"{folder}/{name}"
     fd = os.open(path, os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK)
     try:
@@ -56,7 +58,9 @@ def _fold_file(folder: str, name: str, state: State, save: Callable[[], None], n
         if name not in state.folded:
             read_into(state, folder, name)
             state.folded.append(name)
-            save()
+            if not save():
+                # The counts are in this file alone, then, so it stays.
+                return
         os.unlink(f"{folder}/{name}")
         state.folded.remove(name)
     finally:
@@ -64,19 +68,17 @@ def _fold_file(folder: str, name: str, state: State, save: Callable[[], None], n
 
 
 def read_into(state: State, folder: str, name: str) -> None:
-    """Add the counts of one file to *state*; lines that are no counts are passed over."""
+    """Add the counts of one file to *state*; lines that are no counts are passed over. Raises OSError."""
     for kind, reason, n in _entries(f"{folder}/{name}"):
         state.count(kind, reason, n)
 
 
 def _entries(path: str) -> Iterator[tuple[str, str, int]]:
-    try:
-        content = read_file(path, _MAX_BYTES) or b""
-    except OSError:
-        return
-    for line in content.splitlines():
+    for line in (read_file(path, _MAX_BYTES) or b"").splitlines():
         try:
             entry = json.loads(line)
-            yield str(entry["count"]), str(entry["reason"]), int(entry["n"])
-        except (ValueError, KeyError, TypeError):
+            kind, reason, n = str(entry["count"]), str(entry["reason"]), int(entry["n"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
+        if 0 < n < _TOO_MANY:
+            yield kind, reason, n

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rillevents.errors import SpoolError
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_at
 from rillevents.spool import tally
-from rillevents.spool.folder import READ_PREFIXES, SLOT, STATE, SUFFIX, check, sending_order
-from rillevents.spool.lines import BLOCK, complete_lines
+from rillevents.spool.folder import CORRUPT, READ_PREFIXES, SLOT, STATE, SUFFIX, check, listed, sending_order
+from rillevents.spool.lines import BLOCK, complete_lines, required_fields
 from rillevents.spool.quarantine import Rejected, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
 
@@ -39,8 +39,18 @@ class Contents:
 def contents(spool: str) -> Contents:
     """Return what *spool* holds, counted now; raises SpoolError where it is not safe to look at."""
     folder = check(spool)
-    if not folder:
-        return Contents()
+    try:
+        return _contents(folder) if folder else Contents()
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def unreadable(folder: str, error: OSError) -> SpoolError:
+    """Return the error for a spool that cannot be looked at."""
+    return SpoolError(f"the spool {folder} cannot be read: {error.strerror or error}")
+
+
+def _contents(folder: str) -> Contents:
     events = size = 0
     times: list[str] = []
     for fd, start, end in _files(folder):
@@ -48,27 +58,46 @@ def contents(spool: str) -> Contents:
         events, size = events + found, size + held
         first = next((line.good for line in complete_lines(fd, start, end) if line.good), b"")
         if first:
-            times.append(str(json.loads(first)["event_time"]))
-    rejected = sum(1 for name in rejected_names(folder) for _ in read_rejected(folder, name))
-    corrupt = sum(count_lines(f"{folder}/corrupt/{name}") for name in corrupt_names(folder))
+            times.append(required_fields(first).event_time)
+    rejected = sum(1 for _ in _rejected(folder))
+    corrupt = sum(count_lines(f"{folder}/{CORRUPT}/{name}") for name in _readable(corrupt_names, folder))
     return Contents(events, size, min(times, default=None), rejected, corrupt)
 
 
 def pending(spool: str) -> Iterator[bytes]:
-    """Yield the lines that a flush would send now, as they stand."""
+    """Yield the lines that a flush would send now, as they stand; raises SpoolError."""
     folder = check(spool)
-    if folder:
-        for fd, start, end in _files(folder):
+    try:
+        for fd, start, end in _files(folder) if folder else ():
             for line in complete_lines(fd, start, end):
                 if line.good:
                     yield line.good
+    except OSError as error:
+        raise unreadable(folder, error) from None
 
 
 def rejected(spool: str) -> Iterator[Rejected]:
     """Yield the events that the destination refused for good, oldest first."""
     folder = check(spool)
-    for name in rejected_names(folder) if folder else []:
-        yield from read_rejected(folder, name)
+    if folder:
+        yield from _rejected(folder)
+
+
+def _rejected(folder: str) -> Iterator[Rejected]:
+    for name in _readable(rejected_names, folder):
+        try:
+            found = read_rejected(folder, name)
+        except OSError:
+            # Gone since the listing, or nothing that can be read.
+            continue
+        yield from found.entries
+
+
+def _readable(names: Callable[[str], list[str]], folder: str) -> list[str]:
+    try:
+        return names(folder)
+    except OSError:
+        return []
 
 
 def ledger(spool: str) -> State | None:
@@ -80,16 +109,20 @@ def ledger(spool: str) -> State | None:
     if not os.path.exists(f"{folder}/{STATE}"):
         # Nothing was counted yet, so nothing has begun: a time that moves with every look would tell nobody anything.
         state.since = ""
-    for name in tally.names(folder):
+    for name in _readable(tally.names, folder):
         if name not in state.folded:
-            tally.read_into(state, folder, name)
+            try:
+                tally.read_into(state, folder, name)
+            except OSError:
+                # Gone since the listing, or nothing that can be read.
+                continue
     return state
 
 
 def _files(folder: str) -> Iterator[tuple[int, int, int]]:
     """Yield (descriptor, offset, size) of every file that holds events, as a flush would send them."""
     offsets = load(folder).offsets
-    names = [name for name in os.listdir(folder) if name.startswith((*READ_PREFIXES, SLOT)) and name.endswith(SUFFIX)]
+    names = [name for name in listed(folder) if name.startswith((*READ_PREFIXES, SLOT)) and name.endswith(SUFFIX)]
     for name in sorted(names, key=sending_order):
         try:
             fd = os.open(f"{folder}/{name}", os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
