@@ -81,6 +81,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'consent' = 'consent'
                 'events' = 'events'
                 'exit-codes' = 'exit-codes'
+                'faults' = 'faults'
                 'flushing' = 'flushing'
                 'library' = 'library'
                 'limits' = 'limits'

@@ -18,7 +18,18 @@ def main() -> None:
             code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:  # noqa: BLE001 - without memory or descriptors not even our modules can be loaded
+        code = _failed(error)
     leave(code)
+
+
+def _failed(error: Exception) -> int:
+    """Say in a line that the command could not be run, and return 1, or 0 where that was `record` and a script goes on."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"rillevents: nothing was done: {type(error).__name__}: {error}\n")
+    words = sys.argv[1:]
+    fail = os.environ.get("RILLEVENTS_ON_ERROR") == "fail" or "--on-error=fail" in words or "fail" in words[2:]
+    return 1 if fail or "record" not in words[:2] else 0
 
 
 def _quick(argv: list[str]) -> int | None:

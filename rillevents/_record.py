@@ -188,7 +188,7 @@ def show(report: Report, *, quiet: bool) -> int:
     """Print what a report holds, and return its exit code; a reader that has gone is no failure."""
     try:
         if report.out and sys.stdout is not None:
-            sys.stdout.buffer.write(report.out)
+            sys.stdout.buffer.write(printable_json(report.out) if sys.stdout.isatty() else report.out)
         if not quiet and sys.stderr is not None:
             for message in report.messages:
                 sys.stderr.write(f"rillevents: {printable(message)}\n")
@@ -200,6 +200,17 @@ def show(report: Report, *, quiet: bool) -> int:
 def printable(text: str) -> str:
     """Return *text* with everything escaped that a terminal might act upon: control, format and lone surrogate characters."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def printable_json(line: bytes) -> bytes:
+    r"""Return a line of JSON as a terminal is shown it: the same document, with `\u` for everything that it might act upon."""
+    text = line.decode("utf-8", "replace")
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else _unicode_escape(sign) for sign in text).encode()
+
+
+def _unicode_escape(sign: str) -> str:
+    units = sign.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def _names(request: Request) -> tuple[str, str, list[str]]:

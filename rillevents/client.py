@@ -63,6 +63,11 @@ class Client:
             raise ValueError(f"on_error is 'log' or 'raise', not {on_error!r}")
         self.sink = sink
         self._on_error = on_error
+        if warn is None:
+            # Now, not when something fails: because a program without a descriptor left cannot import any more.
+            import logging  # noqa: F401
+
+            import rillevents.timed  # noqa: F401
         self._warn = warn or _log
         self._attributes = dict(attributes or {})
         self._redactor = redactor

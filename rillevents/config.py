@@ -63,17 +63,31 @@ def load(paths: Paths) -> Config:
         from rillevents.errors import ConfigError
 
         raise ConfigError(f"{paths.config_file} cannot be read: {error.strerror or error}") from None
-    found = parse(content or b"", paths.config_file)
-    if content and _tells_others(found, paths.config_file):
-        found.warnings.append(
-            f"{paths.config_file} holds a secret that others can read; run: chmod 600 {paths.config_file}"
-        )
+    try:
+        found = parse(content or b"", paths.config_file)
+    except RecursionError:
+        from rillevents.errors import ConfigError
+
+        raise ConfigError(f"{paths.config_file} is nested too deeply", hint="mend it, or move it away") from None
+    if content and os.name == "posix":
+        found.warnings.extend(_exposed(found, paths.config_file))
     return found
 
 
-def _tells_others(config: Config, path: str) -> bool:
-    secret = config.get("intake", "password") or config.get("intake", "token")
-    return bool(secret) and os.name == "posix" and os.stat(path).st_mode & 0o077 != 0
+def _exposed(config: Config, path: str) -> list[str]:
+    """Return a warning for a secret that others can read, and one for a file that others can write."""
+    try:
+        found, me = os.stat(path), os.geteuid()
+    except OSError:
+        return []
+    warnings = []
+    if (config.get("intake", "password") or config.get("intake", "token")) and found.st_mode & 0o077:
+        warnings.append(f"{path} holds a secret that others can read; run: chmod 600 {path}")
+    # Not told to root: in a user's home, who says `sudo` means that user's file.
+    foreign = me != 0 and found.st_uid not in (0, me)
+    if foreign or found.st_mode & 0o002:
+        warnings.append(f"{path} can be changed by other users, and with it where events go")
+    return warnings
 
 
 def load_for_recording(paths: Paths, *, cache: bool = True) -> Config:
@@ -104,11 +118,15 @@ def _identity(path: str) -> list[Any] | None:
 def _read_cache(path: str, identity: list[Any]) -> Config | None:
     try:
         cached = ndjson.loads((read_file(path) or b"").decode()) if path else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(cached, dict) or cached.get("identity") != identity:
         return None
-    return Config(cached["sections"], cached["warnings"])
+    # Looked at, not believed: because a damaged cache must cost nobody an event, and nothing but this would renew it.
+    sections, warnings = cached.get("sections"), cached.get("warnings")
+    if not isinstance(sections, dict) or not all(isinstance(table, dict) for table in sections.values()):
+        return None
+    return Config(sections, warnings) if isinstance(warnings, list) else None
 
 
 def _write_cache(paths: Paths, identity: list[Any], config: Config) -> None:

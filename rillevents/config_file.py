@@ -126,7 +126,7 @@ def _checked(check: Callable[[object], Any], value: object, what: str) -> Any:
         return check(value)
     except (TypeError, ValueError, RecursionError) as error:
         # Never what stands under [intake]: that is where the secrets are, and a message is seen by many.
-        shown = "" if "intake." in what else f", not {value!r}"
+        shown = "" if "intake." in what else f", not {repr(value)[:80]}"
         raise ConfigError(f"{what} takes {error}{shown}") from None
 
 
@@ -179,7 +179,11 @@ def change(paths: Paths, key: str, value: Any) -> bool:
         raise ConfigError(f"{target} is not TOML: {error}", hint="mend it, or move it away") from None
     section, _, name = key.partition(".")
     table: Any = document.setdefault(section, tomlkit.table()) if value is not None else document.get(section)
-    if table is None or (value is None and name not in table):
+    if not hasattr(table, "keys"):
+        if table is None:
+            return False
+        raise ConfigError(f"{target}: {section} is no table", hint=f"mend it: write [{section}] in a line of its own")
+    if value is None and name not in table:
         return False
     if value is None:
         del table[name]

@@ -45,8 +45,8 @@ def decide(paths: Paths, environ: Mapping[str, str]) -> Consent:
 def _from_file(path: str) -> Consent:
     try:
         content = read_file(path, 64) if path else None
-    except OSError:
-        return Consent(False, path)
+    except OSError as error:
+        return Consent(False, path, f"{path} cannot be read: {error.strerror or error}: telemetry is off")
     if content is None:
         return Consent(True, "default")
     return Consent(content.strip() == b"on", path)

@@ -123,6 +123,8 @@ def intake_settings(
         return None
     names = ("user", "password", "password_file", "token")
     told = {name: value for name in names if (value := paths.app.variable(environ, f"INTAKE_{name.upper()}"))}
+    if "token" in told:
+        told = {"token": told["token"]}
     within = IntakeSettings.from_url(url)
     at_home = configured and origin(within.url) == origin(IntakeSettings.from_url(configured).url)
     if at_home and (url == configured or not within.user):

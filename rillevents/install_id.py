@@ -5,6 +5,7 @@ Never derived from hardware or a machine ID: those are shared by all the contain
 
 from __future__ import annotations
 
+import errno
 import os
 
 from rillevents.files import make_folder, prepare_home, read_file, replace_file, write_temporary
@@ -73,7 +74,13 @@ def mint() -> str:
 
 
 def _read(path: str) -> str:
-    content = read_file(path, 256) if path else None
+    try:
+        content = read_file(path, 256) if path else None
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        # Larger than any ID: as damaged as a file that is empty.
+        content = None
     try:
         value = (content or b"").strip().decode("ascii")
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ costs. A test holds the two equal.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -90,8 +91,14 @@ class Paths:
 
 
 def _absolute(path: str) -> str:
+    if path and not os.path.isabs(path):
+        try:
+            path = os.path.join(os.getcwd(), path)
+        except OSError:
+            # The folder that we are in is gone: the path stays relative, and who opens it hears of that.
+            pass
     # normpath, too: because a trailing slash would make O_NOFOLLOW follow a link after all.
-    return os.path.normpath(os.path.join(os.getcwd(), path)) if path else ""
+    return os.path.normpath(path) if path else ""
 
 
 def _join(folder: str, name: str) -> str:
@@ -130,6 +137,12 @@ def _platform_dir(app: Application, kind: str) -> str:  # pragma: no cover - mac
 
 
 def _can_be_made(path: str) -> bool:
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
+    while True:
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) or not path:
+                return False
+            path = os.path.dirname(path)
+        else:
+            return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,9 +47,19 @@ class Query:
 def find(lines: Iterable[bytes], query: Query) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yield the lines that *query* accepts, each with its event decoded."""
     for line in lines:
-        event = json.loads(line)
+        event = decoded(line)
         if query.accepts(event):
             yield line, event
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """Return a stored event; a number that no float can hold is the nearest that one can, as jq reads it."""
+    event: dict[str, Any] = json.loads(line, parse_float=_finite)
+    return event
+
+
+def _finite(text: str) -> float:
+    return min(max(float(text), -sys.float_info.max), sys.float_info.max)
 
 
 def newest(found: Iterable[tuple[bytes, dict[str, Any]]], limit: int) -> list[tuple[bytes, dict[str, Any]]]:

@@ -6,8 +6,6 @@ import json
 import time
 from typing import Any
 
-import msgspec
-
 from rillevents import ndjson
 from rillevents.errors import InvalidEvent
 from rillevents.event import (
@@ -19,10 +17,8 @@ from rillevents.event import (
     format_time,
     new_event_id,
 )
-from rillevents.spool.lines import is_event
+from rillevents.spool.lines import is_event, required_fields
 from rillevents.timestamp import parse_time
-
-_decode = msgspec.json.Decoder().decode
 
 
 def decode_line(line: bytes) -> dict[str, Any]:
@@ -30,9 +26,7 @@ def decode_line(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):
         raise InvalidEvent(f"the event has {len(line)} bytes, more than {MAX_EVENT_BYTES}")
     try:
-        fields = json.loads(
-            line.decode(), parse_constant=ndjson.no_constant, parse_float=ndjson.to_float, parse_int=ndjson.to_int
-        )
+        fields = json.loads(line.decode(), parse_constant=ndjson.no_constant, parse_int=ndjson.to_int)
     except UnicodeDecodeError:
         raise InvalidEvent("not valid UTF-8") from None
     except (ValueError, RecursionError) as error:
@@ -61,16 +55,16 @@ def checked_line(line: bytes) -> bytes:
 
 
 def _is_understood(line: bytes) -> bool:
-    """Return whether an event's line is one that other readers take, too: its time, its numbers, how deep it is nested."""
-    if len(line) > MAX_EVENT_BYTES or ndjson.is_too_deep(line):
-        return False
+    """Return whether an event's line is one that other readers take, too: its time, how long its numbers are, how deep it is."""
+    required = required_fields(line)
     try:
-        # All of it, not the four fields alone: because a number that no float can hold may stand anywhere.
-        fields = _decode(line)
-        parse_time(fields["event_time"], strict=True)
+        parse_time(required.event_time, strict=True)
     except ValueError:
         return False
-    return all(fields[field] for field in ENVELOPE)
+    if len(line) > ndjson.MAX_DIGITS:
+        # Only then: because a shorter line cannot hold a number that Python's own reader refuses for its length.
+        decode_line(line)
+    return bool(required.event_id and required.event_type and required.event_name) and not ndjson.is_too_deep(line)
 
 
 def parse_raw(line: bytes) -> Event:

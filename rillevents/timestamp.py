@@ -37,8 +37,9 @@ def _two(text: str, least: int, most: int) -> int:
 
 
 def _fraction(text: str) -> int:
-    # All of it, not the nine digits that count: because `isdigit` elsewhere lets digits of other scripts through.
-    _digits(text)
+    # All of it is looked at, not the nine digits that count: because who called lets digits of other scripts through.
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
     return int(text[:9].ljust(9, "0"))
 
 

@@ -440,3 +440,19 @@ class TestClosing:
         client.record("a", "")
         client.close()
         assert 3 == tool.json("status")["ledger"]["refused"] == len(caplog.messages)
+
+
+class TestLoaded:
+    def test_nothing_is_imported_once_a_client_is_made(self, tool: Tool) -> None:
+        """Recording, failing and timing import nothing: a forked child, a signal handler, a program without descriptors may not."""
+        script = (
+            "import sys; from rillevents import Client, SpoolSink\n"
+            "client = Client(SpoolSink(sys.argv[1])); before = set(sys.modules)\n"
+            "assert client.record('t', 'n', k='v')\n"
+            "client.record('t', 'n', k='x' * 40000)\n"
+            "client.record('t', ''); client.timed('x')\n"
+            "print(*sorted(set(sys.modules) - before))\n"
+        )
+        words = [sys.executable, "-c", script, str(tool.home)]
+        done = subprocess.run(words, env=tool.environ, capture_output=True, text=True, check=True)
+        assert set() == {name for name in done.stdout.split() if name.startswith(("rillevents", "logging"))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from support import Tool, need, only
 
+import rillevents
 from rillevents.spool.folder import create
 
 FORMS = [
@@ -512,3 +514,15 @@ class TestFaults:
         )
         assert (0, 1) == (done.returncode, done.stderr.count("not recorded")), done.stderr
         assert ["first", "second"] == [event["event_name"] for event in tool.events()]
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("--on-error", "fail"), 1), (("--on-error=ignore",), 0)])
+def test_a_broken_installation(tool: Tool, tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+    """Where a part of the tool is missing `record` says so in a line, and the script goes on unless it asked for more."""
+    shutil.copytree(Path(rillevents.__file__).parent, tmp_path / "broken" / "rillevents")
+    (tmp_path / "broken" / "rillevents" / "client.py").unlink()
+    command = [sys.executable, "-m", "rillevents", "record", "behavioral", "x", *words]
+    environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
+    environ |= {"PYTHONPATH": str(tmp_path / "broken")}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (code, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done.stderr

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
 
 import typer
@@ -68,6 +70,10 @@ manual.add_to(app)
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; everything it prints is printed."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Where the locale cannot write a character (ASCII), it is shown escaped, and nothing fails.
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _guarded(argv)
     except KeyboardInterrupt:

@@ -84,10 +84,11 @@ def register(
             if "as_json" not in signature.parameters:
                 arguments.pop("as_json", None)
             result = _run(command, arguments)
-            softened = soften(result, _mode(arguments, on_error))
+            mode = _mode(arguments, on_error)
+            softened = soften(result, mode)
             if softened is not result and result.exit_code == 2 and counted:
                 count_refused(len(result.data["bad"]) if result.kind == "raw" else 1)
-            return Shown(softened, as_json, quiet)
+            return Shown(softened, as_json, quiet, mode)
 
         shared = [("as_json", Json)] if json and "as_json" not in signature.parameters else []
         shared += [("quiet", Quiet), ("version", Version)]

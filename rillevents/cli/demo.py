@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
     @register(app, "demo", "rillevents demo")
     def demo() -> Result:
         """Record events as a script would, flush them to an intake on this machine, and show what arrived."""
-        return Result(lines=(f"{line}\n".encode() for line in _demo()))
+        return Result(lines=(f"{printable(line)}\n".encode() for line in _demo()))
 
 
 def _demo() -> Iterator[str]:
@@ -93,7 +93,7 @@ def _run(words: str, environ: Mapping[str, str]) -> Iterator[str]:
         cwd=environ["RILLEVENTS_HOME"],
     )
     for line in (done.stdout + done.stderr).decode(errors="replace").splitlines():
-        yield f"  {printable(line)}"
+        yield f"  {line}"
     if done.returncode:
         raise RilleventsError(f"`rillevents {words}` failed with exit code {done.returncode}")
 

@@ -71,7 +71,7 @@ def add_to(app: typer.Typer) -> None:
         if topic is None:
             return Result("topics", {name: _title(page) for name, page in pages.items()})
         if topic not in pages and (usage := _usage(app, topic)):
-            return Result("text", usage)
+            return Result("usage", usage)
         if topic not in pages:
             raise UsageError(
                 f"there is no page {topic!r}{did_you_mean(topic, tuple(pages))}",

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from rillevents._record import printable
-from rillevents.cli.common import events
+from rillevents._record import printable, printable_json
+from rillevents.cli.common import events, soften
 from rillevents.cli.result import Result, Shown
 
 Human = Callable[[Console, Any], None]
@@ -38,18 +38,33 @@ def console(file: IO[str] | None, *, width: int | None = None) -> Console:
 
 
 def show(shown: Shown) -> int:
-    """Print a command's result, and return its exit code."""
+    """Print a command's result, and return its exit code: 1 where stdout refuses (a full disk) what was asked for."""
     result = shown.result
-    if sys.stdout is not None:
-        if shown.as_json:
-            _print_json(result.data)
-        else:
-            _write_lines(result)
-            if result.data is not None and result.kind in HUMAN:
-                HUMAN[result.kind](console(sys.stdout), result.data)
-        sys.stdout.flush()
+    try:
+        _print(shown)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # No more of it: because what is left in its buffer would be tried again, and fail again, until the very end.
+        sys.stdout = None
+        told = f"the output is incomplete: {error.strerror or error}"
+        lost = Result(messages=(*result.messages, told), notices=result.notices, exit_code=result.exit_code or 1)
+        result = soften(lost, shown.on_error)
     say(result, quiet=shown.quiet)
     return result.exit_code
+
+
+def _print(shown: Shown) -> None:
+    result = shown.result
+    if sys.stdout is None:
+        return
+    if shown.as_json:
+        _print_json(result.data)
+    else:
+        _write_lines(result)
+        if result.data is not None and result.kind in HUMAN:
+            HUMAN[result.kind](console(sys.stdout), result.data)
+    sys.stdout.flush()
 
 
 def _print_json(data: Any) -> None:
@@ -65,9 +80,10 @@ def _print_json(data: Any) -> None:
 
 
 def _write_lines(result: Result) -> None:
+    on_terminal = sys.stdout.isatty()
     for line in result.lines:
-        sys.stdout.buffer.write(line)
-        if result.kind == "stream" or sys.stdout.isatty():
+        sys.stdout.buffer.write(printable_json(line) if on_terminal else line)
+        if result.kind == "stream" or on_terminal:
             sys.stdout.buffer.flush()
 
 
@@ -75,11 +91,15 @@ def say(result: Result, *, quiet: bool) -> None:
     """Print the messages, and on a terminal the notices, to stderr; where *quiet* only usage errors."""
     if sys.stderr is None or (quiet and not (result.kind == "failure" and result.exit_code == 2)):
         return
-    for message in result.messages:
-        print(f"rillevents: {printable(message)}", file=sys.stderr)
-    if sys.stderr.isatty():
-        for notice in result.notices:
-            console(sys.stderr).print(Text(printable(notice), style="dim"))
+    try:
+        for message in result.messages:
+            print(f"rillevents: {printable(message)}", file=sys.stderr)
+        if sys.stderr.isatty():
+            for notice in result.notices:
+                console(sys.stderr).print(Text(printable(notice), style="dim"))
+    except OSError:
+        # There is nowhere left to say it; the exit code does.
+        return
 
 
 @contextmanager
@@ -95,9 +115,9 @@ def progress_bar(verb: str, total: int | None) -> Iterator[tuple[Callable[[], No
 
 
 def _pairs(out: Console, rows: Mapping[str, Any]) -> None:
-    width = max(map(len, rows), default=0)
+    width = max((len(printable(key)) for key in rows), default=0)
     for key, value in rows.items():
-        out.print(Text(key.ljust(width + 2), style="bold") + Text(_text(value), style="not bold"))
+        out.print(Text(printable(key).ljust(width + 2), style="bold") + Text(_text(value), style="not bold"))
 
 
 def _text(value: Any) -> str:
@@ -152,7 +172,7 @@ def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
     hidden = ("event_id", "event_time", "event_type", "event_name", "install_id", "name", "time")
     more = " ".join(f"{key}={_text(value)}" for key, value in event.items() if key not in hidden)
     return (
-        event["event_time"][:19] + "Z",
+        printable(event["event_time"][:19]) + "Z",
         printable(event["event_type"]),
         printable(event["event_name"]),
         printable(more),
@@ -173,7 +193,14 @@ def _rejected(out: Console, entries: Sequence[Mapping[str, Any]]) -> None:
 
 def _plain(out: Console, value: Any) -> None:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    print(printable(text) if out.is_terminal else text, file=out.file)
+    if out.is_terminal:
+        print(printable(text), file=out.file)
+        return
+    try:
+        # As the system has it, not as text: because a path may hold any bytes, and a script has to find the file by it.
+        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+    except UnicodeEncodeError:
+        print(text, file=out.file)
 
 
 def _page(out: Console, text: str) -> None:
@@ -183,6 +210,10 @@ def _page(out: Console, text: str) -> None:
         )
     else:
         print(text, end="", file=out.file)
+
+
+def _usage(out: Console, text: str) -> None:
+    print(text, file=out.file)
 
 
 def _topics(out: Console, titles: Mapping[str, str]) -> None:
@@ -202,5 +233,6 @@ HUMAN: Mapping[str, Human] = {
     "switch": lambda out, data: _plain(out, "on" if data["enabled"] else "off"),
     "id": lambda out, data: _plain(out, data["install_id"]) if data["install_id"] else None,
     "page": _page,
+    "usage": _usage,
     "topics": _topics,
 }

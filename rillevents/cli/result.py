@@ -26,11 +26,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A result and the way in which its caller wants to see it."""
+    """A result and the way in which its caller wants to see it; *on_error* is what it says to a failure to print it."""
 
     result: Result
     as_json: bool = False
     quiet: bool = False
+    on_error: str = "fail"
 
 
 @dataclass(frozen=True, slots=True)

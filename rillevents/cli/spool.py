@@ -55,12 +55,11 @@ def import_(
 @register(app, "rejected", "rillevents spool rejected --json | jq '.[].reason'", json=True)
 def rejected() -> Result:
     """Show the events that the destination refused for good, and why."""
-    import json
-
+    from rillevents.query import decoded
     from rillevents.spool import view
 
     found = [
-        {"reason": entry.reason, "rejected_at": entry.rejected_at, "event": json.loads(entry.line)}
+        {"reason": entry.reason, "rejected_at": entry.rejected_at, "event": decoded(entry.line)}
         for place in existing_spools(paths())
         for entry in view.rejected(place)
     ]

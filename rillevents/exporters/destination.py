@@ -16,7 +16,8 @@ from rillevents.exporters import Exporter
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
-_USERINFO = re.compile(r"//.*@")
+# Up to the last one: because a password may hold an @ or a slash, and may stand where no URL should have one.
+_USERINFO = re.compile(r"^([\w+.-]+:/+)?.*@", re.ASCII | re.DOTALL)
 _POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, file:PATH"
 _SHAPE = "an intake's URL looks like https://intake.example/events/default"
 
@@ -31,7 +32,7 @@ class IntakeSettings:
     token: str | None = None
 
     def __repr__(self) -> str:
-        url = _USERINFO.sub("//***@", self.url)
+        url = _USERINFO.sub(r"\1***@", self.url)
         return f"IntakeSettings(url={url!r}, user={self.user!r})"
 
     @classmethod
@@ -52,7 +53,7 @@ class IntakeSettings:
 
 def without_userinfo(to: str) -> str:
     """Return a destination as it may be shown: without what stands before an `@` in a URL."""
-    return _USERINFO.sub("//", to)
+    return to if to.startswith("file:") else _USERINFO.sub(r"\1", to)
 
 
 def exporter_for(

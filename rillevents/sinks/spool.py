@@ -40,6 +40,11 @@ class SpoolSink(Sink):
         self._short_lived = short_lived
         self._flush = flush
         self._live: LiveWriter | None = None
+        if not short_lived:
+            # Now, not with the first event: because a child forked during an import can never do the same one, nor can a
+            # signal handler that interrupts it, nor a program without a descriptor left.
+            import rillevents.spool.live
+            import rillevents.spool.tally  # noqa: F401
 
     def emit(self, event: Event) -> None:
         """Store the event; raises SpoolError where it could not be, InvalidEvent where it is no event."""

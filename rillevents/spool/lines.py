@@ -59,7 +59,10 @@ def is_event(line: bytes) -> bool:
 
 
 def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
-    """Yield the lines between two offsets of a file, up to the last newline; empty ones are passed over."""
+    """Yield the lines between two offsets of a file, up to the last newline; empty ones are passed over.
+
+    Damaged ones that follow each other come as one.
+    """
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
         cut = block.rfind(b"\n") + 1
@@ -78,13 +81,33 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
             yield Line(start, line_end, before_zeros + b"\n" if is_event(before_zeros) else b"")
             start = line_end
             continue
-        for text in block[:cut].split(b"\n")[:-1]:
-            end_of_line = start + len(text) + 1
-            if b"\0" in text:
-                yield from _between_zeros(text, start, end_of_line)
-            elif text:
-                yield Line(start, end_of_line, text + b"\n" if is_event(text) else b"")
-            start = end_of_line
+        yield from _joined(_lines_of(block[:cut], start))
+        start += cut
+
+
+def _lines_of(block: bytes, start: int) -> Iterator[Line]:
+    for text in block.split(b"\n")[:-1]:
+        end = start + len(text) + 1
+        if b"\0" in text:
+            yield from _between_zeros(text, start, end)
+        elif text:
+            yield Line(start, end, text + b"\n" if is_event(text) else b"")
+        start = end
+
+
+def _joined(lines: Iterator[Line]) -> Iterator[Line]:
+    """Make one of damaged lines that follow each other: because each costs a file in corrupt/, and garbage has thousands."""
+    damaged: Line | None = None
+    for line in lines:
+        if not line.good:
+            damaged = Line(damaged.start if damaged else line.start, line.end, b"")
+            continue
+        if damaged:
+            yield damaged
+            damaged = None
+        yield line
+    if damaged:
+        yield damaged
 
 
 def _between_zeros(text: bytes, start: int, end: int) -> Iterator[Line]:

@@ -8,6 +8,7 @@ lock is the parent's too) and begins a file of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from _thread import allocate_lock, get_ident
@@ -34,6 +35,7 @@ from rillevents.spool.folder import LIVE, create, full, unique, unwritable
 MAX_FILE_BYTES = 8 << 20
 # What others hold is asked again, and what we hold told them, after this many bytes of our own.
 _NOTE_EVERY = 1 << 20
+_NO_NEW_FILE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LiveWriter:
@@ -80,6 +82,12 @@ class LiveWriter:
                     self._open()
                 except NoLocks:
                     write_own_file(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
+                    return
+                except OSError as error:
+                    if error.errno not in _NO_NEW_FILE:
+                        raise
+                    # No inode is left, perhaps, and a slot that is there already can still grow.
+                    append(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
                     return
             self._check_room(len(line))
             try:

@@ -1,14 +1,20 @@
-"""Kill everything, all the time, and count what is lost: the oracle of the spool and of delivery.
+"""Kill everything, break everything, all the time, and count what is lost: the oracle of the spool and of delivery.
 
     python tests/faults/campaign.py [SECONDS] [SEED]
 
-One-shot `record` processes, long-lived clients and flushers run side by side and are killed at random moments, while the intake
-answers with outages and resets. An event is acknowledged once the process that recorded it has said so. Afterwards everything
-that was acknowledged has to have been delivered, with the payload that was made for it, and a fresh event still flows.
+One-shot `record` processes, `record raw`, long-lived clients and flushers run side by side, are killed and stopped at random
+moments, lose the flusher's memory and its lock, meet a full disk (as root) and damaged lines, while the intake answers with
+outages, resets, half answers and refusals. An event is acknowledged once the process that recorded it has said so.
+
+Afterwards acknowledged ⊆ delivered ⊆ attempted, every payload is the one that was made for its ID, and a fresh event still
+flows; otherwise the exit code is 1. The table that is printed is the one in the manual (`rillevents help faults`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import random
 import signal
@@ -16,62 +22,102 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import zlib
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
-from rillevents.testing import FakeIntake
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from faults.faulty_intake import FaultyIntake
 
-ONE_SHOTS, CLIENTS, FLUSHERS = 3, 2, 1
 CLIENT = """
-import sys
+import sys, time, zlib
 from rillevents import Client
-client = Client.from_config(on_error="raise")
+client = Client.from_config(on_error="log")
 for number in range(10**9):
     event_id = f"{sys.argv[1]}-{number}"
     print("try", event_id, flush=True)
-    client.record("behavioral", "live", event_id=event_id, payload=event_id * (1 + number % 40))
-    print("ack", event_id, flush=True)
+    if client.record("behavioral", "live", event_id=event_id, payload=event_id * (1 + zlib.crc32(event_id.encode()) % 40)):
+        print("ack", event_id, flush=True)
+    time.sleep(0.001)
 """
+KILLS = {
+    "record": "`record` killed",
+    "raw": "`record raw` of 50 lines killed",
+    "client": "long-lived client killed",
+    "flush": "`flush` killed",
+}
+SABOTAGE = {
+    "stopped": "`record` stopped for a while, whatever it held",
+    "torn": "half a line left at the end of a file",
+    "state": "`state.json` deleted, emptied or cut off",
+    "lock": "`flush.lock` deleted",
+    "full": "disk full for a while",
+}
+
+
+def payload_of(event_id: str) -> str:
+    """Return what an event of this ID carries: between one and forty times its ID."""
+    return event_id * (1 + zlib.crc32(event_id.encode()) % 40)
 
 
 class Campaign:
-    """One run: what was tried, what was acknowledged, and how often somebody was killed."""
+    """One run: what was tried, what was acknowledged, and how often what was done to whom."""
 
-    def __init__(self, home: str, url: str, seed: int) -> None:
+    def __init__(self, home: Path, url: str, seed: int, *, can_fill: bool) -> None:
         self.environ = {key: value for key, value in os.environ.items() if not key.startswith("RILLEVENTS_")}
-        self.environ |= {"RILLEVENTS_HOME": home, "RILLEVENTS_INTAKE_URL": url, "RILLEVENTS_INSTALL_ID": "campaign"}
+        self.environ |= {
+            "RILLEVENTS_HOME": str(home),
+            "RILLEVENTS_INTAKE_URL": url,
+            "RILLEVENTS_INSTALL_ID": "campaign",
+        }
+        self.home = home
+        self.spool = home / "spool" / "v1"
         self.seed = seed
-        self.attempted: dict[str, str] = {}
+        self.can_fill = can_fill
+        self.attempted: set[str] = set()
         self.acknowledged: set[str] = set()
-        self.counts: Counter[str] = Counter()
+        self.times: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.over = threading.Event()
 
     def run(self, seconds: float) -> None:
         """Let everybody loose for so long."""
-        kinds = [self.one_shot] * ONE_SHOTS + [self.client] * CLIENTS + [self.flusher] * FLUSHERS
-        threads = [
-            threading.Thread(target=kind, args=(random.Random(self.seed + n), n)) for n, kind in enumerate(kinds)
-        ]
-        for thread in threads:
-            thread.start()
-        self.over.wait(seconds)
-        self.over.set()
-        for thread in threads:
-            thread.join()
+        workers = [self.one_shot] * 4 + [self.raw, self.client, self.client, self.flusher, self.flusher, self.saboteur]
+        with ThreadPoolExecutor(len(workers)) as threads:
+            running = [threads.submit(work, random.Random(f"{self.seed}-{n}"), n) for n, work in enumerate(workers)]
+            # Until one of them ends, which only a fault of the campaign's own makes it do.
+            wait(running, seconds, FIRST_COMPLETED)
+            self.over.set()
+        for worker in running:
+            worker.result()
 
     def one_shot(self, rng: random.Random, worker: int) -> None:
-        """Record one event in a process of its own, again and again; kill one in two."""
+        """Record one event in a process of its own, again and again; kill two in three, stop some."""
         number = 0
         while not self.over.is_set():
             number += 1
             event_id = f"shot-{worker}-{number}"
-            payload = event_id * (1 + number % 400)
-            self.attempt(event_id, payload)
-            words = ["record", "behavioral", "shot", "--id", event_id, "-a", f"payload={payload}", "--on-error", "fail"]
-            if self.spawn(words, rng.uniform(0.001, 0.04) if rng.random() < 0.5 else None) == 0:
-                self.acknowledge(event_id)
+            self.attempt([event_id])
+            words = ["record", "behavioral", "shot", "--id", event_id, "-a", f"payload={payload_of(event_id)}"]
+            words += ["--on-error", "fail", *(["--durable"] if rng.random() < 0.1 else [])]
+            after = rng.uniform(0.004, 0.03) if rng.random() < 0.67 else None
+            if self.spawn("record", words, after, stop=rng.random() < 0.05) == 0:
+                self.acknowledge([event_id])
+
+    def raw(self, rng: random.Random, worker: int) -> None:
+        """Record fifty lines at once; kill every other process."""
+        number = 0
+        while not self.over.is_set():
+            number += 1
+            ids = [f"raw-{worker}-{number}-{n}" for n in range(50)]
+            self.attempt(ids)
+            words = ["record", "raw", "--on-error", "fail"]
+            after = rng.uniform(0.02, 0.3) if rng.random() < 0.5 else None
+            if self.spawn("raw", words, after, stdin=b"".join(map(line_of, ids))) == 0:
+                self.acknowledge(ids)
 
     def client(self, rng: random.Random, worker: int) -> None:
         """Keep a long-lived client recording; kill it after a while, and start another."""
@@ -79,91 +125,200 @@ class Campaign:
         while not self.over.is_set():
             generation += 1
             words = [sys.executable, "-c", CLIENT, f"live-{worker}-{generation}"]
-            with subprocess.Popen(words, env=self.environ, stdout=subprocess.PIPE, text=True) as running:
-                killer = threading.Timer(rng.uniform(0.1, 0.6), running.kill)
+            with subprocess.Popen(
+                words, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            ) as running:
+                killer = threading.Timer(rng.uniform(0.1, 1.2), running.kill)
                 killer.start()
                 assert running.stdout
                 for told in running.stdout:
                     self.hear(told)
                 killer.join()
-            self.count(running.returncode)
+            self.note("client")
 
     def flusher(self, rng: random.Random, worker: int) -> None:
         """Flush again and again; kill two in three."""
         while not self.over.is_set():
-            self.spawn(["flush", "--timeout", "2", "-q"], rng.uniform(0.15, 0.9) if rng.random() < 0.66 else None)
+            self.spawn(
+                "flush", ["flush", "--timeout", "2", "-q"], rng.uniform(0.15, 1.2) if rng.random() < 0.67 else None
+            )
 
-    def spawn(self, words: list[str], kill_after: float | None) -> int:
-        """Run the tool, killed after so many seconds, and return its exit code."""
+    def saboteur(self, rng: random.Random, worker: int) -> None:
+        """Take away what the flusher remembers, leave half lines behind, fill the disk."""
+        deeds: Sequence[Callable[[random.Random], None]] = [
+            self.tear,
+            self.spoil_state,
+            self.unlink_lock,
+            self.fill_disk,
+        ]
+        while not self.over.wait(rng.uniform(0.1, 0.5)):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                rng.choices(deeds, [4, 2, 2, 1])[0](rng)
+
+    def tear(self, rng: random.Random) -> None:
+        """Leave what a writer leaves that is killed within its write: a part of a line, without its end."""
+        with open(self.spool / "slot-0.ndjson", "ab", buffering=0) as slot:
+            fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            slot.write(line_of("torn")[: rng.randrange(1, 60)])
+            self.note("torn")
+
+    def spoil_state(self, rng: random.Random) -> None:
+        """Make the flusher forget how far it was, or remember half of it."""
+        state = self.spool / "state.json"
+        kind = rng.randrange(3)
+        if kind == 0:
+            state.unlink()
+        else:
+            os.truncate(state, rng.randrange(state.stat().st_size + 1) if kind == 1 else 0)
+        self.note("state")
+
+    def unlink_lock(self, rng: random.Random) -> None:
+        """Delete the file that keeps flushers apart."""
+        (self.spool / "flush.lock").unlink()
+        self.note("lock")
+
+    def fill_disk(self, rng: random.Random) -> None:
+        """Leave no byte free for a while."""
+        if not self.can_fill:
+            return
+        filler = self.home.parent / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * (1 << 20))
+        self.note("full")
+        self.over.wait(rng.uniform(0.1, 0.5))
+        filler.unlink()
+
+    def spawn(
+        self, kind: str, words: list[str], kill_after: float | None = None, *, stop: bool = False, stdin: bytes = b""
+    ) -> int:
+        """Run the tool, killed (or stopped and let go on) after so many seconds, and return its exit code."""
         with subprocess.Popen(
-            [sys.executable, "-m", "rillevents", *words], env=self.environ, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "rillevents", *words],
+            env=self.environ,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as running:
+            if stdin and running.stdin:
+                with contextlib.suppress(BrokenPipeError):
+                    running.stdin.write(stdin)
+                    running.stdin.close()
             try:
-                running.wait(kill_after)
+                return running.wait(kill_after)
             except subprocess.TimeoutExpired:
-                running.send_signal(signal.SIGKILL)
-        return self.count(running.returncode)
+                if stop:
+                    running.send_signal(signal.SIGSTOP)
+                    self.note("stopped")
+                    self.over.wait(0.3)
+                    running.send_signal(signal.SIGCONT)
+                    return running.wait()
+                running.kill()
+                self.note(kind)
+                return running.wait()
 
-    def count(self, code: int) -> int:
+    def note(self, what: str) -> None:
         with self.lock:
-            self.counts["kills" if code == -signal.SIGKILL else "ended"] += 1
-        return code
+            self.times[what] += 1
 
     def hear(self, told: str) -> None:
         verb, _, event_id = told.rstrip("\n").partition(" ")
-        if not told.endswith("\n"):
-            # Torn by the kill: nothing was said.
-            return
-        if verb == "try":
-            self.attempt(event_id, event_id * (1 + int(event_id.rpartition("-")[2]) % 40))
-        elif verb == "ack":
-            self.acknowledge(event_id)
+        if told.endswith("\n"):  # else torn by the kill: nothing was said
+            (self.attempt if verb == "try" else self.acknowledge)([event_id])
 
-    def attempt(self, event_id: str, payload: str) -> None:
+    def attempt(self, event_ids: Sequence[str]) -> None:
         with self.lock:
-            self.attempted[event_id] = payload
+            self.attempted.update(event_ids)
 
-    def acknowledge(self, event_id: str) -> None:
+    def acknowledge(self, event_ids: Sequence[str]) -> None:
         with self.lock:
-            self.acknowledged.add(event_id)
+            self.acknowledged.update(event_ids)
+
+    def finish(self, intake: FaultyIntake) -> None:
+        """Flush what is left into an intake that has become well, what it had refused included, and one more event."""
+        intake.calm = True
+        self.attempt(["fresh"])
+        if self.spawn("", ["record", "behavioral", "x", "--id", "fresh", "-a", f"payload={payload_of('fresh')}"]) == 0:
+            self.acknowledge(["fresh"])
+        for _ in range(3):
+            self.spawn("", ["flush"])
+            self.spawn("", ["spool", "retry"])
+        self.spawn("", ["flush"])
 
 
-def verdict(campaign: Campaign, events: list[dict[str, Any]], corrupt: int) -> dict[str, int]:
-    """Return the figures of a run; `lost`, `altered` and `unknown` have to be 0."""
-    delivered = Counter(event["event_id"] for event in events)
+def line_of(event_id: str) -> bytes:
+    """Return a raw event."""
+    fields = {"event_id": event_id, "event_time": "2026-11-23T10:00:00Z", "event_type": "t", "event_name": "n"}
+    return json.dumps(fields | {"payload": payload_of(event_id)}).encode() + b"\n"
+
+
+def verdict(campaign: Campaign, intake: FaultyIntake) -> dict[str, int]:
+    """Return what became of the events; `lost`, `altered`, `never recorded` and `files left over` have to be 0."""
+    delivered = intake.delivered
     return {
         "attempted": len(campaign.attempted),
         "acknowledged": len(campaign.acknowledged),
         "delivered": len(delivered),
-        "duplicates": sum(delivered.values()) - len(delivered),
-        "kills": campaign.counts["kills"],
-        "damaged lines put aside": corrupt,
-        "lost": len(campaign.acknowledged - delivered.keys()),
-        "altered": sum(campaign.attempted.get(event["event_id"]) != event["payload"] for event in events),
-        "unknown": len(delivered.keys() - campaign.attempted.keys()),
+        "delivered again (duplicates)": sum(delivered.values()) - len(delivered),
+        "torn or damaged lines mended": sum(
+            path.read_bytes().count(b"\n") + (path.read_bytes()[-1:] != b"\n")
+            for path in campaign.spool.glob("corrupt/*")
+        ),
+        "acknowledged, but lost": len(campaign.acknowledged - delivered.keys()),
+        "altered": intake.altered,
+        "delivered, but never recorded": len(delivered.keys() - campaign.attempted),
+        "files left over": len(list(campaign.spool.glob("*.ndjson"))),
     }
 
 
+MUST_BE_NONE = ("acknowledged, but lost", "altered", "delivered, but never recorded", "files left over")
+
+
+def report(campaign: Campaign, intake: FaultyIntake, figures: dict[str, int], seconds: float) -> Iterator[str]:
+    """Yield the tables of a run, as Markdown."""
+    kills = sum(campaign.times[kind] for kind in KILLS)
+    yield f"{kills:,} kills in {seconds:.0f} s, seed {campaign.seed}."
+    yield ""
+    yield from table("fault", {text: campaign.times[kind] for kind, text in (KILLS | SABOTAGE).items()} | intake.faults)
+    yield ""
+    yield from table("events", figures)
+
+
+def table(what: str, rows: dict[str, int]) -> Iterator[str]:
+    """Yield a table of two columns."""
+    width = max(map(len, rows))
+    yield f"| {what.ljust(width)} | {'times' if what == 'fault' else 'number':>9} |"
+    yield f"|{'-' * (width + 2)}|{'-' * 10}:|"
+    for name, figure in rows.items():
+        yield f"| {name.ljust(width)} | {figure:>9,} |"
+
+
+@contextlib.contextmanager
+def small_disk() -> Iterator[tuple[Path, bool]]:
+    """Give a folder to work in, on a small disk of its own where that can be had (as root), and whether it is one."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["mount", "-t", "tmpfs", "-o", "size=256m,mode=0700", "tmpfs", folder]
+        mounted = os.geteuid() == 0 and subprocess.run(words, capture_output=True, check=False).returncode == 0
+        try:
+            yield Path(folder), mounted
+        finally:
+            if mounted:
+                subprocess.run(["umount", folder], check=True)
+
+
 def main(seconds: float = 60, seed: int = 1) -> int:
-    """Run a campaign and print its figures; 0 where nothing was lost."""
-    rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, FakeIntake() as intake:
-        home = f"{folder}/home"
-        campaign = Campaign(home, intake.url, seed)
-        intake.respond = lambda request: rng.choices([200, 503, 500, 429], [6, 1, 1, 1])[0]
+    """Run a campaign and print its tables; 0 where nothing was lost."""
+    began = time.monotonic()
+    with small_disk() as (folder, can_fill), FaultyIntake(seed, payload_of) as intake:
+        campaign = Campaign(folder / "home", intake.url, seed, can_fill=can_fill)
         campaign.run(seconds)
-        intake.respond = None
-        campaign.attempt("fresh", "fresh")
-        for words in (["record", "behavioral", "x", "--id", "fresh", "-a", "payload=fresh"], ["flush"], ["flush"]):
-            campaign.spawn(words, None)
-        campaign.acknowledge("fresh")
-        spool = Path(home, "spool", "v1")
-        left = [path.name for path in spool.glob("*.ndjson")]
-        corrupt = sum(path.read_bytes().count(b"\n") for path in spool.glob("corrupt/*"))
-        figures = verdict(campaign, intake.events, corrupt) | {"files left": len(left)}
-    for name, figure in figures.items():
-        print(f"{name:26}{figure:>12,}")
-    return int(any(figures[name] for name in ("lost", "altered", "unknown", "files left")))
+        campaign.finish(intake)
+        figures = verdict(campaign, intake)
+    for line in report(campaign, intake, figures, time.monotonic() - began):
+        print(line)
+    for event_id in sorted(campaign.acknowledged - intake.delivered.keys())[:20]:
+        print("lost:", event_id, file=sys.stderr)
+    return int(any(figures[name] for name in MUST_BE_NONE))
 
 
 if __name__ == "__main__":
