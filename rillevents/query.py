@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rillevents.errors import UsageError
+from rillevents.ndjson import MAX_DIGITS
 from rillevents.sinks.filter import matches
 from rillevents.timestamp import parse_time
 
@@ -53,9 +54,13 @@ def find(lines: Iterable[bytes], query: Query) -> Iterator[tuple[bytes, dict[str
 
 
 def decoded(line: bytes) -> dict[str, Any]:
-    """Return a stored event; a number that no float can hold is the nearest that one can, as jq reads it."""
-    event: dict[str, Any] = json.loads(line, parse_float=_finite)
+    """Return a stored event; a number that is too large, or too long, is the nearest that a float can hold, as jq reads it."""
+    event: dict[str, Any] = json.loads(line, parse_float=_finite, parse_int=_whole)
     return event
+
+
+def _whole(text: str) -> int | float:
+    return int(text) if len(text) <= MAX_DIGITS else _finite(text)
 
 
 def _finite(text: str) -> float:

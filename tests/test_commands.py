@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -301,3 +302,14 @@ class TestSeveralPlaces:
                 release.set()
             assert (code, code) == (running.returncode, json.loads(printed)["exit_code"])
         assert 1 == len(tool.events())
+
+
+def test_numbers_that_no_float_holds(tool: Tool) -> None:
+    """Events with numbers beyond a float's range, or of thousands of digits, are shown, as JSON that every reader takes."""
+    tool("record", "log", "x")
+    event = '{"event_id":"i","event_time":"2026-11-23T10:00:00Z","event_type":"t","event_name":"n","a":-1e999,"b":%s}'
+    (tool.spool / "slot-0.ndjson").write_text(event % ("9" * 5000) + "\n")
+    found = only(tool.json("events"))
+    assert [-sys.float_info.max, sys.float_info.max] == [found["a"], found["b"]]
+    assert 0 == tool("status").returncode
+    assert "Infinity" not in tool("events", "--json").stdout

@@ -21,15 +21,7 @@ from rillevents.testing import FakeIntake
 # In seconds, for one `record`. The fault that these tests look for is a wait that does not end by itself.
 BOUND = 30
 
-HOLDER = """
-import fcntl, os, sys, time
-held = []
-for number in range(int(sys.argv[2])):
-    held.append(os.open(f"{sys.argv[1]}/slot-{number}.ndjson", os.O_RDWR | os.O_CREAT, 0o600))
-    fcntl.flock(held[-1], fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(600)
-"""
+HOLDER = Path(__file__).parent / "faults" / "holder.py"
 WRITER = """
 from rillevents import Client
 client = Client.from_config(on_error="raise")
@@ -95,7 +87,7 @@ def running(words: list[str], tool: Tool, **environ: str) -> Iterator[subprocess
 def held_slots(tool: Tool, count: int) -> Iterator[None]:
     """Have a stopped process hold so many slots."""
     tool("record", "behavioral", "before")
-    with running([sys.executable, "-c", HOLDER, str(tool.spool), str(count)], tool) as holder:
+    with running([sys.executable, str(HOLDER), str(tool.spool), str(count)], tool) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
         stop(holder)

@@ -28,15 +28,7 @@ CROWD = 64
 # A sample of a situation that has no crowd of its own.
 FEW = 5
 LARGE = 100_000
-HOLDER = """
-import fcntl, os, sys, time
-held = []
-for number in range(int(sys.argv[2])):
-    held.append(os.open(f"{sys.argv[1]}/slot-{number}.ndjson", os.O_RDWR | os.O_CREAT, 0o600))
-    fcntl.flock(held[-1], fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(86400)
-"""
+HOLDER = Path(__file__).parents[1] / "faults" / "holder.py"
 
 
 class Situation:
@@ -92,7 +84,7 @@ class Held(Situation):
 
     def __init__(self, name: str, folder: Path, programs: tuple[str, str], *, slots: int) -> None:
         super().__init__(name, folder, programs)
-        words = [self.python, "-c", HOLDER, str(self.home / "spool" / "v1"), str(slots)]
+        words = [self.python, str(HOLDER), str(self.home / "spool" / "v1"), str(slots)]
         self.beside = subprocess.Popen(words, stdout=subprocess.PIPE)
         assert self.beside.stdout
         self.beside.stdout.readline()

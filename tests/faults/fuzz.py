@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import random
 import re
@@ -148,12 +147,6 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> object:
     raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    if math.isinf(float(text)):
-        raise ValueError(text)
-    return float(text)
 
 
 def _is_unicode(value: object) -> bool:
