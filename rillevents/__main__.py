@@ -25,11 +25,18 @@ def main() -> None:
 
 def _failed(error: Exception) -> int:
     """Say in a line that the command could not be run, and return 1, or 0 where that was `record` and a script goes on."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"rillevents: nothing was done: {type(error).__name__}: {error}\n")
     words = sys.argv[1:]
-    fail = os.environ.get("RILLEVENTS_ON_ERROR") == "fail" or "--on-error=fail" in words or "fail" in words[2:]
-    return 1 if fail or "record" not in words[:2] else 0
+    mode = os.environ.get("RILLEVENTS_ON_ERROR", "").strip().lower()
+    for number, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--on-error":
+            mode = value if equals else "".join(words[number + 1 : number + 2])
+    try:
+        if sys.stderr is not None and not {"-q", "--quiet"} & set(words) and not os.environ.get("RILLEVENTS_QUIET"):
+            sys.stderr.write(f"rillevents: nothing was done: {type(error).__name__}: {str(error)!a}\n")
+    except OSError:
+        pass
+    return 1 if mode == "fail" or "record" not in words[:2] else 0
 
 
 def _quick(argv: list[str]) -> int | None:

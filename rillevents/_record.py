@@ -204,7 +204,7 @@ def printable(text: str) -> str:
 
 def printable_json(line: bytes) -> bytes:
     r"""Return a line of JSON as a terminal is shown it: the same document, with `\u` for everything that it might act upon."""
-    text = line.decode("utf-8", "replace")
+    text = line.decode("utf-8", "replace").replace("\r", " ")
     return "".join(sign if sign.isprintable() or sign in "\n\t" else _unicode_escape(sign) for sign in text).encode()
 
 

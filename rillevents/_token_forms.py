@@ -11,15 +11,18 @@ import re
 from rillevents.event import MAX_EVENT_BYTES
 
 _TOKEN = re.compile(
-    r"""(?<![\w-])(?:
+    r"""
+    # After what is no part of it: another sign, or what an escape leaves of one (\n in a log, %3D in a URL, a colour).
+    (?:(?<![\w-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})|(?<=\x1b\[[0-9]m)|(?<=\x1b\[[0-9]{2}m))
+    (?:
       eyJ[\w-]{12,}+(?:\.[\w-]*+){2,4}+                                   # JWT: JWS (RFC 7515), JWE (RFC 7516)
     | (?:AKIA|ASIA)[A-Z0-9]{16}(?![\w-])                                  # AWS access key ID
     | gh[pousr]_[A-Za-z0-9]{36,}+ | github_pat_\w{22,}+                   # GitHub
     | glpat-[\w-]{20,}+                                                   # GitLab
-    | xox[abeoprs]-[\w-]{12,}+ | xapp-[\w-]{12,}+                         # Slack
+    | xox[a-z]-[\w-]{12,}+ | xapp-[\w-]{12,}+                         # Slack
     | [rs]k_(?:live|test)_\w{16,}+                                        # Stripe
     | sk-(?:ant|proj|svcacct|admin)-[\w-]{20,}+ | sk-\w*?T3BlbkFJ\w{8,}+  # Anthropic, OpenAI
-    | AIza[\w-]{35} | ya29\.[\w-]{20,}+                                   # Google
+    | AIza[\w-]{35} | ya29\.[\w.-]{20,}+                                   # Google
     | npm_[A-Za-z0-9]{36} | pypi-AgE[\w-]{40,}+                           # npm, PyPI
     | hf_[A-Za-z0-9]{30,}+                                                # Hugging Face
     | dop_v1_[a-f0-9]{64}                                                 # DigitalOcean
@@ -34,13 +37,13 @@ _PRIVATE_KEY = re.compile(
     re.DOTALL,
 )
 # The scheme and the host stay: they are what one wants to know. (RFC 3986, section 3.2.1)
-_URL_CREDENTIALS = re.compile(r'(?<=://)[^\s/?#@:"<>]*+:[^\s/?#"<>]*(?=@)')
+_URL_CREDENTIALS = re.compile(r'(?<=://)[^\s/?#:"<>]*+:[^\s/?#"<>]*(?=@)')
 # `Bearer` alone has to be followed by something with a digit in it: because "the bearer of bad-news-everybody" is no secret.
 _HEADER = re.compile(
-    r"""(?<![\w-])(?:
-      ((?:[Aa]uthorization|AUTHORIZATION)["']?\s*+[:=]\s*+["']?(?i:basic|bearer|token)\s++)[\w+/.~-]++=*+
-    | ((?:[Bb]earer|BEARER)\ ++)(?=[A-Za-z+/._~-]*+[0-9])[\w+/.~-]{16,}+=*+
-    )""",
+    r"""
+      ((?:[Aa]uthorization|AUTHORIZATION)\\*+["']?\s*+[:=]\s*+\\*+["']?(?i:basic|bearer|token)\s++)[^\s"',;\\]++
+    | (?<![\w-])((?:[Bb]earer|BEARER)\s++)(?=[^\s0-9]*+[0-9])[^\s"',;\\]{16,}+
+    """,
     re.VERBOSE | re.ASCII,
 )
 

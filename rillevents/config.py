@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RECORDING_SECTIONS = ("attributes", "filter", "redact", "spool")
 DEFAULT_MAX_BYTES = 1 << 30
+WITHOUT_IT = "; recorded without it"
 
 
 class Config:
@@ -53,8 +54,11 @@ class Config:
         return bool(self.get("spool", "durable", False))
 
 
-def load(paths: Paths) -> Config:
-    """Return all of config.toml; raises ConfigError where it is not TOML, or a value is not what its key takes."""
+def load(paths: Paths, *, lenient: bool = False) -> Config:
+    """Return all of config.toml; raises ConfigError where it is not TOML, or a value is not what its key takes.
+
+    *lenient* leaves such a value out, with a warning.
+    """
     from rillevents.config_file import parse
 
     try:
@@ -64,7 +68,7 @@ def load(paths: Paths) -> Config:
 
         raise ConfigError(f"{paths.config_file} cannot be read: {error.strerror or error}") from None
     try:
-        found = parse(content or b"", paths.config_file)
+        found = parse(content or b"", paths.config_file, lenient=lenient)
     except RecursionError:
         from rillevents.errors import ConfigError
 
@@ -144,11 +148,15 @@ def _parse_for_recording(paths: Paths) -> Config:
     from rillevents.errors import ConfigError
 
     try:
-        config = load(paths)
+        # Lenient: because a slip in one section must not turn the filters and the redaction of another off.
+        config = load(paths, lenient=True)
     except ConfigError as error:
-        return Config({}, [f"{error.message}; recorded without it"])
+        return Config({}, [f"{error.message}{WITHOUT_IT}"])
     sections = {name: config.sections[name] for name in RECORDING_SECTIONS if name in config.sections}
-    return Config(sections, [])
+    wrong = [text for text in config.warnings if text.endswith(WITHOUT_IT)]
+    # One line, however much is wrong: because it comes with every event.
+    more = f", and {len(wrong) - 1} more; run: rillevents config list" if wrong[1:] else ""
+    return Config(sections, [f"{wrong[0]}{more}"] if wrong else [])
 
 
 def identity_attributes(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rillevents import ndjson
-from rillevents.config import Config
+from rillevents.config import WITHOUT_IT, Config
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event import ENVELOPE
 from rillevents.files import make_folder, prepare_home, read_file, replace_file
@@ -91,8 +91,11 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
 KEYS = tuple(f"{section}.{key}" for section, keys in SCHEMA.items() for key in keys)
 
 
-def parse(content: bytes, path: str) -> Config:
-    """Return the checked content of a config.toml; unknown keys become warnings, wrong values ConfigError."""
+def parse(content: bytes, path: str, *, lenient: bool = False) -> Config:
+    """Return the checked content of a config.toml; unknown keys become warnings, wrong values ConfigError.
+
+    *lenient* leaves a wrong value out, with a warning, and keeps the others.
+    """
     try:
         document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -109,7 +112,12 @@ def parse(content: bytes, path: str) -> Config:
             if check is None:
                 warnings.append(f"{path}: {section}.{key} is unknown{did_you_mean(f'{section}.{key}', KEYS)}")
             else:
-                sections[section][key] = _checked(check, value, f"{path}: {section}.{key}")
+                try:
+                    sections[section][key] = _checked(check, value, f"{path}: {section}.{key}")
+                except ConfigError as error:
+                    if not lenient:
+                        raise
+                    warnings.append(f"{error.message}{WITHOUT_IT}")
     return Config(sections, warnings)
 
 

@@ -24,8 +24,8 @@ from rillevents.retry import Backoff, Deadline, clean
 
 __all__ = ["DELIVERED", "HELD", "UNSETTLED", "Deadline", "Delivery", "Mark", "Rejected", "Settlement", "Verdict"]
 
-SERVER_ERROR_ATTEMPTS = 3
-REFUSED_SINGLES = 3
+SERVER_ERROR_ATTEMPTS = REFUSED_SINGLES = 3
+MOST_SUSPECTS = 8
 WAIT_SLICE = 1.0
 
 
@@ -226,8 +226,10 @@ class _Settling:
         outcome = self._send(piece, SERVER_ERROR_ATTEMPTS)
         if outcome.kind is not Kind.SERVER_ERROR:
             self._descend(piece, outcome)
-        elif len(piece) == 1:
+        elif len(self._batch) == 1:
             raise _Stop(replace(outcome, kind=Kind.TEMPORARY))
+        elif len(piece) == 1:
+            self._suspect(piece, outcome)
         else:
             self._server_errors = 0
             self._halve(piece, outcome)
@@ -260,6 +262,12 @@ class _Settling:
         self._acceptances += 1
         self._server_errors = 0
 
+    def _suspect(self, piece: Batch, answer: Outcome) -> None:
+        self._suspects[piece.start] = answer.reason
+        if len(self._suspects) >= MOST_SUSPECTS and self._acceptances:
+            # Settled now, not at the end: because the time may end before that, and then all of it was for nothing.
+            self._ask_again()
+
     def _ask_again(self) -> None:
         """Send what failed alone, without an accepted neighbour, once more; what still fails is its own fault if others pass.
 
@@ -277,6 +285,7 @@ class _Settling:
         for index, reason in self._suspects.items():
             self._probe(reason)
             self.verdicts[index] = Rejected(reason)
+        self._suspects = {}
 
     def _probe(self, reason: str) -> None:
         """Send again what was accepted once: because only so are bad events told from a server that went down."""
@@ -284,6 +293,7 @@ class _Settling:
             answer = self._delivery._request(self._batch.one(self.verdicts.index(DELIVERED)))
             if answer.kind is not Kind.ACCEPTED:
                 raise _Stop(Outcome(Kind.TEMPORARY, reason))
+            self._delivery._deadline.progress()
             self._server_errors = 0
 
     def _descend(self, piece: Batch, outcome: Outcome) -> None:
@@ -307,7 +317,7 @@ class _Settling:
     def _halve(self, piece: Batch, outcome: Outcome) -> None:
         # Both halves first, then down: because an acceptance is evidence, and is wanted early.
         before = self._acceptances
-        halves = [(half, self._send(half, _attempts(half, outcome))) for half in piece.split()]
+        halves = [(half, self._send(half, self._attempts(half, outcome))) for half in piece.split()]
         for half, answer in halves:
             if answer.kind is not Kind.SERVER_ERROR:
                 self._descend(half, answer)
@@ -324,7 +334,7 @@ class _Settling:
         if len(half) > 1:
             self._halve(half, answer)
         elif not accepted_beside:
-            self._suspects[half.start] = answer.reason
+            self._suspect(half, answer)
         else:
             # Once more: because an outage may have ended between the two.
             again = self._send(half, 1)
@@ -333,7 +343,8 @@ class _Settling:
             else:
                 self._descend(half, again)
 
-
-def _attempts(half: Batch, to_the_whole: Outcome) -> int:
-    after_500 = 2 if len(half) == 1 else 1
-    return after_500 if to_the_whole.kind is Kind.SERVER_ERROR else SERVER_ERROR_ATTEMPTS
+    def _attempts(self, half: Batch, outcome: Outcome) -> int:
+        """How often to try a half of what got this answer: seldom where more requests follow that tell as much."""
+        if outcome.kind is not Kind.SERVER_ERROR:
+            return SERVER_ERROR_ATTEMPTS
+        return 2 if len(half) == 1 and not self._acceptances else 1

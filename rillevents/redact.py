@@ -48,7 +48,7 @@ KEYS = (
 
 # One of these stands in every text that a pattern of `_token_forms` matches (a test holds the two together), and in few others.
 MARKS = (
-    "eyJ", "PRIVATE KEY", "uthorization", "UTHORIZATION", "earer ", "EARER ", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_",
+    "eyJ", "PRIVATE KEY", "uthorization", "UTHORIZATION", "earer", "EARER", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_",
     "ghr_", "github_pat_", "glpat-", "xox", "xapp-", "k_live_", "k_test_", "sk-ant-", "sk-proj-", "sk-svcacct-", "sk-admin-",
     "T3BlbkFJ", "AIza", "ya29.", "npm_", "pypi-AgE", "hf_", "dop_v1_", "SG.", "rill_",
 )  # fmt: skip
@@ -69,6 +69,8 @@ class Redactor:
     __slots__ = ("_clean", "_harmless", "_keys", "_values")
 
     def __init__(self, keys: Iterable[str] = (), *, values: bool = True) -> None:
+        if isinstance(keys, str):
+            raise TypeError("keys is a list of keys, not a text")
         self._keys = frozenset(map(_folded, (*KEYS, *keys)))
         self._values = values
         self._harmless: set[str] = set()
@@ -127,7 +129,7 @@ class Redactor:
         }
 
     def _secret(self, value: object, found: list[str]) -> object:
-        if value is None or isinstance(value, bool) or value in ("", [], {}):
+        if value is None or isinstance(value, bool) or value in ("", [], {}, ()):
             return value
         found.append(REDACTED)
         return REDACTED

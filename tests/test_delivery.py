@@ -274,6 +274,24 @@ class TestServerError:
         assert bad == {n for n, v in enumerate(settlement.verdicts) if v == Rejected(POISON)}
         assert (64 - len(bad), None) == (settlement.verdicts.count(DELIVERED), settlement.stop)
 
+    def test_a_hundred_bad_neighbours_are_parked(self) -> None:
+        """Many bad lines beside each other are settled as they are found, within a time that does not grow with them."""
+        settlement, exporter, _ = settle(poisoned(set(range(100)), Kind.SERVER_ERROR), 1000)
+        assert (100, 900, None) == (
+            settlement.verdicts.count(Rejected(POISON)),
+            settlement.verdicts.count(DELIVERED),
+            settlement.stop,
+        )
+        assert len(exporter.batches) < 6 * 100
+
+    def test_a_bad_line_that_travels_alone_for_its_size(self) -> None:
+        """Where a limit of size leaves a bad line alone, its neighbour is delivered all the same."""
+        bad = poisoned({0}, Kind.SERVER_ERROR)
+        settlement, _, _ = settle(
+            lambda batch: Outcome(Kind.TOO_LARGE, "HTTP 413") if len(batch.lines) > 1 else bad(batch), 2
+        )
+        assert (Rejected(POISON), DELIVERED) == settlement.verdicts
+
     def test_an_outage_that_ends_within_the_search_rejects_nothing(self) -> None:
         """What failed while the server was down is delivered once it is not."""
         for errors in range(3, 12):

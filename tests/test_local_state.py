@@ -247,6 +247,10 @@ class TestConfig:
             drop_types = ["metric"]
             drop_names = ["debug-*"]
             drop_attributes = ["path"]
+            [redact]
+            keys = ["session"]
+            values = true
+            enabled = true
             [spool]
             max_bytes = "1GiB"
             durable = true

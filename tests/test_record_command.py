@@ -516,13 +516,34 @@ class TestFaults:
         assert ["first", "second"] == [event["event_name"] for event in tool.events()]
 
 
-@pytest.mark.parametrize(("words", "code"), [((), 0), (("--on-error", "fail"), 1), (("--on-error=ignore",), 0)])
-def test_a_broken_installation(tool: Tool, tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+@pytest.mark.parametrize(
+    ("words", "variable", "code"),
+    [
+        (("x",), "", 0),
+        (("fail",), "", 0),
+        (("x", "--on-error", "fail"), "", 1),
+        (("x", "--on-error=ignore"), "fail", 0),
+        (("x",), " Fail", 1),
+    ],
+)
+def test_a_broken_installation(tool: Tool, tmp_path: Path, words: tuple[str, ...], variable: str, code: int) -> None:
     """Where a part of the tool is missing `record` says so in a line, and the script goes on unless it asked for more."""
     shutil.copytree(Path(rillevents.__file__).parent, tmp_path / "broken" / "rillevents")
     (tmp_path / "broken" / "rillevents" / "client.py").unlink()
-    command = [sys.executable, "-m", "rillevents", "record", "behavioral", "x", *words]
+    command = [sys.executable, "-m", "rillevents", "record", "behavioral", *words]
     environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
-    environ |= {"PYTHONPATH": str(tmp_path / "broken")}
+    environ |= {"PYTHONPATH": str(tmp_path / "broken"), "RILLEVENTS_ON_ERROR": variable}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (code, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines())), done.stderr
+
+
+def test_a_failed_sync_leaves_nothing(tool: Tool) -> None:
+    """An event that --durable could not sync is told as not recorded, is not in the spool, and harms no other."""
+    strace = need("strace")
+    tool("record", "behavioral", "before")
+    record = tool.command("record", "behavioral", "failed", "--durable", "--on-error", "fail")
+    words = [strace, "-o", "/dev/null", "-e", "inject=fdatasync,fsync:error=EIO:when=1+", *record]
+    done = subprocess.run(words, env=tool.environ, capture_output=True, text=True, check=False)
+    assert (73, True) == (done.returncode, "Input/output error" in done.stderr)
+    tool("record", "behavioral", "after", "--durable")
+    assert ["before", "after"] == [event["event_name"] for event in tool.events()]

@@ -29,6 +29,19 @@ SECRETS = {
     "key, cut off": ("a [redacted]", "a -----BEGIN " + "PRIVATE KEY-----\nMIIE"),
     "header": ("Authorization: Basic [redacted]", "Authorization: Basic " + "dXNlcjpwYXNzd29yZA=="),
     "bearer": ("curl -H 'X: Bearer [redacted]'", "curl -H 'X: Bearer " + "abcdefgh1234567890'"),
+    "proxy's header": ("Proxy-Authorization: Basic [redacted]", "Proxy-Authorization: Basic " + "dXNlcjpwYXNzd29yZA=="),
+    "header in JSON": (
+        '{\\"Authorization\\": \\"Basic [redacted]\\"}',
+        '{\\"Authorization\\": \\"Basic ' + 'dXNlcjpwYXNz\\"}',
+    ),
+    "two parts": ("Authorization: Bearer [redacted]", "Authorization: Bearer " + "12|aB3dE6gH9jK2"),
+    "named": ("Authorization: Token [redacted]", "Authorization: Token " + "token=abcdef123456789"),
+    "escaped newline": ("out\\n[redacted]", "out\\nghp_" + "a1" * 18),
+    "in a URL": ("?t%3D[redacted]", "?t%3Dghp_" + "a1" * 18),
+    "coloured": ("\x1b[31m[redacted]", "\x1b[31mghp_" + "a1" * 18),
+    "google's machines": (REDACTED, "ya29.c." + "b0Aaekm1" * 4),
+    "slack session": (REDACTED, "xoxc-" + "1234567890-abcdef"),
+    "user with an at": ("https://[redacted]@host/", "https://me@example.com:pw" + "@host/"),
     "aws": ("id=[redacted]", "id=AKIA" + "IOSFODNN7EXAMPLE"),
     "github": (REDACTED, "ghp_" + "a1" * 18),
     "github, fine": (REDACTED, "github_pat_" + "a1" * 20),
@@ -216,6 +229,11 @@ class TestWhatStays:
         if COUNT not in found:
             assert {"x": value} == found
 
+    def test_keys_are_a_list(self) -> None:
+        """A text in the place of the list of keys is a mistake that is told, not a list of letters."""
+        with pytest.raises(TypeError):
+            Redactor(keys="session")
+
     def test_nested_without_end(self) -> None:
         """A value within itself is an invalid event, not a crash."""
         value: list[object] = []
@@ -299,3 +317,16 @@ class TestSettings:
         environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
         path = f"import sys; sys.path[:0] = {sys.path!r}\n"
         subprocess.run([sys.executable, "-S", "-c", path + script], env=environ, check=True)
+
+    def test_a_slip_elsewhere_leaves_it_on(self, tool: Tool) -> None:
+        """A wrong value in one section costs that value alone: the keys of [redact] still hold, and a line says what is wrong."""
+        tool.home.mkdir()
+        (tool.home / "config.toml").write_text(
+            '[redact]\nkeys = ["session"]\nenabled = "yes"\n[filter]\ndrop_types = "metric"\n'
+        )
+        for _ in range(2):
+            done = tool("record", "behavioral", "x", "-a", "session=s")
+            assert (0, 1) == (done.returncode, len(done.stderr.splitlines()))
+            assert "redact.enabled takes true or false" in done.stderr
+            assert "recorded without it, and 1 more" in done.stderr
+        assert [REDACTED, REDACTED] == [event["session"] for event in tool.events()]

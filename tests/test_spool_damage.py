@@ -986,3 +986,24 @@ class TestFileSizeLimit:
             timeout=60,
             check=False,
         )
+
+
+def test_garbage_with_zeros_everywhere(tool: Tool) -> None:
+    """More than a block of garbage with zeros in it, and no newline, is put aside in few pieces, and blocks nothing."""
+    tool("record", "behavioral", "x")
+    (tool.spool / f"done-{1:020}-0123456789abcdef.ndjson").write_bytes(b"x\0" * 1_500_000 + b"\n")
+    done = tool("flush", "--timeout", "20", "--to", f"file:{tool.home}/out.ndjson")
+    assert 0 == done.returncode, done.stderr
+    assert 1 == len((tool.home / "out.ndjson").read_bytes().splitlines())
+    assert len(list((tool.spool / "corrupt").iterdir())) < 10
+
+
+def test_a_damaged_memory_of_the_last_flush(tool: Tool) -> None:
+    """Whatever stands in the place of the last flush's result, `status` shows the rest."""
+    tool("record", "behavioral", "x")
+    tool("flush", "--to", f"file:{tool.home}/out.ndjson")
+    state = json.loads((tool.spool / "state.json").read_text())
+    for last in ({"at": 5}, {"at": "2026", "delivered": "x", "seconds": None, "outcome": 7}, {}, {"at": "2026"}):
+        (tool.spool / "state.json").write_text(json.dumps(state | {"last_flush": last}))
+        assert 0 == tool("status").returncode
+        assert 1 == tool.json("status")["ledger"]["delivered"]

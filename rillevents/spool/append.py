@@ -92,7 +92,7 @@ def _append_to(
         write_line(fd, line, found.st_size)
         if durable:
             # The folder too, and not for a new file alone: because whoever made this one may not have waited for its name.
-            sync(fd, folder)
+            sync_or_undo(fd, folder, found.st_size)
         if os.fstat(fd).st_nlink == 0:
             # Somebody deleted the file under way: its lines are gone with it, ours goes elsewhere.
             raise Moved
@@ -165,6 +165,21 @@ def sync(fd: int, folder: str = "") -> None:
     getattr(os, "fdatasync", os.fsync)(fd)
     if folder:
         sync_folder(folder)
+
+
+def sync_or_undo(fd: int, folder: str, size: int) -> None:
+    """Sync a locked file, and where that fails cut it back to *size*, as far as that can be done; raises OSError.
+
+    A failed sync is never tried again: the system may have thrown the data away, and say that all is well the second time.
+    """
+    try:
+        sync(fd, folder)
+    except OSError:
+        try:
+            os.ftruncate(fd, size)
+        except OSError:
+            pass
+        raise
 
 
 def sync_folder(folder: str) -> None:

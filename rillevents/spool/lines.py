@@ -63,26 +63,31 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
 
     Damaged ones that follow each other come as one.
     """
+    newline = start
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
         cut = block.rfind(b"\n") + 1
-        if not cut:
-            zeros = len(block) - len(block.lstrip(b"\0"))
-            if zeros:
-                start += zeros
-                continue
-            line_end = _find_newline(fd, start + len(block), end) if len(block) == BLOCK else 0
-            if not line_end:
-                return
-            before_zeros, zero, _ = block.partition(b"\0")
-            if zero:
-                line_end = start + len(before_zeros)
-            # More than any event has is put aside as it is.
-            yield Line(start, line_end, before_zeros + b"\n" if is_event(before_zeros) else b"")
-            start = line_end
+        if cut:
+            yield from _joined(_lines_of(block[:cut], start))
+            start += cut
             continue
-        yield from _joined(_lines_of(block[:cut], start))
-        start += cut
+        zeros = len(block) - len(block.lstrip(b"\0"))
+        if zeros:
+            start += zeros
+            continue
+        if newline <= start:
+            newline = _find(fd, b"\n", start + len(block), end) if len(block) == BLOCK else 0
+        if not newline:
+            return
+        last_zero = block.rfind(b"\0") + 1
+        if last_zero:
+            yield from _joined(_between_zeros(block[:last_zero], start, start + last_zero))
+            start += last_zero
+        else:
+            # More than any event has is put aside as it is.
+            before = start
+            start = (_find(fd, b"\0", start + len(block), newline) or newline + 1) - 1
+            yield Line(before, start, b"")
 
 
 def _lines_of(block: bytes, start: int) -> Iterator[Line]:
@@ -129,10 +134,11 @@ def _between_zeros(text: bytes, start: int, end: int) -> Iterator[Line]:
         yield Line(damaged, end, b"")
 
 
-def _find_newline(fd: int, start: int, end: int) -> int:
+def _find(fd: int, what: bytes, start: int, end: int) -> int:
+    """Return the offset after the first such byte, 0 where there is none."""
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
-        found = block.find(b"\n")
+        found = block.find(what)
         if found >= 0:
             return start + found + 1
         if not block:

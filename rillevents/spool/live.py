@@ -26,7 +26,7 @@ from rillevents.spool.append import (
     lock,
     make_private,
     slot_bytes,
-    sync,
+    sync_or_undo,
     write_own_file,
     write_whole,
 )
@@ -102,7 +102,7 @@ class LiveWriter:
         try:
             write_whole(self._fd, line)
             if self._durable:
-                sync(self._fd, self._folder if not self._size else "")
+                sync_or_undo(self._fd, self._folder if not self._size else "", self._size)
             self._size += len(line)
         except BaseException:
             # Whatever it was, an interrupt too: where the file is not what is known of it, the next event begins a new one.

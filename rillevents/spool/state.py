@@ -99,7 +99,7 @@ def load(folder: str, *, now_ns: int | None = None) -> State:
             {str(name): (int(offset), int(proof)) for name, (offset, proof) in content["offsets"].items()},
             [str(name) for name in content["folded"]],
             [str(name) for name in content["aside"]],
-            dict(content["last_flush"]),
+            _told(content["last_flush"]),
             {key: value for key, value in content.items() if key not in State.__slots__},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -108,6 +108,13 @@ def load(folder: str, *, now_ns: int | None = None) -> State:
 
 def _counts(found: Mapping[str, Any]) -> dict[str, int]:
     return {str(key): max(0, int(value)) for key, value in found.items()}
+
+
+def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the last flush came to, nothing where any of it is damaged."""
+    texts = all(isinstance(found.get(key), str) for key in ("at", "outcome", "reason"))
+    numbers = all(isinstance(found.get(key), (int, float)) for key in ("delivered", "rejected", "pending", "seconds"))
+    return dict(found) if texts and numbers else {}
 
 
 def proof(fd: int, offset: int, line: bytes = b"") -> int:
