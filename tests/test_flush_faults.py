@@ -528,7 +528,8 @@ def go_through(fault: Fault, folder: Path) -> After:
 @pytest.fixture(scope="module")
 def after(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], After]]:
     """Go through the faults that were asked for, some at a time: because most of them only wait."""
-    asked = [item.callspec.params["name"] for item in request.session.items if item.originalname == "test_fault"]
+    mine = [item for item in request.session.items if item.module is request.module]
+    asked = [item.callspec.params["name"] for item in mine if item.originalname == "test_fault"]
     with ThreadPoolExecutor(6) as pool:
         folders = {name: tmp_path_factory.mktemp("fault") for name in asked}
         found = {name: pool.submit(go_through, FAULTS[name], folder) for name, folder in folders.items()}
