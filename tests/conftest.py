@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import Tool
+
+# Processes of these are not measured for coverage: because they start thousands, and measuring one takes ten times as long as
+# recording an event. What they run is measured elsewhere.
+UNMEASURED = (
+    "test_campaign",
+    "test_completions",
+    "test_config_faults",
+    "test_environment",
+    "test_fixtures",
+    "test_flush_faults",
+    "test_large_spool",
+    "test_latency",
+    "test_proxies",
+    "test_spool_damage",
+    "test_spool_kills",
+    "test_terminal_escapes",
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the processes that a module's tests start be measured, or not."""
+    unmeasured = request.module.__name__.rpartition(".")[2] in UNMEASURED
+    taken = {key: os.environ.pop(key) for key in list(os.environ) if unmeasured and key.startswith("COVERAGE_PROCESS")}
+    yield
+    os.environ.update(taken)
 
 
 @pytest.fixture
