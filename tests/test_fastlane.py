@@ -200,7 +200,8 @@ def test_file_system_calls_of_record(tool: Tool) -> None:
         # Without coverage: that has files of its own.
         environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
         subprocess.run(words, env=environ, check=True)
-        lines = log.read_text().splitlines()
+        # Without mmap: because that is how Python gets memory, and says nothing about files.
+        lines = [text for text in log.read_text().splitlines() if not text.startswith("mmap(")]
         start = next(n for n, text in enumerate(lines) if str(tool.home) in text)
         return [
             text.partition("(")[0]
@@ -212,4 +213,4 @@ def test_file_system_calls_of_record(tool: Tool) -> None:
     for _ in range(30):
         tool("record", "behavioral", "more")
     assert few == calls()
-    assert len(few) <= 40, few
+    assert len(few) <= 36, few
