@@ -700,7 +700,7 @@ class TestLibrary:
         """Hundreds of signals whose handler records, while two threads and the program itself record, lose and repeat nothing."""
         script = (
             "import signal, threading; from rillevents import Client\n"
-            "client = Client.from_config(on_error='raise'); client.record('t', 'first'); handled = []\n"
+            "client = Client.from_config(on_error='raise'); handled = []\n"
             "def handle(number, frame):\n"
             "    handled.append(client.record('t', 'handler'))\n"
             "    if len(handled) < 500: signal.setitimer(signal.ITIMER_REAL, 0.0002)\n"
@@ -721,7 +721,7 @@ class TestLibrary:
         """Three hundred children, forked while threads record, each record an event and leave by os._exit; none is lost."""
         script = (
             "import os, threading, warnings; from rillevents import Client\n"
-            "warnings.simplefilter('ignore'); client = Client.from_config(on_error='raise'); client.record('t', 'first')\n"
+            "warnings.simplefilter('ignore'); client = Client.from_config(on_error='raise')\n"
             "stop = threading.Event()\n"
             "def work():\n"
             "    while not stop.is_set(): client.record('t', 'thread')\n"
