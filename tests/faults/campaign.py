@@ -245,6 +245,13 @@ class Campaign:
             self.spawn("", ["spool", "retry"])
         self.spawn("", ["flush"])
 
+    def left_over(self) -> list[Path]:
+        """Return the files that still hold something.
+
+        Not those of no byte: because a writer killed before its first write leaves a slot that the next one takes.
+        """
+        return [path for path in self.spool.glob("*.ndjson") if path.stat().st_size]
+
 
 def line_of(event_id: str) -> bytes:
     """Return a raw event."""
@@ -267,7 +274,7 @@ def verdict(campaign: Campaign, intake: FaultyIntake) -> dict[str, int]:
         "acknowledged, but lost": len(campaign.acknowledged - delivered.keys()),
         "altered": intake.altered,
         "delivered, but never recorded": len(delivered.keys() - campaign.attempted),
-        "files left over": len(list(campaign.spool.glob("*.ndjson"))),
+        "files left over": len(campaign.left_over()),
     }
 
 
@@ -314,10 +321,13 @@ def main(seconds: float = 60, seed: int = 1) -> int:
         campaign.run(seconds)
         campaign.finish(intake)
         figures = verdict(campaign, intake)
+        left = [f"{path.name}: {path.read_bytes()[:200]!r}" for path in campaign.left_over()]
     for line in report(campaign, intake, figures, time.monotonic() - began):
         print(line)
     for event_id in sorted(campaign.acknowledged - intake.delivered.keys())[:20]:
         print("lost:", event_id, file=sys.stderr)
+    for line in left:
+        print("left over:", line, file=sys.stderr)
     return int(any(figures[name] for name in MUST_BE_NONE))
 
 
