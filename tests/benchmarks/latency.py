@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from oneshot import install
+from common import install
 
 CROWD = 64
 # A sample of a situation that has no crowd of its own.
