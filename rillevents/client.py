@@ -16,6 +16,7 @@ from rillevents.event import (
     SERVICE_VERSION,
     USER_ID,
     Event,
+    Shared,
     check_number,
     check_raw,
     check_text,
@@ -48,7 +49,7 @@ class Client:
     leaves everything as it is.
     """
 
-    __slots__ = ("_attributes", "_on_error", "_redactor", "_warn", "sink")
+    __slots__ = ("_on_error", "_redactor", "_shared", "_shared_is_harmless", "_warn", "sink")
 
     def __init__(
         self,
@@ -69,8 +70,9 @@ class Client:
 
             import rillevents.timed  # noqa: F401
         self._warn = warn or _log
-        self._attributes = dict(attributes or {})
+        self._shared = Shared(dict(attributes or {}))
         self._redactor = redactor
+        self._shared_is_harmless = not redactor or redactor.is_harmless(self._shared.attributes)
 
     @classmethod
     def from_config(
@@ -96,7 +98,7 @@ class Client:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """What this client puts on every event; a copy."""
-        return dict(self._attributes)
+        return dict(self._shared.attributes)
 
     def with_attributes(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Client:
         """Return a copy of the client that puts these attributes on every event."""
@@ -104,7 +106,7 @@ class Client:
             self.sink,
             on_error=self._on_error,
             warn=self._warn,
-            attributes={**self._attributes, **(attributes or {}), **more},
+            attributes={**self._shared.attributes, **(attributes or {}), **more},
             redactor=self._redactor,
         )
 
@@ -201,16 +203,18 @@ class Client:
         if not self.enabled:
             return None
         try:
+            own = {**(_ambient() or {}), **(attributes or {}), **more, **added}
             event = Event(
                 check_text("the event's type", event_type),
                 check_text("the event's name", event_name),
-                {**self._attributes, **(_ambient() or {}), **(attributes or {}), **more, **added},
+                own,
                 event_id="" if event_id is None else check_text("event_id", event_id),
                 event_time="" if event_time is None else to_event_time(event_time),
+                shared=self._shared,
             )
             if event_type == METRIC and "value" in added:
                 check_number(added["value"])
-                event.attributes["time"] = f"{event.event_time[:19]}Z"  # type: ignore[index]
+                own["time"] = f"{event.event_time[:19]}Z"
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
             self._failed(error)
             return None
@@ -218,8 +222,9 @@ class Client:
 
     def _emit(self, event: Event) -> str | None:
         try:
-            if self._redactor and not event.is_raw:
-                event = event.replace(self._redactor.redact(event.attributes))
+            redactor = self._redactor
+            if redactor and not (self._shared_is_harmless and redactor.is_harmless(event.own)) and not event.is_raw:
+                event = event.replace(redactor.redact(event.attributes))
             self.sink.emit(event)
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
             self._failed(error)
@@ -251,7 +256,9 @@ class Client:
         if not self.enabled:
             return None
         called = {**(attributes or {}), **more}
-        return self._emit(legacy_event(event_name, self._attributes, called, event_id=event_id, event_time=event_time))
+        return self._emit(
+            legacy_event(event_name, self._shared.attributes, called, event_id=event_id, event_time=event_time)
+        )
 
     def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
         """Hand on an event that is one already, and return its ID: checked for the four fields, and not enriched.

@@ -10,6 +10,7 @@ import time
 
 from rillevents import ndjson
 from rillevents.errors import InvalidEvent
+from rillevents.ndjson import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,14 +51,46 @@ ENVELOPE = ("event_id", "event_time", "event_type", "event_name")
 METRIC_FIELDS = ("value", "name", "time")
 
 
+class Shared:
+    """Attributes that many events have in common, rendered as JSON once, where that can be done once and for all."""
+
+    __slots__ = ("_keys", "_text", "attributes")
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self.attributes = attributes
+        self._text: str | None = None
+        self._keys = frozenset((*ENVELOPE, *attributes))
+
+    def render(self, own: Mapping[str, Any]) -> str | None:
+        """Return these attributes and an event's *own* as JSON, a comma before each; None where it is not that simple."""
+        text = self._text
+        if text is None:
+            text = self._text = self._rendered()
+        if not text or not self._keys.isdisjoint(own):
+            return None
+        return f"{text[1:]},{ndjson.dumps(own)[1:-1]}" if own else text[1:]
+
+    def _rendered(self) -> str:
+        """Render them behind a mark; nothing where a value may change, or an event's required field is among them."""
+        if any(type(value) not in _UNCHANGING for value in self.attributes.values()):
+            return ""
+        if len(self._keys) < len(ENVELOPE) + len(self.attributes):
+            return ""
+        return "+" + (f",{ndjson.dumps(self.attributes)[1:-1]}" if self.attributes else "")
+
+
+_UNCHANGING = (str, int, float, bool, type(None))
+
+
 class Event:
     """One event; `line` is the NDJSON that is stored and sent, made once and never again.
 
-    `attributes` is everything beside the four required fields, and is not to be changed after `line` was read.
-    `truncated` is the size in bytes of an event that was too large, 0 for all others; it is known once `line` is.
+    `attributes` is everything beside the four required fields, and is not to be changed after `line` was read; `own` is what
+    this event does not share with others. `truncated` is the size in bytes of an event that was too large, 0 for all others;
+    it is known once `line` is.
     """
 
-    __slots__ = ("_line", "attributes", "event_id", "event_name", "event_time", "event_type", "is_raw", "truncated")
+    __slots__ = ("_line", "_shared", "event_id", "event_name", "event_time", "event_type", "is_raw", "own", "truncated")
 
     def __init__(
         self,
@@ -67,12 +100,15 @@ class Event:
         *,
         event_id: str = "",
         event_time: str = "",
+        shared: Shared | None = None,
     ) -> None:
-        self.event_id = event_id or new_event_id()
-        self.event_time = event_time or format_time(time.time_ns())
+        now = time.time_ns()
+        self.event_id = event_id or new_event_id(now)
+        self.event_time = event_time or format_time(now)
         self.event_type = event_type
         self.event_name = event_name
-        self.attributes: Mapping[str, Any] = {} if attributes is None else attributes
+        self.own: Mapping[str, Any] = {} if attributes is None else attributes
+        self._shared = shared
         self.truncated = 0
         self.is_raw = False
         self._line = b""
@@ -92,11 +128,16 @@ class Event:
         return event
 
     @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Everything beside the four required fields."""
+        if self._shared is not None:
+            self.own, self._shared = {**self._shared.attributes, **self.own}, None
+        return self.own
+
+    @property
     def line(self) -> bytes:
         """The event as one line of UTF-8 JSON with its newline; raises InvalidEvent where it cannot be one."""
-        if not self._line:
-            self._line = self._encode()
-        return self._line
+        return self._line or self._encode()
 
     def replace(self, attributes: Mapping[str, Any]) -> Event:
         """Return the same event with other attributes; itself where they are its own."""
@@ -105,18 +146,35 @@ class Event:
         return Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
 
     def _encode(self) -> bytes:
-        envelope = {
+        line = self._joined() or encode_line({**self._envelope(), **self.attributes, **self._envelope()})
+        if len(line) > MAX_EVENT_BYTES + 1:
+            self.truncated = len(line) - 1
+            reason = f"the event had {self.truncated} bytes, more than {MAX_EVENT_BYTES}: its attributes were left out"
+            line = encode_line({**self._envelope(), "truncated": True, "reason": reason})
+        self._line = line
+        return line
+
+    def _envelope(self) -> dict[str, str]:
+        return {
             "event_id": self.event_id,
             "event_time": self.event_time,
             "event_type": self.event_type,
             "event_name": self.event_name,
         }
-        line = encode_line({**envelope, **self.attributes, **envelope})
-        if len(line) <= MAX_EVENT_BYTES + 1:
-            return line
-        self.truncated = len(line) - 1
-        reason = f"the event had {self.truncated} bytes, more than {MAX_EVENT_BYTES}: its attributes were left out"
-        return encode_line({**envelope, "truncated": True, "reason": reason})
+
+    def _joined(self) -> bytes:
+        """Return the line, put together from what is rendered already; nothing where it takes the encoder to say."""
+        if self._shared is None:
+            return b""
+        try:
+            text = self._shared.render(self.own)
+            if text is None:
+                return b""
+            head = f'{{"event_id":{quoted(self.event_id)},"event_time":{quoted(self.event_time)}'
+            return f"{head}{_kind(self.event_type, self.event_name)}{text}}}\n".encode()
+        except (TypeError, ValueError, RecursionError):
+            # What is wrong with it is for the encoder to say.
+            return b""
 
     def __repr__(self) -> str:
         return f"<Event {self.event_type}/{self.event_name} {self.event_id}>"
@@ -132,13 +190,31 @@ def encode_line(fields: Mapping[str, Any]) -> bytes:
         raise InvalidEvent(f"the event cannot be written as JSON: {error}") from None
 
 
-def new_event_id() -> str:
+_kinds: dict[tuple[str, str], str] = {}
+_MOST_KINDS = 256
+
+
+def _kind(event_type: str, event_name: str) -> str:
+    """Return an event's type and name as JSON; remembered, because a program has few of them."""
+    text = _kinds.get((event_type, event_name))
+    if text is None:
+        if len(_kinds) >= _MOST_KINDS:
+            _kinds.clear()
+        text = f',"event_type":{quoted(event_type)},"event_name":{quoted(event_name)}'
+        _kinds[event_type, event_name] = text
+    return text
+
+
+def new_event_id(now_ns: int = 0) -> str:
     """Return a new UUIDv7 (RFC 9562): it sorts by the time it was made, to a quarter of a microsecond."""
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    random = int.from_bytes(os.urandom(8), "big")
-    high = (milliseconds & 0xFFFFFFFFFFFF) << 16 | 0x7000 | rest * 4096 // 1_000_000
-    text = f"{high:016x}{random & 0x3FFFFFFFFFFFFFFF | 0x8000000000000000:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds, rest = divmod(now_ns or time.time_ns(), 1_000_000)
+    # Eight bytes from the system with each ID, not a pool of them: because a copied process would hand out the same ones.
+    random = os.urandom(8).hex()
+    return f"{_stamp(milliseconds)}{rest * 4096 // 1_000_000:03x}-{_VARIANT[random[0]]}{random[1:4]}-{random[4:]}"
+
+
+# The first two bits of that digit are the variant's; the other two are random.
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 def check_text(field: str, value: object) -> str:
@@ -191,10 +267,40 @@ def format_time(nanoseconds: int) -> str:
 
     A clock outside the years 0 to 9999, which RFC 3339 cannot write, is taken as the nearer end of them.
     """
-    nanoseconds = min(max(nanoseconds, -62167219200_000000000), 253402300799_999999999)
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    t = time.gmtime(seconds)
-    return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z" if _FIRST <= seconds <= _LAST else format_time(_nearest(seconds))
+
+
+_FIRST, _LAST = -62167219200, 253402300799
+
+
+def _nearest(seconds: int) -> int:
+    return _FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999
+
+
+# The latest of each is remembered, number and text as one value: because threads and signal handlers share it.
+_latest_second = (0, "1970-01-01T00:00:00")
+_latest_stamp = (0, "00000000-0000-7")
+
+
+def _second(seconds: int) -> str:
+    """Return a second in UTC."""
+    global _latest_second
+    latest = _latest_second
+    if latest[0] != seconds:
+        t = time.gmtime(seconds)
+        _latest_second = latest = (seconds, f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}")
+    return latest[1]
+
+
+def _stamp(milliseconds: int) -> str:
+    """Return how the UUIDv7s of a millisecond begin."""
+    global _latest_stamp
+    latest = _latest_stamp
+    if latest[0] != milliseconds:
+        digits = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
+        _latest_stamp = latest = (milliseconds, f"{digits[:8]}-{digits[8:]}-7")
+    return latest[1]
 
 
 def to_event_time(value: str | int | datetime) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # Less than jq's 256 and Python's own thousand, not as much as the stack has room for now: because whoever reads it may stand
 # deeper in theirs.
@@ -25,8 +25,8 @@ def dumps(value: object) -> str:
     datetime becomes RFC 3339; UUID, Path, Enum and Decimal become strings. Anything else that is no JSON raises
     TypeError; NaN and infinities raise ValueError; nesting without end, or beyond MAX_DEPTH, raises RecursionError.
     """
-    text = _encode(value)
-    if is_too_deep(text):
+    text = "".join(_encode(value, 0))
+    if len(text) > 2 * MAX_DEPTH and is_too_deep(text):
         raise RecursionError(f"nested more than {MAX_DEPTH} deep")
     return text
 
@@ -109,7 +109,7 @@ class _Scanner:
     parse_constant = staticmethod(no_constant)
 
 
-def _make_encode() -> Callable[[object], str]:
+def _make_encode() -> Callable[[object, int], Iterable[str]]:
     try:
         from _json import encode_basestring, make_encoder
 
@@ -118,10 +118,11 @@ def _make_encode() -> Callable[[object], str]:
     except (ImportError, TypeError):
         import json
 
-        return json.JSONEncoder(
+        slow = json.JSONEncoder(
             ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain, check_circular=False
-        ).encode
-    return lambda value: "".join(encoder(value, 0))
+        )
+        return lambda value, _: slow.iterencode(value)
+    return encoder
 
 
 def _json_decode(text: str) -> object:
@@ -150,5 +151,14 @@ def _make_decode() -> Callable[[str], object]:
     return decode
 
 
+def _make_quoted() -> Callable[[str], str]:
+    try:
+        from _json import encode_basestring
+    except ImportError:
+        return dumps
+    return encode_basestring
+
+
 _encode = _make_encode()
+quoted = _make_quoted()
 _decode = _make_decode()

@@ -82,7 +82,7 @@ class Redactor:
         Raises InvalidEvent where they are nested without end.
         """
         try:
-            if self._is_harmless(attributes):
+            if self.is_harmless(attributes):
                 return attributes
             found: list[str] = []
             redacted = self._mapping(attributes, found)
@@ -90,8 +90,8 @@ class Redactor:
             raise InvalidEvent("the attributes are nested too deeply, or within themselves") from None
         return {**redacted, COUNT: len(found)} if found else attributes
 
-    def _is_harmless(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether there is certainly no secret in *attributes*; flat and without calls, because every event goes through it."""
+    def is_harmless(self, attributes: Mapping[str, Any]) -> bool:
+        """Return whether there is certainly no secret in *attributes*; flat, because every event goes through it."""
         harmless, clean = self._harmless, self._clean
         for key, value in attributes.items():
             if key not in harmless and self._is_secret(key):

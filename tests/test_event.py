@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from rillevents import ndjson
 from rillevents.errors import InvalidEvent
-from rillevents.event import ENVELOPE, MAX_EVENT_BYTES, Event, check_raw, format_time, new_event_id, to_event_time
+from rillevents.event import (
+    ENVELOPE,
+    MAX_EVENT_BYTES,
+    Event,
+    Shared,
+    check_raw,
+    format_time,
+    new_event_id,
+    to_event_time,
+)
 from rillevents.timestamp import parse_time
 
 JSON = st.recursive(
@@ -24,6 +33,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 UNICODE_JSON = JSON.filter(lambda value: "\\ud" not in json.dumps(value))
+# A few, so that they collide.
+NAMES = st.sampled_from(["a", "b", "event_id", "event_name", "ä", '"', ""]) | st.text(max_size=2)
 
 
 class Colour(enum.Enum):
@@ -45,6 +56,48 @@ class TestLine:
         assert {key: value for key, value in attributes.items() if key not in ENVELOPE} == {
             key: value for key, value in found.items() if key not in ENVELOPE
         }
+
+    @given(
+        st.dictionaries(NAMES, JSON, max_size=4),
+        st.dictionaries(NAMES, JSON, max_size=4),
+        st.text(max_size=4),
+        st.text(max_size=4),
+    )
+    def test_shared_attributes(
+        self, shared: dict[str, object], own: dict[str, object], event_id: str, event_name: str
+    ) -> None:
+        """Attributes that were rendered once for many events make the same line as if each had its own, or the same error."""
+        told = {"event_id": event_id, "event_time": "2026-11-23T10:00:00Z"}
+        common = Shared(shared)
+        for _ in range(2):
+            lines = []
+            for event in (
+                Event("t", event_name, {**shared, **own}, **told),
+                Event("t", event_name, own, **told, shared=common),
+            ):
+                # An empty one is a new one, and so not to be compared.
+                event.event_id = event_id
+                try:
+                    lines.append((event.line, event.truncated))
+                except InvalidEvent as error:
+                    lines.append((str(error).encode(), -1))
+            assert lines[0] == lines[1]
+
+    def test_shared_attributes_that_change(self) -> None:
+        """A shared list that somebody changes later is recorded as it is then."""
+        items = [1]
+        shared = Shared({"items": items})
+        before = json.loads(Event("log", "n", {}, shared=shared).line)
+        items.append(2)
+        after = json.loads(Event("log", "n", {}, shared=shared).line)
+        assert ([1], [1, 2]) == (before["items"], after["items"])
+
+    def test_sink_that_adds_an_attribute(self) -> None:
+        """What a sink puts into `attributes` before the line was made is in the line, beside shared and own ones."""
+        event = Event("log", "n", {"own": 1}, shared=Shared({"shared": 2}))
+        event.attributes["added"] = 3  # type: ignore[index]
+        found = json.loads(event.line)
+        assert {"shared": 2, "own": 1, "added": 3} == {key: found[key] for key in ("shared", "own", "added")}
 
     def test_envelope_wins(self) -> None:
         """An attribute that is called like one of the four fields loses against it, and stands in the line once."""

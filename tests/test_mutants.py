@@ -94,8 +94,8 @@ MUTANTS = {
     ),
     "live-path-not-checked": Mutant(
         "spool/live.py",
-        "                check_named(self._path, os.fstat(self._fd))\n",
-        "",
+        "            if self._is_named():\n                return\n            self._close()\n",
+        "            return\n",
         "deleted_between_records",
     ),
     "torn-tail-not-mended": Mutant(

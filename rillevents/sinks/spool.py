@@ -59,7 +59,10 @@ class SpoolSink(Sink):
 
     def append(self, lines: bytes) -> None:
         """Store one line, or several that are kept or refused together; raises SpoolError."""
-        self._in_first_usable(self._append_short_lived if self._short_lived else self._append_live, lines)
+        if self._live is not None and len(self._spools) == 1:
+            self._live.append(lines)
+        else:
+            self._in_first_usable(self._append_short_lived if self._short_lived else self._append_live, lines)
 
     def _in_first_usable(self, append: Callable[[str, bytes], None], lines: bytes) -> None:
         error = SpoolUnwritable("there is no place for the spool (no home folder)", hint="set RILLEVENTS_SPOOL_DIR")

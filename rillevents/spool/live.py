@@ -16,12 +16,10 @@ from weakref import WeakSet
 
 from rillevents.files import CLOEXEC, NO_FOLLOW
 from rillevents.spool.append import (
-    Moved,
     NoLocks,
     add_to_backlog,
     append,
     backlog,
-    check_named,
     count_backlog,
     lock,
     make_private,
@@ -44,11 +42,12 @@ class LiveWriter:
     def __init__(self, spool: str, *, max_bytes: int, durable: bool = False) -> None:
         self.spool = spool
         self._max_bytes = max_bytes
+        self._note_every = min(_NOTE_EVERY, max_bytes // 16)
         self._durable = durable
         self._mutex = allocate_lock()
         self._inside: set[int] = set()
         self._folder = ""
-        self._fd, self._path = -1, ""
+        self._fd, self._path, self._identity = -1, "", (0, 0)
         self._size = self._noted = self._behind = 0
         _writers.add(self)
 
@@ -89,14 +88,20 @@ class LiveWriter:
                     # No inode is left, perhaps, and a slot that is there already can still grow.
                     append(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
                     return
-            self._check_room(len(line))
-            try:
-                self._write(line)
-                check_named(self._path, os.fstat(self._fd))
-            except Moved:
-                self._close()
-                continue
-            return
+            if self._size - self._noted >= self._note_every or self._behind + self._size + len(line) > self._max_bytes:
+                self._check_room(len(line))
+            self._write(line)
+            if self._is_named():
+                return
+            self._close()
+
+    def _is_named(self) -> bool:
+        """Whether the path still names our file: because lines in one that somebody deleted or moved are not in the spool."""
+        try:
+            now = os.lstat(self._path)
+        except FileNotFoundError:
+            return False
+        return (now.st_ino, now.st_dev) == self._identity
 
     def _write(self, line: bytes) -> None:
         try:
@@ -111,7 +116,7 @@ class LiveWriter:
             raise
 
     def _check_room(self, more: int) -> None:
-        if self._size - self._noted >= min(_NOTE_EVERY, self._max_bytes // 16):
+        if self._size - self._noted >= self._note_every:
             # So that others see how this file grows, also where this process is killed and never closes it.
             add_to_backlog(self._folder, self._size - self._noted)
             self._noted = self._size
@@ -144,7 +149,8 @@ class LiveWriter:
                 os.unlink(path)
                 raise
             os.close(fd)
-        self._fd, self._path, self._size, self._noted = fd, path, 0, 0
+        self._fd, self._path, self._identity = fd, path, (found.st_ino, found.st_dev)
+        self._size = self._noted = 0
         if old >= 0:
             os.close(old)
         # Counted here and not with every event: because it looks at every file, and this is once in 8 MB.
@@ -160,7 +166,7 @@ class LiveWriter:
             add_to_backlog(self._folder, unnoted)
 
     def _forget(self) -> None:
-        self._fd, self._path = -1, ""
+        self._fd, self._path, self._identity = -1, "", (0, 0)
         self._size = self._noted = self._behind = 0
 
     def _after_fork(self) -> None:
