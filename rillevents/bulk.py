@@ -15,7 +15,7 @@ from rillevents.errors import InvalidEvent, SpoolError, UsageError
 from rillevents.event import MAX_EVENT_BYTES
 from rillevents.files import ensure_home
 from rillevents.paths import Paths
-from rillevents.raw import checked_line
+from rillevents.raw import checked_line, count_events
 from rillevents.raw import fill as fill_line
 from rillevents.sinks.noop import NoopSink
 from rillevents.sinks.spool import SpoolSink
@@ -28,8 +28,9 @@ _MOST_OF_A_LINE = 2 * MAX_EVENT_BYTES
 
 @dataclass(slots=True)
 class Done:
-    """What came of it: how many lines were stored, which were bad and why, and what kept the rest from being stored."""
+    """What came of it: how many lines were read and stored, which were bad and why, and what kept the rest from being stored."""
 
+    lines: int = 0
     stored: int = 0
     duplicates: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
@@ -59,11 +60,9 @@ def record_lines(
         done.warnings.append(f"telemetry is off ({decision.decided_by}): nothing was stored")
     sink = spool_sink(paths) if enabled else NoopSink()
     try:
-        for numbered in _read_lines(file):
-            good = _check(numbered, done, fill)
-            if wanted:
-                good = [line for line in good if wanted(line)]
-            if good and isinstance(sink, SpoolSink) and not _store(sink, good, done):
+        for block in _read_lines(file):
+            good, count = _check(block, done, fill, wanted)
+            if count and isinstance(sink, SpoolSink) and not _store(sink, good, count, done):
                 break
             if on_progress:
                 on_progress(done.stored)
@@ -81,45 +80,66 @@ def spool_sink(paths: Paths) -> SpoolSink:
     return SpoolSink(paths.spool_dirs, max_bytes=settings.max_bytes, durable=settings.durable)
 
 
-def _check(numbered: list[tuple[int, bytes]], done: Done, fill: tuple[str, str] | None) -> list[bytes]:
+def _check(
+    block: bytes, done: Done, fill: tuple[str, str] | None, wanted: Callable[[bytes], bool] | None
+) -> tuple[bytes, int]:
+    """Return the good lines of *block* that are wanted, and how many there are; note the bad ones."""
+    count = 0 if fill else count_events(block)
+    if count and not wanted:
+        done.lines += count
+        return block, count
+    good = _lines_of(block) if count else _check_each(block, done, fill)
+    if wanted:
+        good = [line for line in good if wanted(line)]
+    return b"".join(good), len(good)
+
+
+def _check_each(block: bytes, done: Done, fill: tuple[str, str] | None) -> list[bytes]:
     good = []
-    for number, line in numbered:
+    for line in block.removesuffix(b"\n").split(b"\n"):
+        done.lines += 1
         if not line.strip():
             continue
         try:
             good.append(fill_line(line, *fill) if fill else checked_line(line))
         except InvalidEvent as error:
-            done.bad.append({"line": number, "reason": str(error)})
+            done.bad.append({"line": done.lines, "reason": str(error)})
     return good
 
 
-def _store(sink: SpoolSink, good: list[bytes], done: Done) -> bool:
+def _lines_of(block: bytes) -> list[bytes]:
+    return [line + b"\n" for line in block.split(b"\n")[:-1]]
+
+
+def _store(sink: SpoolSink, lines: bytes, count: int, done: Done) -> bool:
     try:
-        sink.append(b"".join(good))
+        sink.append(lines)
     except SpoolError as error:
-        if len(good) > 1:
+        if count > 1:
             # One by one, then: because of many lines at once the first ones may still fit.
-            return all(_store(sink, [line], done) for line in good)
+            return all(_store(sink, line, 1, done) for line in _lines_of(lines))
         done.problem = f"stored {done.stored} lines, then no more: {error}"
         done.exit_code = error.exit_code
         return False
-    done.stored += len(good)
+    done.stored += count
     return True
 
 
-def _read_lines(file: str) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield the lines that each read brought, numbered from 1; a last one without its newline counts, too."""
-    rest, number = b"", 1
+def _read_lines(file: str) -> Iterator[bytes]:
+    """Yield the whole lines that each read brought; at the end a last one without its newline, too."""
+    rest = b""
     for block in _blocks(file):
-        *lines, rest = (rest + block).split(b"\n")
-        if lines:
-            yield list(enumerate(lines, number))
-            number += len(lines)
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield b"".join((rest, memoryview(block)[:cut]))
+            rest = block[cut:]
+        else:
+            rest += block
         if len(rest) > _MOST_OF_A_LINE:
             # Keep the beginning, so that the verdict can say that it is too large.
             rest = rest[:_MOST_OF_A_LINE]
     if rest:
-        yield [(number, rest)]
+        yield rest
 
 
 def _blocks(file: str) -> Iterator[bytes]:

@@ -190,6 +190,25 @@ def encode_line(fields: Mapping[str, Any]) -> bytes:
         raise InvalidEvent(f"the event cannot be written as JSON: {error}") from None
 
 
+_randoms: list[str] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_randoms.clear)
+
+
+def _random_digits() -> str:
+    """Return sixteen random hexadecimal digits of the system's; safe in threads, signal handlers and forks.
+
+    A pool of 64, not a call with each: because that call lets another thread take the interpreter, and while one delivers it
+    cost more than all the rest of the event. A machine that is copied with a pool in it has the time in the ID to differ by.
+    """
+    try:
+        return _randoms.pop()
+    except IndexError:
+        text = os.urandom(512).hex()
+        _randoms.extend([text[at : at + 16] for at in range(16, 1024, 16)])
+        return text[:16]
+
+
 _kinds: dict[tuple[str, str], str] = {}
 _MOST_KINDS = 256
 
@@ -208,8 +227,7 @@ def _kind(event_type: str, event_name: str) -> str:
 def new_event_id(now_ns: int = 0) -> str:
     """Return a new UUIDv7 (RFC 9562): it sorts by the time it was made, to a quarter of a microsecond."""
     milliseconds, rest = divmod(now_ns or time.time_ns(), 1_000_000)
-    # Eight bytes from the system with each ID, not a pool of them: because a copied process would hand out the same ones.
-    random = os.urandom(8).hex()
+    random = _random_digits()
     return f"{_stamp(milliseconds)}{rest * 4096 // 1_000_000:03x}-{_VARIANT[random[0]]}{random[1:4]}-{random[4:]}"
 
 

@@ -15,6 +15,7 @@ import pytest
 from support import Tool, need, only
 
 import rillevents
+from rillevents.raw import count_events
 from rillevents.spool.folder import create
 
 FORMS = [
@@ -194,6 +195,44 @@ class TestRaw:
         assert (2, 3, [2, 4, 6]) == (done.returncode, document["stored"], [bad["line"] for bad in document["bad"]])
         assert [self.GOOD % 1, self.GOOD % 2, self.GOOD % 3] == tool.lines()
         assert ["line 2", "line 4", "line 6"] == [text[12:18] for text in done.stderr.splitlines()]
+
+    def test_what_is_asked_of_a_block_at_once(self) -> None:
+        """Ordinary events are taken a block at a time; one line that is not quite ordinary has all of its block looked at."""
+        block = b"".join(self.GOOD % number for number in range(500))
+        assert 500 == count_events(block)
+        assert 1 == count_events(
+            '{"event_id":"ä","event_time":"2024-12-31T23:59:59.1+05:30","event_type":"t","event_name":"\u00fc"}\n'.encode()
+        )
+        for line in (
+            b"",
+            b"\n",
+            b" \n",
+            self.GOOD[:-1] % 1,
+            (self.GOOD % 1).replace(b"\n", b"\r\n"),
+            (self.GOOD % 1)[:-1] + self.GOOD % 2,
+            (self.GOOD % 1).replace(b'"1"', b'""'),
+            (self.GOOD % 1).replace(b'"1"', b"1"),
+            (self.GOOD % 1).replace(b"11-23T", b"11-31T"),
+            (self.GOOD % 1).replace(b"11-23T", b"02-29T"),
+            (self.GOOD % 1).replace(b"11-23T", b"11-23t"),
+            (self.GOOD % 1).replace(b"10:00:00Z", b"10:00:60Z"),
+            (self.GOOD % 1).replace(b"00Z", b"00Z\\n2026-11-23T10:00:00Z"),
+            (self.GOOD % 1).replace(b"1.50", b"[" * 300 + b"]" * 300),
+            (self.GOOD % 1).replace(b"1.50", b'"\xff"'),
+            (self.GOOD % 1).replace(b"1.50", b"9" * 5000),
+            (self.GOOD % 1).replace(b"1.50", b'"' + b"x" * 33_000 + b'"'),
+        ):
+            assert 0 == count_events(block + line if line else line), line
+
+    def test_bad_lines_in_later_blocks(self, tool: Tool) -> None:
+        """Lines are numbered through, blocks that were taken at once and empty lines included."""
+        lines = [self.GOOD % number for number in range(30_000)]
+        lines[2] = lines[15_000] = b"nonsense\n"
+        lines[20_000] = b"\n"
+        lines[29_999] = b"{}"
+        document = json.loads(tool("record", "raw", "--json", stdin=b"".join(lines)).stdout)
+        assert [3, 15_001, 30_000] == [bad["line"] for bad in document["bad"]]
+        assert 29_996 == document["stored"] == len(tool.lines())
 
     def test_many_bad_lines(self, tool: Tool) -> None:
         """After twenty verdicts only the number of the others is told."""

@@ -32,7 +32,7 @@ from rillevents.spool.folder import LIVE, create, full, unique, unwritable
 
 MAX_FILE_BYTES = 8 << 20
 # What others hold is asked again, and what we hold told them, after this many bytes of our own.
-_NOTE_EVERY = 1 << 20
+_NOTE_EVERY = 4 << 20
 _NO_NEW_FILE = (errno.ENOSPC, errno.EDQUOT)
 
 

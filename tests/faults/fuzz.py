@@ -31,7 +31,7 @@ from rillevents.batch import DELIVERED
 from rillevents.errors import InvalidEvent
 from rillevents.event import ENVELOPE, MAX_EVENT_BYTES, Event
 from rillevents.exporters import Kind
-from rillevents.raw import checked_line, decode_line, fill, parse_raw
+from rillevents.raw import checked_line, count_events, decode_line, fill, parse_raw
 from rillevents.retry import REASON_MAX, RETRY_AFTER_MAX, classify
 from rillevents.spool.drain import Drain
 from rillevents.spool.folder import create
@@ -79,6 +79,8 @@ def raw(data: bytes) -> str:
     if good:
         assert line + b"\n" == checked_line(data)
         assert is_event(line)
+    for block in (data, line + b"\n", EVENT + b"\n" + line + b"\n"):
+        check_block(block)
     whole = b"\n" not in line
     assert (good and whole) is not refusal(lambda text: check_event(parse_raw(text), line), data)
     told = [verdict, refusal(decode_line, line), refusal(lambda text: check_filled(text, good), data)]
@@ -97,6 +99,15 @@ def refusal(parse: Callable[[bytes], object], data: bytes) -> str:
         assert text.isprintable(), text
         return text
     return ""
+
+
+def check_block(block: bytes) -> None:
+    """What is taken at one glance, each line of it would have been taken alone."""
+    count = count_events(block)
+    if count:
+        *lines, rest = block.split(b"\n")
+        assert (count, rest) == (len(lines), b"")
+        assert block == b"".join(map(checked_line, lines))
 
 
 def check_event(event: Event, line: bytes) -> None:
