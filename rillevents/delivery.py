@@ -18,9 +18,8 @@ from dataclasses import replace
 from queue import SimpleQueue
 
 from rillevents.batch import DELIVERED, HELD, UNSETTLED, Batch, Mark, Rejected, Settlement, Verdict
-from rillevents.errors import ConfigError
 from rillevents.exporters import Exporter, Kind, Outcome
-from rillevents.retry import Backoff, Deadline, clean
+from rillevents.retry import Backoff, Deadline, attempt, clean
 
 __all__ = ["DELIVERED", "HELD", "UNSETTLED", "Deadline", "Delivery", "Mark", "Rejected", "Settlement", "Verdict"]
 
@@ -48,19 +47,9 @@ class _Call:
 
 def _make_calls(exporter: Exporter, calls: SimpleQueue[_Call | None]) -> None:
     while (call := calls.get()) is not None:
-        call.outcome = _export(exporter, call.batch)
+        call.outcome = attempt(exporter, call.batch)
         call.done.set()
         del call  # It leads back to the Delivery, which could not be collected while the next one is waited for.
-
-
-def _export(exporter: Exporter, batch: Batch) -> Outcome:
-    try:
-        outcome: object = exporter.export(batch)
-    except ConfigError as error:
-        return Outcome(Kind.MISCONFIGURED, clean(str(error)))
-    except BaseException as error:  # noqa: BLE001 - a bug in an exporter keeps the events, it does not lose the flush
-        return Outcome(Kind.TEMPORARY, clean(f"{type(error).__name__}: {error}"))
-    return outcome if isinstance(outcome, Outcome) else Outcome(Kind.TEMPORARY, "the exporter gave no outcome")
 
 
 class Delivery:
@@ -96,17 +85,21 @@ class Delivery:
         self._singles_refused = 0
         self._held_reason = ""
         self._last_answer = ""
-        self._sent = 0
-        self._most_sent = 0
+        self._sent = self._most_sent = 0
+        self._meanwhile: Callable[[], None] | None = None
 
     def close(self) -> None:
         """End the thread as soon as it is idle; nothing can be delivered afterwards."""
         self._left_behind = True
         self._end_thread()
 
-    def deliver(self, batch: Batch) -> Settlement:
-        """Return a verdict for each line; whatever the exporter does, only an interrupt of this thread is raised."""
+    def deliver(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Settlement:
+        """Return a verdict for each line; whatever the exporter does, only an interrupt of this thread is raised.
+
+        *meanwhile* is called once, while the first request is under way; what it raises counts as an interrupt.
+        """
         self._most_sent = 0
+        self._meanwhile = meanwhile
         settling = _Settling(self, Batch(batch.lines, self._on_progress))
         stop = settling.run()
         self._stopped = self._stopped or stop is not None
@@ -161,7 +154,7 @@ class Delivery:
                 thread.start()
             except RuntimeError:
                 # The interpreter is shutting down and starts no more threads: then here, without a deadline.
-                call.outcome = _export(self._exporter, batch)
+                call.outcome = attempt(self._exporter, batch)
                 call.done.set()
                 return call
             self._thread = thread
@@ -170,7 +163,10 @@ class Delivery:
 
     def _wait_for(self, call: _Call) -> Outcome:
         started = self._deadline.clock()
+        meanwhile, self._meanwhile = self._meanwhile, None
         try:
+            if meanwhile:
+                meanwhile()
             # In slices, not for all that is left: because an upload that moves gets more, and because a wait
             # cannot be interrupted on every platform.
             while not call.done.wait(min(self._deadline.remaining(), WAIT_SLICE)):
@@ -251,12 +247,12 @@ class _Settling:
             attempt += 1
 
     def _accept(self, piece: Batch, outcome: Outcome) -> None:
-        named = dict(outcome.rejected)
-        for offset in range(len(piece)):
-            reason = named.get(offset)
-            self.verdicts[piece.start + offset] = DELIVERED if reason is None else Rejected(reason)
+        named = {offset: reason for offset, reason in outcome.rejected if 0 <= offset < len(piece)}
+        self.verdicts[piece.start : piece.start + len(piece)] = [DELIVERED] * len(piece)
+        for offset, reason in named.items():
+            self.verdicts[piece.start + offset] = Rejected(reason)
         self._delivery._deadline.progress()
-        if all(offset in named for offset in range(len(piece))):
+        if len(named) == len(piece):
             return  # An acknowledgement that takes nothing is no evidence that the destination takes events.
         self._delivery.accepted_any = True
         self._acceptances += 1

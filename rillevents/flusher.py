@@ -12,7 +12,8 @@ from rillevents.delivery import Deadline, Delivery
 from rillevents.errors import Busy
 from rillevents.event import format_time
 from rillevents.exporters import Exporter, Kind, Outcome
-from rillevents.spool.drain import Drain, SpoolBatch
+from rillevents.spool.batch import SpoolBatch
+from rillevents.spool.drain import Drain
 from rillevents.spool.folder import VERSION, check, unwritable
 from rillevents.spool.view import contents
 
@@ -129,9 +130,10 @@ class Flusher:
             self.sleep(_POLL_SECONDS)
 
     def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
-        for batch in drain.batches():
+        ahead = _Ahead(drain)
+        while (batch := ahead.take()) is not None:
             lines = batch.batch
-            settlement = delivery.deliver(lines) if len(lines) else None
+            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None
             self._held.append((batch, settlement.verdicts if settlement else ()))
             if settlement and settlement.stop:
                 self._commit(drain, UNSETTLED)
@@ -147,8 +149,32 @@ class Flusher:
     def _commit(self, drain: Drain, held: Verdict) -> None:
         """Commit the batches that wait for evidence, in their order; *held* is the verdict that it came to."""
         for batch, verdicts in self._held:
-            drain.commit(batch, [held if verdict is HELD else verdict for verdict in verdicts])
+            if HELD in verdicts:
+                verdicts = [held if verdict is HELD else verdict for verdict in verdicts]
+            drain.commit(batch, verdicts)
         self._held.clear()
+
+
+class _Ahead:
+    """The batches of a spool, the next one read while the one before is under way."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+        self._batches = drain.batches()
+        self._read: list[SpoolBatch | None] = []
+
+    def read(self) -> None:
+        """Read the next batch; it waits for `take`."""
+        self._read.append(next(self._batches, None))
+
+    def take(self) -> SpoolBatch | None:
+        """Return the next batch, None at the end."""
+        batch = self._read.pop() if self._read else next(self._batches, None)
+        if batch is None:
+            # Asked again, now that all before is committed: because only a commit sees what was added to a file meanwhile.
+            self._batches = self._drain.added()
+            batch = next(self._batches, None)
+        return batch
 
 
 def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, before: FlushResult) -> FlushResult:

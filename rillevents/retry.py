@@ -1,4 +1,4 @@
-"""What an answer means, and when to try again, and until when; no I/O, and the clock is handed in."""
+"""What an answer or an exception means, when to try again, and until when; no I/O of its own, and the clock is handed in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from rillevents.exporters import Kind, Outcome
+from rillevents.batch import Batch
+from rillevents.errors import ConfigError
+from rillevents.exporters import Exporter, Kind, Outcome
 
 RETRY_AFTER_MAX = 300.0
 REASON_MAX = 200
@@ -180,3 +182,14 @@ def _title(status: int) -> str:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"HTTP {status}"
+
+
+def attempt(exporter: Exporter, batch: Batch) -> Outcome:
+    """Return what came of a call to an exporter; whatever it raises keeps the events."""
+    try:
+        outcome: object = exporter.export(batch)
+    except ConfigError as error:
+        return Outcome(Kind.MISCONFIGURED, clean(str(error)))
+    except BaseException as error:  # noqa: BLE001 - a bug in an exporter keeps the events, it does not lose the flush
+        return Outcome(Kind.TEMPORARY, clean(f"{type(error).__name__}: {error}"))
+    return outcome if isinstance(outcome, Outcome) else Outcome(Kind.TEMPORARY, "the exporter gave no outcome")

@@ -29,23 +29,22 @@ class Mutant(NamedTuple):
 MUTANTS = {
     "offset-moves-when-read": Mutant(
         "spool/drain.py",
-        "                    yield Entry(name, line.end, line.good)\n",
-        "                    self._settle(Entry(name, line.end, line.good), None)\n"
-        "                    yield Entry(name, line.end, line.good)\n",
+        "                    yield run\n",
+        "                    self._settle(Entry(name, run.end, b''.join(run.good[-1:])), None)\n                    yield run\n",
         "flush_killed",
     ),
     "commit-before-delivery": Mutant(
         "flusher.py",
-        "            settlement = delivery.deliver(lines) if len(lines) else None\n",
+        "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
         "            drain.commit(batch, [DELIVERED] * len(lines))\n"
-        "            settlement = delivery.deliver(lines) if len(lines) else None\n",
+        "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
         "flush_killed",
     ),
     "rejected-after-the-offset": Mutant(
         "spool/drain.py",
         "        kept = self._put_rejected_aside(settled)\n",
-        "        for entry, verdict in settled:\n"
-        "            self._settle(entry, verdict, purged)\n"
+        "        for entry, verdict, lines in settled:\n"
+        "            self._settle(entry, verdict, lines, purged)\n"
         "        self._save_offsets()\n"
         "        kept = self._put_rejected_aside(settled)\n",
         "flush_killed",

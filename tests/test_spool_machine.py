@@ -25,7 +25,8 @@ from rillevents.flusher import purge
 from rillevents.spool import append as appending
 from rillevents.spool import live, tally, view
 from rillevents.spool.append import append, lock
-from rillevents.spool.drain import Drain, SpoolBatch
+from rillevents.spool.batch import SpoolBatch
+from rillevents.spool.drain import Drain
 from rillevents.spool.folder import create
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.retry import retry

@@ -13,13 +13,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from rillevents.batch import HELD, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.batch import HELD, UNSETTLED, Rejected, Verdict
 from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
 from rillevents.spool import tally
 from rillevents.spool.append import Moved, check_named, count_backlog, discard, lock_to_unlink
+from rillevents.spool.batch import Entry, Settled, SpoolBatch
 from rillevents.spool.folder import (
     BACKLOG,
     CLAIM,
@@ -33,34 +32,13 @@ from rillevents.spool.folder import (
     unique,
     unwritable,
 )
-from rillevents.spool.lines import Line, complete_lines
+from rillevents.spool.lines import Run, complete_lines, complete_runs
 from rillevents.spool.quarantine import RejectedFile, enforce_caps, keep_corrupt, own_folder, pieces
 from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
 _READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
 # Gone since the listing, or no file at all: a link, a socket, a folder.
 _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
-
-
-class Entry(NamedTuple):
-    """A line on its way: the file that it stands in, where it ends there, and its bytes (none where it did not parse)."""
-
-    name: str
-    end: int
-    line: bytes
-
-
-@dataclass(slots=True)
-class SpoolBatch:
-    """Entries to be settled together, and the files that end with them."""
-
-    entries: list[Entry] = field(default_factory=list)
-    finished: list[str] = field(default_factory=list)
-
-    @property
-    def batch(self) -> Batch:
-        """The lines to send."""
-        return Batch([entry.line for entry in self.entries if entry.line])
 
 
 class Drain:
@@ -151,35 +129,43 @@ class Drain:
             raise unwritable(f"the spool {self.folder} could not be emptied", error) from None
 
     def batches(self) -> Iterator[SpoolBatch]:
-        """Yield what is in the spool now; each batch has to be committed before the next is asked for, or stays."""
+        """Yield what is in the spool now; each batch has to be committed in its turn, or stays.
+
+        One may be asked for before the one that came last was committed.
+        """
         self._claim_slots()
         batch = SpoolBatch()
-        names = self._names()
-        for name in names:
+        for name in self._names():
             yield from self._fill(batch, name)
         yield from self._rest(batch)
+        yield from self.added()
+
+    def added(self) -> Iterator[SpoolBatch]:
+        """Yield what has come to a file since `batches` was through with it; for who reads ahead, whose last commit is later."""
         while self._again:
             # A writer that held a claim since before it was one has added lines: they were acknowledged, so they go too.
+            batch = SpoolBatch()
             yield from self._fill(batch, self._again.pop())
             yield from self._rest(batch)
 
     def _rest(self, batch: SpoolBatch) -> Iterator[SpoolBatch]:
-        if batch.entries or batch.finished:
-            yield _taken(batch)
+        if batch.runs or batch.finished:
+            yield batch.take()
 
     def _fill(self, batch: SpoolBatch, name: str) -> Iterator[SpoolBatch]:
-        size = sum(len(entry.line) for entry in batch.entries)
-        for entry in self._entries(name):
-            if batch.entries and (
-                len(batch.entries) >= self._batch_events or size + len(entry.line) > self._batch_bytes
-            ):
-                yield _taken(batch)
-                size = 0
-            batch.entries.append(entry)
-            size += len(entry.line)
+        for run in self._runs(name):
+            if not run.good and batch.count >= self._batch_events:
+                yield batch.take()
+            while len(run.good) > (fitting := batch.fitting(run, self._batch_events, self._batch_bytes)):
+                if fitting:
+                    end = run.start + sum(map(len, run.good[:fitting]))
+                    batch.add(name, Run(run.start, end, run.good[:fitting]))
+                    run = Run(end, run.end, run.good[fitting:])
+                yield batch.take()
+            batch.add(name, run)
         batch.finished.append(name)
 
-    def _entries(self, name: str) -> Iterator[Entry]:
+    def _runs(self, name: str) -> Iterator[Run]:
         try:
             fd = os.open(f"{self.folder}/{name}", _READ)
         except OSError as error:
@@ -189,10 +175,10 @@ class Drain:
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 start = trusted_offset(fd, self.state.offsets.get(name))
-                for line in complete_lines(fd, start, os.fstat(fd).st_size):
-                    if not line.good:
-                        self._put_aside(name, fd, line)
-                    yield Entry(name, line.end, line.good)
+                for run in complete_runs(fd, start, os.fstat(fd).st_size):
+                    if not run.good:
+                        self._put_aside(name, fd, run)
+                    yield run
         except OSError as error:
             # What follows stays, and the other files are none the worse for it.
             self._tell(f"{name} cannot be read", error)
@@ -202,11 +188,11 @@ class Drain:
     def _tell(self, what: str, error: OSError) -> None:
         self.problem = f"{what}: {error.strerror or error}"
 
-    def _put_aside(self, name: str, fd: int, line: Line) -> None:
+    def _put_aside(self, name: str, fd: int, run: Run) -> None:
         if name in self.state.aside:
             return
         try:
-            keep_corrupt(self.folder, name, fd, line.start, line.end)
+            keep_corrupt(self.folder, name, fd, run.start, run.end)
         except OSError:
             # No room for a copy, so the whole file moves there at its end: because a full disk must not stop delivery.
             self.state.aside.append(name)
@@ -216,16 +202,15 @@ class Drain:
 
         *purged* counts as dropped what is else counted as delivered.
         """
-        remaining = iter(verdicts)
-        settled = [(entry, next(remaining) if entry.line else None) for entry in batch.entries]
+        settled = list(batch.settled(verdicts))
         kept = self._put_rejected_aside(settled)
         before = self.state.copy()
         try:
-            for entry, verdict in settled:
+            for entry, verdict, lines in settled:
                 if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, Rejected)):
                     self._stuck.add(entry.name)
                 if entry.name not in self._stuck:
-                    self._settle(entry, verdict, purged)
+                    self._settle(entry, verdict, lines, purged)
             self._save_offsets()
         except BaseException:
             # Interrupted half-way, so nothing of it counts: because an offset and its count must not disagree.
@@ -235,9 +220,9 @@ class Drain:
             if name not in self._stuck:
                 self._finish(name)
 
-    def _put_rejected_aside(self, settled: Sequence[tuple[Entry, Verdict | None]]) -> bool:
+    def _put_rejected_aside(self, settled: Sequence[Settled]) -> bool:
         """Write what was rejected to rejected/; True where it could not be, and has to stay where it is."""
-        rejected = [(entry.line, verdict.reason) for entry, verdict in settled if isinstance(verdict, Rejected)]
+        rejected = [(entry.line, verdict.reason) for entry, verdict, _ in settled if isinstance(verdict, Rejected)]
         try:
             if rejected:
                 self._rejected.add(rejected)
@@ -246,7 +231,7 @@ class Drain:
             return True
         return False
 
-    def _settle(self, entry: Entry, verdict: Verdict | None, purged: bool = False) -> None:
+    def _settle(self, entry: Entry, verdict: Verdict | None, lines: int = 1, purged: bool = False) -> None:
         self.state.offsets[entry.name] = (entry.end, -1)
         self._unproved[entry.name] = entry.line
         if verdict is None:
@@ -255,9 +240,9 @@ class Drain:
         elif isinstance(verdict, Rejected):
             self.state.count("rejected")
         elif purged:
-            self.state.count("dropped", "purged")
+            self.state.count("dropped", "purged", lines)
         else:
-            self.state.count("delivered")
+            self.state.count("delivered", n=lines)
 
     def _save_offsets(self) -> None:
         for name, line in self._unproved.items():
@@ -309,7 +294,7 @@ class Drain:
     def _keep_fragment(self, name: str, fd: int, offset: int, size: int) -> None:
         """Put what follows the last newline aside; its writer is dead, because we hold the lock."""
         if any(piece.strip(b"\0\n") for piece in pieces(fd, offset, size)):
-            self._put_aside(name, fd, Line(offset, size, b""))
+            self._put_aside(name, fd, Run(offset, size, []))
             self._settle(Entry(name, size, b""), None)
             self._save_offsets()
 
@@ -335,9 +320,3 @@ class Drain:
                     continue
                 except OSError as error:
                     self._tell(f"{name} could not be claimed", error)
-
-
-def _taken(batch: SpoolBatch) -> SpoolBatch:
-    taken = SpoolBatch(batch.entries, batch.finished)
-    batch.entries, batch.finished = [], []
-    return taken

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +25,14 @@ class Line(NamedTuple):
     good: bytes
 
 
+class Run(NamedTuple):
+    """Lines that follow each other: where they begin and end in their file, and the events, none where they are damaged."""
+
+    start: int
+    end: int
+    good: list[bytes]
+
+
 class _Required(msgspec.Struct):
     """The four fields that an event has to have."""
 
@@ -33,6 +42,8 @@ class _Required(msgspec.Struct):
     event_name: str
 
 
+# Takes what an iterator yields, and keeps nothing of it.
+_consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 _decoder = msgspec.json.Decoder(_Required)
 required_fields = _decoder.decode
 
@@ -63,12 +74,24 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
 
     Damaged ones that follow each other come as one.
     """
+    for run in complete_runs(fd, start, end):
+        if len(run.good) < 2:
+            yield Line(run.start, run.end, b"".join(run.good))
+            continue
+        before = run.start
+        for line in run.good:
+            yield Line(before, before + len(line), line)
+            before += len(line)
+
+
+def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
+    """Yield what `complete_lines` yields, a block of events at a time where it holds nothing else."""
     newline = start
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
         cut = block.rfind(b"\n") + 1
         if cut:
-            yield from _joined(_lines_of(block[:cut], start))
+            yield from _runs_of(block[:cut], start)
             start += cut
             continue
         zeros = len(block) - len(block.lstrip(b"\0"))
@@ -81,13 +104,39 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
             return
         last_zero = block.rfind(b"\0") + 1
         if last_zero:
-            yield from _joined(_between_zeros(block[:last_zero], start, start + last_zero))
+            yield from map(_run, _joined(_between_zeros(block[:last_zero], start, start + last_zero)))
             start += last_zero
         else:
             # More than any event has is put aside as it is.
             before = start
             start = (_find(fd, b"\0", start + len(block), newline) or newline + 1) - 1
-            yield Line(before, start, b"")
+            yield Run(before, start, [])
+
+
+def _runs_of(block: bytes, start: int) -> Iterator[Run]:
+    good = _certain_events(block)
+    if good:
+        yield Run(start, start + len(block), good)
+    else:
+        yield from map(_run, _joined(_lines_of(block, start)))
+
+
+def _certain_events(block: bytes) -> list[bytes]:
+    """Return the lines of *block* where `is_event` certainly holds for each; none where they have to be looked at one by one."""
+    if b"\r" in block:
+        return []  # It would end a line here.
+    lines = block.splitlines(keepends=True)
+    try:
+        if not block.isascii():
+            block.decode()
+        _consume(map(required_fields, lines))
+    except (ValueError, RecursionError):
+        return []
+    return lines if max(map(len, lines)) <= MAX_EVENT_BYTES + 1 else []
+
+
+def _run(line: Line) -> Run:
+    return Run(line.start, line.end, [line.good] if line.good else [])
 
 
 def _lines_of(block: bytes, start: int) -> Iterator[Line]:
