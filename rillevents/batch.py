@@ -111,4 +111,5 @@ def encoder(compression: str) -> Callable[[bytes], bytes] | None:
     except ImportError:
         hint = "run: pip install 'rillevents[zstd]'"
         raise ConfigError("zstd needs the package zstandard, which is not installed", hint=hint) from None
-    return zstandard.ZstdCompressor().compress
+    # A new one each time: because one of them must not be used by two threads at once.
+    return lambda body: zstandard.ZstdCompressor().compress(body)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from rillevents.batch import DELIVERED, HELD, UNSETTLED, Verdict
+from rillevents.batch import DELIVERED, HELD, UNSETTLED, Batch, Verdict
 from rillevents.delivery import Deadline, Delivery
 from rillevents.errors import Busy
 from rillevents.event import format_time
@@ -130,9 +130,9 @@ class Flusher:
             self.sleep(_POLL_SECONDS)
 
     def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
-        ahead = _Ahead(drain)
-        while (batch := ahead.take()) is not None:
-            lines = batch.batch
+        ahead = _Ahead(drain, getattr(self.exporter, "prepare", None))
+        while (taken := ahead.take()) is not None:
+            batch, lines = taken
             settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None
             self._held.append((batch, settlement.verdicts if settlement else ()))
             if settlement and settlement.stop:
@@ -156,25 +156,32 @@ class Flusher:
 
 
 class _Ahead:
-    """The batches of a spool, the next one read while the one before is under way."""
+    """The batches of a spool, the next one read, and *prepared* by the exporter, while the one before is under way."""
 
-    def __init__(self, drain: Drain) -> None:
+    def __init__(self, drain: Drain, prepare: Callable[[Batch], None] | None) -> None:
         self._drain = drain
+        self._prepare = prepare
         self._batches = drain.batches()
-        self._read: list[SpoolBatch | None] = []
+        self._read: list[tuple[SpoolBatch, Batch] | None] = []
 
     def read(self) -> None:
         """Read the next batch; it waits for `take`."""
-        self._read.append(next(self._batches, None))
+        self._read.append(self._next())
+        if self._read[0] and self._prepare:
+            self._prepare(self._read[0][1])
 
-    def take(self) -> SpoolBatch | None:
-        """Return the next batch, None at the end."""
-        batch = self._read.pop() if self._read else next(self._batches, None)
-        if batch is None:
+    def take(self) -> tuple[SpoolBatch, Batch] | None:
+        """Return the next batch and its lines, None at the end."""
+        taken = self._read.pop() if self._read else self._next()
+        if taken is None:
             # Asked again, now that all before is committed: because only a commit sees what was added to a file meanwhile.
             self._batches = self._drain.added()
-            batch = next(self._batches, None)
-        return batch
+            taken = self._next()
+        return taken
+
+    def _next(self) -> tuple[SpoolBatch, Batch] | None:
+        batch = next(self._batches, None)
+        return (batch, batch.batch) if batch else None
 
 
 def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, before: FlushResult) -> FlushResult:

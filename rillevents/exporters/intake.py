@@ -16,6 +16,7 @@ from rillevents.batch import encoder
 from rillevents.errors import ConfigError
 from rillevents.exporters import Kind, Outcome
 from rillevents.exporters.destination import DEFAULT_PORTS, authorization, is_loopback, origin, proxy_for, split_url
+from rillevents.exporters.encoding import Encoding
 from rillevents.retry import PROXY_ADVICE, classify, clean
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class IntakeExporter:
         if "@" in parts.netloc:
             raise ConfigError("the intake's URL carries credentials", hint="give them as user and password")
         env = os.environ if environ is None else environ
-        self._encode = encoder(compression)
+        self._encoding = Encoding(encoder(compression))
         self._authorization = authorization(user, password, token)
         if self._authorization and scheme == "http" and not is_loopback(self._host):
             reason = f"refused before connecting: credentials would travel to {self._host} in plain text"
@@ -70,6 +71,7 @@ class IntakeExporter:
         self._transport = _transport(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
         # Only where the address is not the name: because httpcore gives it to a proxy's certificate check as well.
         self._sni = {"sni_hostname": "localhost"} if self._host == "localhost" else {}
+        self._urls: dict[str, httpx.URL] = {}
         self._socket: socket.socket | None = None
         self._closed = self._connected = self._answered = self._sent_all = False
 
@@ -82,11 +84,14 @@ class IntakeExporter:
         """Post the batch once, and once more where a kept connection turns out to have been closed meanwhile."""
         import httpx
 
-        body = batch.body() if self._encode is None else self._encode(batch.body())
         try:
-            return self._post_to_any(batch, body)
+            return self._post_to_any(batch, self._encoding.body(batch))
         except httpx.HTTPError as error:
             return _outcome_of(error, self.name)
+
+    def prepare(self, batch: Batch) -> None:
+        """Begin to compress a batch that comes next; safe while `export` is under way in another thread."""
+        self._encoding.begin(batch)
 
     def close(self) -> None:
         """Close the connections; a call under way in another thread ends soon, and sends nothing further."""
@@ -107,7 +112,7 @@ class IntakeExporter:
             "Accept-Encoding": "identity",
             "Content-Type": "application/x-ndjson",
         }
-        if self._encode is not None:
+        if compression != "none":
             headers["Content-Encoding"] = compression
         if self._authorization:
             headers["Authorization"] = self._authorization
@@ -142,9 +147,11 @@ class IntakeExporter:
     def _exchange(self, address: str, batch: Batch, body: bytes) -> Outcome:
         import httpx
 
+        if address not in self._urls:
+            self._urls[address] = httpx.URL(f"{self._scheme}://{address}{self._port}{self._target}")
         request = httpx.Request(
             "POST",
-            f"{self._scheme}://{address}{self._port}{self._target}",
+            self._urls[address],
             headers={**self._headers, "Content-Length": str(len(body))},
             content=self._upload(batch, body),
             extensions={**self._sni, "timeout": _timeouts(), "trace": self._watch},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain, takewhile
 from typing import NamedTuple
 
 from rillevents.batch import DELIVERED, Batch, Verdict
@@ -63,15 +63,12 @@ class SpoolBatch:
 
     def fitting(self, run: Run, most: int, most_bytes: int) -> int:
         """Return how many of a run's lines still fit; one where this is empty, however large it is."""
-        if self.count + len(run.good) <= most and self.size + run.end - run.start <= most_bytes:
-            return len(run.good)
-        fitting, size = 0, self.size
-        for line in run.good[: most - self.count]:
-            size += len(line)
-            if size > most_bytes and self.count + fitting:
-                break
-            fitting += 1
-        return fitting
+        lines = run.good[: most - self.count]
+        if self.size + sum(map(len, lines)) <= most_bytes:
+            return len(lines)
+        ends = accumulate(map(len, lines), initial=self.size)
+        fitting = sum(1 for _ in takewhile(lambda end: end <= most_bytes, ends)) - 1
+        return max(fitting, 0 if self.count else 1)
 
     def settled(self, verdicts: Sequence[Verdict]) -> Iterator[Settled]:
         """Yield what becomes of each line; of a whole run at once where all of it was delivered."""

@@ -1,0 +1,54 @@
+"""Bodies in the form in which they are sent, compressed on threads of their own before their turn comes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rillevents.batch import Batch
+
+
+class Encoding:
+    """Gives the body of a batch; one that it was told of beforehand is ready sooner. Safe in threads."""
+
+    def __init__(self, encode: Callable[[bytes], bytes] | None) -> None:
+        self._encode = encode
+        self._begun: dict[int, _Ahead] = {}
+
+    def begin(self, batch: Batch) -> None:
+        """Begin to compress a batch that comes next; without compression there is nothing to do."""
+        if self._encode is None:
+            return
+        ahead = _Ahead(batch, self._encode)
+        try:
+            ahead.start()
+        except RuntimeError:
+            # No thread is to be had: then it is compressed when its turn comes.
+            return
+        self._begun[id(batch.lines)] = ahead
+
+    def body(self, batch: Batch) -> bytes:
+        """Return the body to send; waits for one that was begun."""
+        ahead = self._begun.pop(id(batch.lines), None)
+        if ahead:
+            ahead.join()
+        if ahead and ahead.encoded:
+            return ahead.encoded
+        return batch.body() if self._encode is None else self._encode(batch.body())
+
+
+class _Ahead(threading.Thread):
+    def __init__(self, batch: Batch, encode: Callable[[bytes], bytes]) -> None:
+        super().__init__(name="rillevents-encoding", daemon=True)
+        # Kept: because it is found by the identity of its lines.
+        self.batch = batch
+        self.encoded = b""
+        self._encode = encode
+
+    def run(self) -> None:
+        try:
+            self.encoded = self._encode(self.batch.body())
+        except Exception:  # noqa: BLE001 - it is tried again where its error is told
+            self.encoded = b""
