@@ -144,7 +144,7 @@ _rillevents_kind() {
     on_error) words='warn fail ignore' ;;
     setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent events exit-codes faults flushing library limits quickstart recording redaction spool testing' ;;
+    topic) words='ci configuration consent events exit-codes faults flushing library limits performance quickstart recording redaction spool testing' ;;
     esac
 }
 

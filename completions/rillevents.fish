@@ -189,7 +189,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'No
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent events exit-codes faults flushing library limits quickstart recording redaction spool testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent events exit-codes faults flushing library limits performance quickstart recording redaction spool testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'

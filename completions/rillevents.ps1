@@ -85,6 +85,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'flushing' = 'flushing'
                 'library' = 'library'
                 'limits' = 'limits'
+                'performance' = 'performance'
                 'quickstart' = 'quickstart'
                 'recording' = 'recording'
                 'redaction' = 'redaction'

@@ -6,7 +6,10 @@ import datetime
 import decimal
 import enum
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -174,6 +177,28 @@ class TestEventId:
         ids = [new_event_id() for _ in range(20_000)]
         assert len(ids) == len(set(ids))
         assert [text[:13] for text in ids] == sorted(text[:13] for text in ids)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    def test_forks_and_threads(self) -> None:
+        """No ID is handed out twice: not by threads, nor by children that were forked with random digits in store."""
+        code = (
+            "import os, threading\n"
+            "from rillevents.event import new_event_id\n"
+            "new_event_id(1)\n"
+            "for _ in range(4):\n"
+            "    if not os.fork():\n"
+            "        break\n"
+            "made = []\n"
+            # The same instant for all: so that it takes the random digits to tell them apart.
+            "work = lambda: made.extend(new_event_id(1) for _ in range(500))\n"
+            "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+            "[thread.start() for thread in threads], [thread.join() for thread in threads]\n"
+            "os.write(1, ''.join(one + chr(10) for one in made).encode())\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            ids = process.stdout.read().split()
+        assert 5 * 4 * 500 == len(ids) == len(set(ids))
 
 
 class TestTime:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from support import Tool, only
 
-from rillevents.batch import Batch
+from rillevents.batch import Batch, encoder
 from rillevents.errors import Busy
 from rillevents.event import Event
 from rillevents.exporters import Kind, Outcome
+from rillevents.exporters.encoding import Encoding
 from rillevents.flusher import Flusher, FlushResult
 from rillevents.spool import view
 from rillevents.spool.append import append
@@ -173,6 +177,106 @@ class TestFlush:
         seen: list[int] = []
         Flusher(Exporter(), batch_events=8, on_progress=seen.append).flush([spool])
         assert [8, 16, 20] == seen
+
+
+class Preparing(Exporter):
+    """An exporter whose answer waits until the batch after the one it was given has been read, where there is one."""
+
+    def __init__(self, batches: int, answer: Callable[[list[int]], Kind] | None = None) -> None:
+        super().__init__(answer)
+        self.batches = batches
+        self.read = threading.Semaphore(0)
+        self.prepared: list[int] = []
+
+    def prepare(self, batch: Batch) -> None:
+        self.prepared += [json.loads(line)["number"] for line in batch.lines]
+        self.read.release()
+
+    def export(self, batch: Batch) -> Outcome:
+        if self.requests + 1 < self.batches:
+            assert self.read.acquire(timeout=60), "nobody reads ahead"
+        return super().export(batch)
+
+
+class TestReadAhead:
+    def test_while_a_batch_is_under_way(self, spool: str) -> None:
+        """While one batch is under way the next is read and prepared; all are delivered once, in order."""
+        exporter = Preparing(5)
+        assert ("delivered", 20) == (flush(spool, exporter, batch_events=4).outcome, len(exporter.accepted))
+        assert list(range(20)) == exporter.accepted
+        assert list(range(4, 20)) == exporter.prepared
+
+    def test_stop(self, spool: str) -> None:
+        """What was read ahead when the destination refused stays as it was: nothing is settled or counted, and all arrive later."""
+        exporter = Preparing(5, lambda numbers: Kind.REFUSED if 8 in numbers else Kind.ACCEPTED)
+        result = flush(spool, exporter, batch_events=4)
+        assert ("refused", 8, 12) == (result.outcome, result.delivered, result.pending)
+        assert list(range(8, 20)) == (after := Exporter(), flush(spool, after))[0].accepted
+        assert 20 == load(create(spool)).counts["delivered"]
+
+    def test_damage_read_ahead_twice(self, tmp_path: Path) -> None:
+        """Damage in a batch that was read ahead and not sent is put aside once, and counted once, by the flush that gets there."""
+        spool = str(tmp_path / "spool")
+        fill(spool, range(4))
+        with open(f"{create(spool)}/slot-0.ndjson", "ab") as slot:
+            slot.write(b"damaged\n")
+        fill(spool, range(4, 8))
+        result = flush(spool, Exporter(lambda numbers: Kind.REFUSED), batch_events=4)
+        assert ("refused", 0, 0) == (result.outcome, result.corrupt, result.delivered)
+        result = flush(spool, Exporter(), batch_events=4)
+        assert ("delivered", 8, 1) == (result.outcome, result.delivered, result.corrupt)
+        assert [b"damaged\n"] == [path.read_bytes() for path in (Path(create(spool)) / "corrupt").iterdir()]
+
+    def test_added_during_the_last_batch(self, tmp_path: Path) -> None:
+        """What a writer adds to a claim while its last batch is under way, all of it read, goes with the same flush."""
+        spool = str(tmp_path / "spool")
+        fill(spool, range(2))
+        held = os.open(f"{create(spool)}/slot-0.ndjson", os.O_WRONLY | os.O_APPEND)
+
+        def add(numbers: list[int]) -> Kind:
+            if 2 not in numbers:
+                os.write(held, Event("t", "n", {"number": 2}).line)
+            return Kind.ACCEPTED
+
+        exporter = Exporter(add)
+        result = flush(spool, exporter)
+        os.close(held)
+        assert ("delivered", 3, 0) == (result.outcome, result.delivered, result.pending)
+        assert [0, 1, 2] == exporter.accepted
+
+    @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+    def test_compressed_ahead(self, compression: str) -> None:
+        """A body that was begun ahead is the one that the batch has; a batch that is another, or half of it, has its own."""
+        encoding = Encoding(encoder(compression))
+        batch = Batch([b'{"n":%d}\n' % number for number in range(1000)])
+        other, half = Batch([b"{}\n"]), batch.split()[0]
+        encoding.begin(batch)
+        encoding.begin(other)
+        found = [encoding.body(one) for one in (half, batch, batch, other)]
+        assert [one.body() for one in (half, batch, batch, other)] == [
+            decompressed(body, compression) for body in found
+        ]
+
+    def test_compressing_fails_ahead(self) -> None:
+        """Where compressing ahead fails it is tried again in the batch's turn, and that is what is told."""
+        tries: list[int] = []
+
+        def fail_once(body: bytes) -> bytes:
+            tries.append(len(body))
+            if len(tries) == 1:
+                raise MemoryError
+            return body
+
+        encoding = Encoding(fail_once)
+        batch = Batch([b"{}\n"])
+        encoding.begin(batch)
+        assert (b"{}\n", [3, 3]) == (encoding.body(batch), tries)
+
+
+def decompressed(body: bytes, compression: str) -> bytes:
+    if compression == "none":
+        return body
+    return gzip.decompress(body) if compression == "gzip" else zstandard.ZstdDecompressor().decompress(body)
 
 
 class TestCommand:

@@ -27,6 +27,8 @@ from memory import Saved, measured
 
 FLUSH, OWN = "rillevents flush", "rillevents flush, as it says itself"
 CURL, SOCKET = "curl --data-binary @FILE", "a bare socket, bodies as flush's"
+# What stands in the way: the HTTP library that flush uses, with nothing to read, to check or to remember beside it.
+HTTPX = "httpx alone, bodies as flush's"
 COMPRESSIONS = ("gzip", "zstd")
 
 SOCKET_LOOP = """\
@@ -39,6 +41,13 @@ with open(sys.argv[1], "rb") as file, socket.create_connection(("127.0.0.1", int
         while not answer.endswith(b"\\r\\n\\r\\n"):
             answer += connection.recv(1024)
 """
+HTTPX_LOOP = """\
+import sys, httpx
+url, size = sys.argv[2], int(sys.argv[3])
+with open(sys.argv[1], "rb") as file, httpx.Client(trust_env=False, verify=False) as client:
+    while body := file.read(size):
+        client.post(url, content=body)
+"""
 # The same calls as those of rillevents/batch.py, and nothing else.
 COMPRESS_LOOP = """\
 import sys
@@ -48,7 +57,7 @@ if encoding == "gzip":
     encode = lambda body: zlib.compress(body, 1, 31)
 else:
     import zstandard
-    encode = zstandard.ZstdCompressor().compress
+    encode = lambda body: zstandard.ZstdCompressor().compress(body)
 with open(sys.argv[1], "rb") as file:
     while body := file.read(size):
         encode(body)
@@ -115,6 +124,7 @@ class Bench:
             FLUSH: lambda: flushes.run("count"),
             SOCKET: self._sender(self.python, "-I", "-c", SOCKET_LOOP, str(self.file), str(self.sink.port), size),
         }
+        runs[HTTPX] = self._sender(self.python, "-I", "-c", HTTPX_LOOP, str(self.file), self.sink.url("count"), size)
         if shutil.which("curl"):
             runs[CURL] = self._sender("curl", "-sS", "--data-binary", f"@{self.file}", self.sink.url("count"))
         return self._table("uncompressed", CURL if CURL in runs else SOCKET, runs, flushes)

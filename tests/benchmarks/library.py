@@ -31,8 +31,9 @@ PEERS = HERE / "peers.txt"
 CALLS, WARMING_CALLS, HOT_CALLS = 30_000, 1_000, 100_000
 SPOOL, UNREDACTED = "rillevents, spool", "rillevents, spool, no redaction"
 INTAKE, LOGGING = "rillevents, intake", "logging + json, file"
+SYSTEM = "write + lstat alone, as the spool does"
 OURS = (SPOOL, UNREDACTED, INTAKE)
-FILES = {LOGGING: "stdlib", SPOOL: "spool", UNREDACTED: "spool_unredacted"}
+FILES = {LOGGING: "stdlib", SYSTEM: "system_calls", SPOOL: "spool", UNREDACTED: "spool_unredacted"}
 SDKS = {
     "opentelemetry logs": "opentelemetry",
     "sentry logs": "sentry",
