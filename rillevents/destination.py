@@ -8,15 +8,17 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rillevents import config, consent
 from rillevents.errors import ConfigError, SpoolError
 from rillevents.exporters.destination import IntakeSettings, exporter_for, origin, without_userinfo
 from rillevents.files import read_file
-from rillevents.flusher import Flusher, FlushResult
 from rillevents.paths import Paths
 from rillevents.spool.view import contents
+
+if TYPE_CHECKING:
+    from rillevents.flusher import FlushResult
 
 _COMMAND_SECONDS = 30
 
@@ -39,6 +41,9 @@ def flush(
     the outcome `unconfigured`. Raises Busy where another flush is at it for longer than *timeout* (or *wait* is false),
     UsageError where *to* holds a password, SpoolError.
     """
+    # Here, not above: because all commands ask this module where things are, and one of them sends.
+    from rillevents.flusher import Flusher, FlushResult
+
     decision = consent.decide(paths, environ)
     if decision.warning:
         warn(decision.warning)

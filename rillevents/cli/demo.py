@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 import typer
 
 from rillevents import consent
-from rillevents._fake_intake import FakeIntake
 from rillevents._record import printable
 from rillevents.cli.common import paths, register
 from rillevents.cli.result import Result
@@ -41,6 +40,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _demo() -> Iterator[str]:
+    # Here, not above: because no other command has a server to load.
+    from rillevents._fake_intake import FakeIntake
+
     decision = consent.decide(paths(), os.environ)
     if not decision.enabled:
         yield f"# Telemetry is off here ({decision.decided_by}). The demo ignores that: nothing leaves this machine."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +16,10 @@ from rillevents.cli.result import Result
 from rillevents.destination import destination_name, existing_spools, flush, held_events, intake_settings
 from rillevents.errors import Busy, ConfigError, UsageError
 from rillevents.exporters.destination import without_userinfo
-from rillevents.flusher import FlushResult
 from rillevents.spool.view import pending
+
+if TYPE_CHECKING:
+    from rillevents.flusher import FlushResult
 
 _EXAMPLE = """
 rillevents flush
@@ -62,6 +64,8 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 warn=warnings.append,
             )
     except Busy as error:
+        from rillevents.flusher import FlushResult
+
         done = FlushResult("temporary", pending=held_events(here), reason=str(error))
         if not wait:
             return Result("flush", done.as_dict(), messages=(str(error),))

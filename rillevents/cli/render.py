@@ -11,8 +11,6 @@ from typing import IO, Any
 
 from rich import box
 from rich.console import Console
-from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -105,6 +103,8 @@ def say(result: Result, *, quiet: bool) -> None:
 @contextmanager
 def progress_bar(verb: str, total: int | None) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
     """Give two functions, to begin showing progress on stderr and to say how many events are done."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} events " + verb), BarColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console(sys.stderr), transient=True)
     task = bar.add_task("", total=total)
@@ -205,6 +205,9 @@ def _plain(out: Console, value: Any) -> None:
 
 def _page(out: Console, text: str) -> None:
     if out.is_terminal:
+        # Here, not above: because it takes longer to load than most commands take.
+        from rich.markdown import Markdown
+
         Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(
             Markdown(text)
         )
