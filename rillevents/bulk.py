@@ -85,8 +85,8 @@ def _check(
 ) -> tuple[bytes, int]:
     """Return the good lines of *block* that are wanted, and how many there are; note the bad ones."""
     count = 0 if fill else count_events(block)
+    done.lines += count
     if count and not wanted:
-        done.lines += count
         return block, count
     good = _lines_of(block) if count else _check_each(block, done, fill)
     if wanted:

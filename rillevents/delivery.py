@@ -247,10 +247,11 @@ class _Settling:
             attempt += 1
 
     def _accept(self, piece: Batch, outcome: Outcome) -> None:
-        named = {offset: reason for offset, reason in outcome.rejected if 0 <= offset < len(piece)}
+        lines = range(len(piece))
+        named = {offset: reason for offset, reason in outcome.rejected if reason is not None and offset in lines}
         self.verdicts[piece.start : piece.start + len(piece)] = [DELIVERED] * len(piece)
         for offset, reason in named.items():
-            self.verdicts[piece.start + offset] = Rejected(reason)
+            self.verdicts[piece.start + int(offset)] = Rejected(reason)
         self._delivery._deadline.progress()
         if len(named) == len(piece):
             return  # An acknowledgement that takes nothing is no evidence that the destination takes events.

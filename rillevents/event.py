@@ -130,9 +130,14 @@ class Event:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """Everything beside the four required fields."""
-        if self._shared is not None:
-            self.own, self._shared = {**self._shared.attributes, **self.own}, None
+        shared = self._shared
+        if shared is not None:
+            self.own, self._shared = {**shared.attributes, **self.own}, None
         return self.own
+
+    @attributes.setter
+    def attributes(self, attributes: Mapping[str, Any]) -> None:
+        self.own, self._shared = attributes, None
 
     @property
     def line(self) -> bytes:
@@ -215,6 +220,9 @@ _MOST_KINDS = 256
 
 def _kind(event_type: str, event_name: str) -> str:
     """Return an event's type and name as JSON; remembered, because a program has few of them."""
+    if type(event_type) is not str or type(event_name) is not str:
+        # One of somebody's own may be equal to another text.
+        return f',"event_type":{quoted(event_type)},"event_name":{quoted(event_name)}'
     text = _kinds.get((event_type, event_name))
     if text is None:
         if len(_kinds) >= _MOST_KINDS:

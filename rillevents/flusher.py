@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -74,6 +75,7 @@ class Flusher:
     def flush(self, spools: Sequence[str]) -> FlushResult:
         """Deliver what is in *spools* now, and say what came of it; raises SpoolError, and Busy."""
         started = self.clock()
+        self._held.clear()
         deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
         delivery = Delivery(self.exporter, deadline, sleep=self._wait)
         result = FlushResult("empty")
@@ -163,15 +165,23 @@ class _Ahead:
         self._prepare = prepare
         self._batches = drain.batches()
         self._read: list[tuple[SpoolBatch, Batch] | None] = []
+        self._failure: Exception | None = None
 
     def read(self) -> None:
-        """Read the next batch; it waits for `take`."""
-        self._read.append(self._next())
+        """Read the next batch; it waits for `take`, and so does what went wrong with it."""
+        try:
+            self._read.append(self._next())
+        except Exception as error:  # noqa: BLE001 - the batch under way has to be settled first
+            self._failure = error
+            return
         if self._read[0] and self._prepare:
-            self._prepare(self._read[0][1])
+            with suppress(Exception):
+                self._prepare(self._read[0][1])
 
     def take(self) -> tuple[SpoolBatch, Batch] | None:
         """Return the next batch and its lines, None at the end."""
+        if self._failure:
+            raise self._failure
         taken = self._read.pop() if self._read else self._next()
         if taken is None:
             # Asked again, now that all before is committed: because only a commit sees what was added to a file meanwhile.

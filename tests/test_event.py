@@ -102,6 +102,27 @@ class TestLine:
         found = json.loads(event.line)
         assert {"shared": 2, "own": 1, "added": 3} == {key: found[key] for key in ("shared", "own", "added")}
 
+    def test_sink_that_replaces_the_attributes(self) -> None:
+        """A sink may also put others in their place."""
+        event = Event("log", "n", {"own": 1}, shared=Shared({"shared": 2}))
+        event.attributes = {"only": 3}
+        assert event.line.endswith(b'"event_name":"n","only":3}\n')
+
+    def test_names_that_are_equal_and_not_the_same(self) -> None:
+        """A name of a class of its own, which is equal to another, is written as it is."""
+
+        class Folded(str):
+            __slots__ = ()
+
+            def __eq__(self, other: object) -> bool:
+                return str(other).lower() == self.lower()
+
+            def __hash__(self) -> int:
+                return hash(self.lower())
+
+        lines = [Event("t", Folded(name), {}, shared=Shared({})).line for name in ("start", "START")]
+        assert ["start", "START"] == [json.loads(line)["event_name"] for line in lines]
+
     def test_envelope_wins(self) -> None:
         """An attribute that is called like one of the four fields loses against it, and stands in the line once."""
         line = Event("log", "n", {"event_id": "mine", "a": 1}, event_id="theirs").line

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from rillevents.exporters.encoding import Encoding
 from rillevents.flusher import Flusher, FlushResult
 from rillevents.spool import view
 from rillevents.spool.append import append
+from rillevents.spool.batch import SpoolBatch
 from rillevents.spool.drain import Drain
 from rillevents.spool.folder import create
 from rillevents.spool.state import load
@@ -226,6 +227,38 @@ class TestReadAhead:
         result = flush(spool, Exporter(), batch_events=4)
         assert ("delivered", 8, 1) == (result.outcome, result.delivered, result.corrupt)
         assert [b"damaged\n"] == [path.read_bytes() for path in (Path(create(spool)) / "corrupt").iterdir()]
+
+    @pytest.mark.parametrize("where", ["reading", "preparing"])
+    def test_reading_ahead_fails(self, where: str, spool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What goes wrong with the batch that comes next costs nothing of the one under way; preparing may fail as it likes."""
+        exporter = Preparing(1)
+        if where == "preparing":
+            exporter.prepare = lambda: None  # type: ignore[method-assign,assignment]
+            assert ("delivered", 20) == (flush(spool, exporter, batch_events=4).outcome, len(exporter.accepted))
+            return
+        batches = Drain.batches
+
+        def failing(drain: Drain) -> Iterator[SpoolBatch]:
+            yield next(batches(drain))
+            raise MemoryError
+
+        monkeypatch.setattr(Drain, "batches", failing)
+        with pytest.raises(MemoryError):
+            flush(spool, exporter, batch_events=4)
+        monkeypatch.undo()
+        assert list(range(4)) == exporter.accepted
+        flush(spool, exporter)
+        assert list(range(20)) == exporter.accepted
+
+    def test_exporter_that_is_used_again(self) -> None:
+        """Batches that were prepared and never sent, because the flush stopped, do not pile up in an exporter."""
+        encoding = Encoding(encoder("gzip"))
+        batches = [Batch([b"%d\n" % number]) for number in range(9)]
+        for batch in batches:
+            encoding.begin(batch)
+        assert 2 == len(encoding._begun)
+        encoding.clear()
+        assert [batch.body() for batch in batches] == [gzip.decompress(encoding.body(batch)) for batch in batches]
 
     def test_added_during_the_last_batch(self, tmp_path: Path) -> None:
         """What a writer adds to a claim while its last batch is under way, all of it read, goes with the same flush."""

@@ -330,6 +330,13 @@ class TestRaw:
         assert (2, 0) == (done["stored"], done["duplicates"])
         assert exported == b"".join(tool.lines())
 
+    def test_import_of_a_bad_line(self, tool: Tool) -> None:
+        """A bad line of an import is told by its number in the file, however many good ones stand before it."""
+        lines = [self.GOOD % number for number in range(30_000)]
+        (tool.home.parent / "export.ndjson").write_bytes(b"".join(lines) + b"garbage\n")
+        done = tool.json("spool", "import", "export.ndjson")
+        assert (30_000, [30_001]) == (done["stored"], [bad["line"] for bad in done["bad"]])
+
 
 class TestFaults:
     def test_full(self, tool: Tool) -> None:

@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -248,6 +249,17 @@ class TestWhatStays:
 
 
 class TestSettings:
+    def test_one_of_your_own(self) -> None:
+        """A redactor whose `redact` is somebody's own sees every event, also those that look harmless."""
+
+        class Mine(Redactor):
+            def redact(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+                return {**attributes, "email": "#"}
+
+        sink = CapturingSink()
+        Client(sink, attributes={"a": 1}, redactor=Mine()).record("t", "n", email="me@example.com")
+        assert "#" == only(sink.events).attributes["email"]
+
     def test_keys_values_and_the_switch(self) -> None:
         """Keys may be added, values left alone, and a client may be told to redact nothing."""
         url = SECRETS["url"][1]

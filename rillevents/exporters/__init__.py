@@ -47,7 +47,8 @@ class Exporter(Protocol):
     """Hands batches to one destination.
 
     `export` is called from one thread at a time, though not always from the same, and may be left behind while it
-    still waits; `close` may be called meanwhile, from another thread, and more than once.
+    still waits; `close` may be called meanwhile, from another thread, and more than once. One may have a method `prepare`,
+    too: a flush gives it the batch that comes next while one is under way, and does not mind what it raises.
     """
 
     def export(self, batch: Batch) -> Outcome:

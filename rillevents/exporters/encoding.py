@@ -19,8 +19,11 @@ class Encoding:
 
     def begin(self, batch: Batch) -> None:
         """Begin to compress a batch that comes next; without compression there is nothing to do."""
-        if self._encode is None:
+        if self._encode is None or not batch.lines:
             return
+        while len(self._begun) > 1:
+            # The one under way may not have been asked for yet; one before it never will be: a flush stopped there.
+            self._begun.pop(next(iter(self._begun)), None)
         ahead = _Ahead(batch, self._encode)
         try:
             ahead.start()
@@ -37,6 +40,10 @@ class Encoding:
         if ahead and ahead.encoded:
             return ahead.encoded
         return batch.body() if self._encode is None else self._encode(batch.body())
+
+    def clear(self) -> None:
+        """Forget what was begun."""
+        self._begun.clear()
 
 
 class _Ahead(threading.Thread):

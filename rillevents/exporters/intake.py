@@ -96,6 +96,7 @@ class IntakeExporter:
     def close(self) -> None:
         """Close the connections; a call under way in another thread ends soon, and sends nothing further."""
         self._closed = True
+        self._encoding.clear()
         if self._socket is not None:
             try:
                 # The plain shutdown, not the TLS socket's own, nor close(): because it wakes up a thread that reads.

@@ -59,8 +59,9 @@ class SpoolSink(Sink):
 
     def append(self, lines: bytes) -> None:
         """Store one line, or several that are kept or refused together; raises SpoolError."""
-        if self._live is not None and len(self._spools) == 1:
-            self._live.append(lines)
+        live = self._live
+        if live is not None and self._spools == (live.spool,):
+            live.append(lines)
         else:
             self._in_first_usable(self._append_short_lived if self._short_lived else self._append_live, lines)
 

@@ -42,7 +42,7 @@ class LiveWriter:
     def __init__(self, spool: str, *, max_bytes: int, durable: bool = False) -> None:
         self.spool = spool
         self._max_bytes = max_bytes
-        self._note_every = min(_NOTE_EVERY, max_bytes // 16)
+        self._note_every = min(_NOTE_EVERY, max_bytes // 64)
         self._durable = durable
         self._mutex = allocate_lock()
         self._inside: set[int] = set()
