@@ -25,10 +25,15 @@ class Batch:
     __slots__ = ("lines", "on_progress", "size", "start")
 
     def __init__(
-        self, lines: Sequence[bytes], on_progress: Callable[[int], None] | None = None, *, start: int = 0
+        self,
+        lines: Sequence[bytes],
+        on_progress: Callable[[int], None] | None = None,
+        *,
+        start: int = 0,
+        size: int | None = None,
     ) -> None:
         self.lines = tuple(lines)
-        self.size = sum(map(len, self.lines))
+        self.size = sum(map(len, self.lines)) if size is None else size
         self.on_progress = on_progress
         self.start = start
 

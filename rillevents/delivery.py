@@ -100,7 +100,7 @@ class Delivery:
         """
         self._most_sent = 0
         self._meanwhile = meanwhile
-        settling = _Settling(self, Batch(batch.lines, self._on_progress))
+        settling = _Settling(self, Batch(batch.lines, self._on_progress, size=batch.size))
         stop = settling.run()
         self._stopped = self._stopped or stop is not None
         return Settlement(tuple(settling.verdicts), stop)

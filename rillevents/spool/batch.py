@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, takewhile
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from rillevents.batch import DELIVERED, Batch, Verdict
@@ -42,7 +42,7 @@ class SpoolBatch:
     @property
     def batch(self) -> Batch:
         """The lines to send."""
-        return Batch(list(chain.from_iterable(run.good for _, run in self.runs)))
+        return Batch(list(chain.from_iterable(run.good for _, run in self.runs)), size=self.size)
 
     @property
     def entries(self) -> list[Entry]:
@@ -55,20 +55,22 @@ class SpoolBatch:
         self.runs, self.finished, self.count, self.size = [], [], 0, 0
         return taken
 
-    def add(self, name: str, run: Run) -> None:
-        """Take in a run of the file *name*."""
+    def add(self, name: str, run: Run, size: int) -> None:
+        """Take in a run of the file *name*, whose events have so many bytes."""
         self.runs.append((name, run))
         self.count += max(1, len(run.good))
-        self.size += sum(map(len, run.good))
+        self.size += size
 
-    def fitting(self, run: Run, most: int, most_bytes: int) -> int:
-        """Return how many of a run's lines still fit; one where this is empty, however large it is."""
+    def fitting(self, run: Run, most: int, most_bytes: int) -> tuple[int, int]:
+        """Return how many of a run's lines still fit, and their bytes; one where this is empty, however large it is."""
         lines = run.good[: most - self.count]
-        if self.size + sum(map(len, lines)) <= most_bytes:
-            return len(lines)
-        ends = accumulate(map(len, lines), initial=self.size)
-        fitting = sum(1 for _ in takewhile(lambda end: end <= most_bytes, ends)) - 1
-        return max(fitting, 0 if self.count else 1)
+        size = sum(map(len, lines))
+        if self.size + size <= most_bytes:
+            return len(lines), size
+        sizes = [size for size in accumulate(map(len, lines)) if self.size + size <= most_bytes]
+        if not sizes and not self.count:
+            return 1, len(lines[0])
+        return len(sizes), sizes[-1] if sizes else 0
 
     def settled(self, verdicts: Sequence[Verdict]) -> Iterator[Settled]:
         """Yield what becomes of each line; of a whole run at once where all of it was delivered."""

@@ -156,13 +156,15 @@ class Drain:
         for run in self._runs(name):
             if not run.good and batch.count >= self._batch_events:
                 yield batch.take()
-            while len(run.good) > (fitting := batch.fitting(run, self._batch_events, self._batch_bytes)):
+            while True:
+                fitting, size = batch.fitting(run, self._batch_events, self._batch_bytes)
+                if fitting == len(run.good):
+                    break
                 if fitting:
-                    end = run.start + sum(map(len, run.good[:fitting]))
-                    batch.add(name, Run(run.start, end, run.good[:fitting]))
-                    run = Run(end, run.end, run.good[fitting:])
+                    batch.add(name, Run(run.start, run.start + size, run.good[:fitting]), size)
+                    run = Run(run.start + size, run.end, run.good[fitting:])
                 yield batch.take()
-            batch.add(name, run)
+            batch.add(name, run, size)
         batch.finished.append(name)
 
     def _runs(self, name: str) -> Iterator[Run]:
