@@ -55,6 +55,21 @@ def test_picture_and_table() -> None:
     assert f"](.github/images/{chart.PICTURE.name})" in (ROOT / "README.md").read_text()
 
 
+def test_figures_of_the_readme() -> None:
+    """The ratios that the README states are those of the stored results."""
+    readme, results = (ROOT / "README.md").read_text(), chart.load()
+
+    def ratio(name: str, number: int, row: str) -> str:
+        return next(
+            f"{found['ratio']:.2f} ×" for found in results[name]["tables"][number]["rows"] if found["name"] == row
+        )
+
+    assert f"{ratio('oneshot', 0, 'rillevents record')} `python -c pass`" in readme
+    assert f"`jq -n … >> file` is {ratio('oneshot', 0, 'jq -n … >> file')}" in readme
+    assert f"takes {ratio('library', 0, 'rillevents, spool')} as long as `logging`" in readme
+    assert f"`IntakeSink` {ratio('library', 1, 'rillevents, intake')} as many" in readme
+
+
 def test_picture_shows_every_row() -> None:
     """Every row of a table that is drawn is in the picture, those in which somebody else is ahead like all others; it is XML."""
     results = chart.load()

@@ -167,7 +167,9 @@ def main() -> int:
         if shutil.which("jq"):
             runs[JQ] = bulk.peer(["jq", "-c", ".", file])
             versions["jq"] = version_of("jq", "--version")
-        table = Table(f"{LINES:,} lines of {bulk.file.stat().st_size // LINES} bytes, the whole process", "s", MSGSPEC)
+        table = Table(
+            f"record raw: {LINES:,} lines of {bulk.file.stat().st_size // LINES} bytes, the whole process", "s", MSGSPEC
+        )
         table.measure(runs, options.rounds)
     job = f"`record raw`, {LINES:,} NDJSON lines"
     # Speeds, so theirs over ours: because the table holds seconds.

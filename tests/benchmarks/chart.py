@@ -33,8 +33,8 @@ DRAWN = (
 )
 ORDER = ("oneshot", "growth", "library", "bulk", "flush", "memory")
 
-WIDTH, MARGIN, GAP, BAR, TITLE = 560, 16, 24, 22, 48
-LABEL, VALUE = 218, 72
+WIDTH, MARGIN, GAP, BAR, TITLE = 580, 16, 24, 22, 48
+LABEL, VALUE = 244, 100
 
 
 def load() -> dict[str, dict[str, Any]]:
@@ -91,7 +91,7 @@ def panel(table: Mapping[str, Any], left: float, top: float) -> Iterator[str]:
         yield f'<rect x="{start:.1f}" y="{y + 2:.1f}" width="{max(1.0, row["median"] * scale):.1f}" height="{BAR - 8}" rx="2" class="{kind}"/>'
         low, high = start + row["low"] * scale, start + row["high"] * scale
         yield f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 9:.1f}" y2="{y + 9:.1f}" class="spread"/>'
-        yield text(start + row["high"] * scale + 6, y + 13, f"{figure(row['median'])}  {row['ratio']:.2f} ×", "unit")
+        yield text(start + row["high"] * scale + 6, y + 13, f"{figure(row['median'])} · {row['ratio']:.2f} ×", "unit")
 
 
 def is_ours(row: str) -> bool:

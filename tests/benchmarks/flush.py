@@ -144,7 +144,7 @@ class Bench:
 
     def _table(self, name: str, base: str, runs: dict[str, Callable[[], float]], flushes: Flushes) -> Table:
         size = self.file.stat().st_size / 1e6
-        table = Table(f"{LINES:,} events, {size:.0f} MB, {name}, the whole process", "s", base)
+        table = Table(f"flush: {LINES:,} events, {size:.0f} MB, {name}, the whole process", "s", base)
         table.measure(runs, self.rounds)
         for seconds in flushes.own[-self.rounds :]:
             table.add(OWN, seconds)
