@@ -213,7 +213,15 @@ def main() -> int:
     flushes = [FLUSH.format(events) for events in (FEW, MANY)]
     goals = [at_most("`record`, peak memory", "≤ 15 MB", max(table.samples[RECORD]), 15, "MB")]
     for row in flushes:
-        goals.append(at_most(f"`{row}`, peak memory", "≤ 80 MB", max(table.samples[row]), 80, "MB"))
+        goals.append(
+            at_most(
+                f"{row.replace('rillevents flush,', '`flush` of')}, peak memory",
+                "≤ 80 MB",
+                max(table.samples[row]),
+                80,
+                "MB",
+            )
+        )
     growth = table.ratio(flushes[1], flushes[0])
     counted = [
         f"{len(peaks.missing)} turns that recorded or delivered looked at, {sum(map(abs, peaks.missing))} events missing",
