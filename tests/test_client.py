@@ -25,6 +25,7 @@ from rillevents import (
     set_attributes,
 )
 from rillevents.event import ENVELOPE
+from rillevents.spool.live import LiveWriter
 from rillevents.testing import CapturingSink
 
 RAW = {"event_id": "i", "event_time": "2026-11-23T10:00:00Z", "event_type": "t", "event_name": "n", "k": 1}
@@ -397,6 +398,20 @@ class TestSinks:
         with Client(SpoolSink(tool.paths.spool_dir), on_error="raise") as client:
             client.record("t", "n")
         assert "n" == only(tool.events())["event_name"]
+
+    def test_spool_beside_a_thread_that_still_tries_the_first_place(self, tool: Tool) -> None:
+        """Once a second place is known to do, events go there, also while another thread still has the first one in hand."""
+        tool.home.mkdir()
+        (tool.home / "file").write_text("in the way")
+        unusable = str(tool.home / "file" / "spool")
+        sink = SpoolSink((unusable, tool.paths.spool_dir))
+        client = Client(sink, on_error="raise")
+        client.record("t", "first")
+        # What that thread does between the failure and its look at the second place.
+        sink._live = LiveWriter(unusable, max_bytes=1 << 30)
+        client.record("t", "second")
+        client.close()
+        assert ["first", "second"] == sorted(event["event_name"] for event in tool.events())
 
 
 class TestClosing:

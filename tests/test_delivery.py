@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -107,6 +108,13 @@ class TestAccepted:
         """What an acknowledgement takes out is rejected with its reason, and nonsense in it is ignored."""
         settlement, _, _ = settle(lambda batch: Outcome(Kind.ACCEPTED, rejected=((1, "bad"), (9, "x"), (-1, "y"))), 3)
         assert (DELIVERED, Rejected("bad"), DELIVERED) == settlement.verdicts
+
+    def test_odd_answers_of_an_exporter(self) -> None:
+        """Lines that an exporter of somebody's own names oddly, or without a reason, raise nothing after the acknowledgement."""
+        odd: Any = (("0", "text"), (0, None), (1.0, "bad"), (None, "x"))
+        settlement, _, delivery = settle(lambda batch: Outcome(Kind.ACCEPTED, rejected=odd), 3)
+        assert (DELIVERED, Rejected("bad"), DELIVERED) == settlement.verdicts
+        assert delivery.accepted_any
 
     def test_an_acknowledgement_of_nothing_is_no_evidence(self) -> None:
         """A destination that rejects every line has not shown that it takes events."""

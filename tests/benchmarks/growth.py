@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulk import write_events
-from common import Table, arguments, at_most, environment, install, report
+from common import Table, arguments, at_most, environment, install, report, timed
 from drain_server import EVENT_ID
 
 PYTHON = "python -c pass"
@@ -79,18 +79,7 @@ class Home:
 def sequence(words: list[str], environ: dict[str, str]) -> float:
     """Run a command several times, and return the median of how many milliseconds each took."""
     # The median, not the mean: because one process that somebody else kept waiting says nothing of the spool.
-    return statistics.median(one(words, environ) for _ in range(REPEATS))
-
-
-def one(words: list[str], environ: dict[str, str]) -> float:
-    """Run a command, and return how many milliseconds it took; raises SystemExit where it fails."""
-    started = time.perf_counter()
-    # Not subprocess: because what that does itself is a tenth of what is measured here.
-    code = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(words[0], words, environ), 0)[1])
-    took = (time.perf_counter() - started) * 1000
-    if code:
-        raise SystemExit(f"{' '.join(words)} failed with exit code {code}")
-    return took
+    return statistics.median(timed(words, environ) for _ in range(REPEATS))
 
 
 def crowd(writers: int, words: list[str], environ: dict[str, str]) -> float:

@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import install
+from common import install, timed
 
 CROWD = 64
 # A sample of a situation that has no crowd of its own.
@@ -111,16 +111,6 @@ class Flushed(Situation):
         self.beside.send_signal(signal.SIGCONT)
         super().measure()
         self.beside.send_signal(signal.SIGSTOP)
-
-
-def timed(words: Sequence[str], environ: Mapping[str, str]) -> float:
-    """Return how many milliseconds one process took."""
-    started = time.perf_counter()
-    code = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(words[0], words, environ), 0)[1])
-    took = (time.perf_counter() - started) * 1000
-    if code:
-        raise SystemExit(f"{' '.join(words)} failed with exit code {code}")
-    return took
 
 
 def row(name: str, times: Sequence[float], compared: Sequence[float]) -> str:
