@@ -6,6 +6,7 @@
     ├── SpoolError            73   the event was not stored
     │   ├── SpoolFull         73   the spool holds as many bytes as it may
     │   └── SpoolUnwritable   73   the folder or the disk refused (also an OSError's cause)
+    ├── StoreError            73   the store of events cannot be used as it is
     ├── Busy                  75   somebody else is at it; nothing was lost
     └── ConfigError           78   the configuration has to change; nothing was lost
 
@@ -55,6 +56,12 @@ class SpoolUnwritable(SpoolError):
     def __init__(self, message: str, *, hint: str = "", errno: int = 0) -> None:
         super().__init__(message, hint=hint)
         self.errno = errno
+
+
+class StoreError(RilleventsError):
+    """The file that `serve` stores events in cannot be read or written as it is; what is in it was left alone."""
+
+    exit_code = 73
 
 
 class Busy(RilleventsError):

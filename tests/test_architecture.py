@@ -21,6 +21,7 @@ LAYERS = (
     ("rillevents", "errors", "event", "ndjson", "timestamp", "files", "batch"),
     ("paths", "consent", "install_id", "config", "config_file"),
     ("spool.folder", "spool.append", "spool.live", "spool.state", "spool.tally", "spool.lines", "spool.quarantine", "spool.batch", "spool"),
+    ("store", "store.schema", "store.writer", "store.reader"),
     ("exporters", "retry", "exporters.file", "exporters.destination", "exporters.encoding", "exporters.intake", "delivery"),
     ("spool.drain", "spool.view", "spool.follow", "spool.retry", "flusher"),
     ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching"),

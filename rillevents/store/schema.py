@@ -1,0 +1,97 @@
+"""The tables of a store, and how its file is made, opened and, where it is damaged, put aside."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from typing import Final
+
+from rillevents.errors import StoreError
+from rillevents.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
+from rillevents.spool.append import sync_folder
+
+VERSION: Final = 1
+# `body` is the event's line as it arrived, without its newline. `event_us` beside `event_time`: because as text, 10:00:00Z sorts
+# after 10:00:00.5Z.
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS events(
+    event_id TEXT PRIMARY KEY, event_time TEXT, event_us INTEGER, event_type TEXT, event_name TEXT,
+    stream TEXT, received_us INTEGER, body TEXT);
+CREATE INDEX IF NOT EXISTS events_us ON events(event_us);
+CREATE INDEX IF NOT EXISTS events_name_us ON events(event_name, event_us);
+CREATE TABLE IF NOT EXISTS rejected(received_us INTEGER, stream TEXT, reason TEXT, event_id TEXT, body TEXT);
+CREATE TABLE IF NOT EXISTS counts(name TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+"""
+# What SQLite puts beside a file while it is open.
+BESIDE: Final = ("-wal", "-shm", "-journal")
+_BUSY_SECONDS = 2.0
+
+
+def open_to_write(path: str) -> sqlite3.Connection:
+    """Return a connection to the store at *path*, made where it is missing: WAL, and on the disk once a commit returns.
+
+    Raises StoreError where the file is a link, no file, somebody else's or of a version that is not known, and
+    sqlite3.Error where the disk or the database refuses. For the one thread that asked.
+    """
+    _make_private_file(path)
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, VERSION):
+            raise unknown_version(path, version)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA cache_size=-16384")
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def unknown_version(path: str, version: int) -> StoreError:
+    """Return the error for a store that another version of this tool made; it is left alone."""
+    return StoreError(
+        f"{path} is a store of version {version}, and this is rillevents with stores of version {VERSION}; it was left alone",
+        hint="name another file with --store, or update rillevents",
+    )
+
+
+def _make_private_file(path: str) -> None:
+    """Make the file 0600 before SQLite does with whatever mode the umask gives; raises StoreError, OSError."""
+    folder = os.path.dirname(path)
+    make_folder(folder)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+    except FileExistsError:
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(f"{path} is no regular file (links are not followed)", hint="name a file") from None
+        if hasattr(os, "geteuid") and os.geteuid() not in (0, found.st_uid):
+            raise StoreError(f"{path} belongs to another user, and was not used", hint="name another file") from None
+        return
+    try:
+        if hasattr(os, "fchmod"):
+            os.fchmod(fd, 0o600)
+        give_to_owner_of(folder, fd)
+    finally:
+        os.close(fd)
+    # SQLite syncs the names of its journals, not that of the file itself.
+    sync_folder(folder)
+
+
+def put_aside(path: str) -> str:
+    """Move a damaged store, and what SQLite keeps beside it, out of the way, and return its new name; raises OSError."""
+    aside = f"{path}.corrupt-{time.time_ns()}"
+    for suffix in BESIDE:
+        try:
+            os.rename(f"{path}{suffix}", f"{aside}{suffix}")
+        except FileNotFoundError:
+            continue
+    # Last: because a store without its journal could not be mended, and a journal beside a new store would damage that.
+    os.rename(path, aside)
+    return aside
