@@ -18,6 +18,7 @@ from rillevents.paths import Paths
 from rillevents.spool.view import contents
 
 if TYPE_CHECKING:
+    from rillevents.exporters import Exporter
     from rillevents.flusher import FlushResult
 
 _COMMAND_SECONDS = 30
@@ -54,13 +55,7 @@ def flush(
         settings = config.load(paths)
         for warning in settings.warnings:
             warn(warning)
-        exporter = exporter_for(
-            to or _named(destination_name(paths, environ, settings)),
-            intake_settings(paths, environ, settings, warn=warn, timeout=timeout),
-            ca_cert=ca_cert,
-            compression=settings.get("flush", "compression", "none"),
-            environ=environ,
-        )
+        exporter = exporter_to(paths, environ, settings, to=to, timeout=timeout, ca_cert=ca_cert, warn=warn)
     except ConfigError as error:
         return FlushResult("unconfigured", pending=held_events(paths), reason=str(error))
     flusher = Flusher(
@@ -78,6 +73,26 @@ def flush(
         return flusher.flush(existing_spools(paths))
     finally:
         exporter.close()
+
+
+def exporter_to(
+    paths: Paths,
+    environ: Mapping[str, str],
+    settings: config.Config,
+    *,
+    to: str = "",
+    timeout: float | None = None,
+    ca_cert: str | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Exporter:
+    """Return an exporter to where events are to go, *to* or what is configured; raises ConfigError, and UsageError."""
+    return exporter_for(
+        to or _named(destination_name(paths, environ, settings)),
+        intake_settings(paths, environ, settings, warn=warn, timeout=timeout),
+        ca_cert=ca_cert,
+        compression=settings.get("flush", "compression", "none"),
+        environ=environ,
+    )
 
 
 def _named(to: str) -> str:
@@ -158,13 +173,14 @@ def _password(told: Mapping[str, Any], warn: Callable[[str], None], timeout: flo
     if told.get("password"):
         return str(told["password"])
     if told.get("password_file"):
-        return _read_secret(told["password_file"], warn)
+        return read_secret(told["password_file"], warn)
     if told.get("password_command"):
         return _run_secret(told["password_command"], min(_COMMAND_SECONDS, timeout or _COMMAND_SECONDS))
     return None
 
 
-def _read_secret(path: str, warn: Callable[[str], None]) -> str:
+def read_secret(path: str, warn: Callable[[str], None]) -> str:
+    """Return the one line of a password file; raises ConfigError, and warns where others can read it."""
     try:
         content = read_file(path, 64 << 10)
         mode = os.stat(path).st_mode

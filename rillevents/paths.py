@@ -75,6 +75,11 @@ class Paths:
         return _join(self.state_dir, "noticed")
 
     @property
+    def default_store(self) -> str:
+        """The file that `serve` stores events in unless it is told otherwise."""
+        return _join(self.state_dir, "events.db")
+
+    @property
     def spool_dirs(self) -> tuple[str, ...]:
         """The places for the spool, in the order in which they are tried: one, or the state folder and the fallback."""
         places = (self._spool,) if self._spool else (_join(self.state_dir, "spool"), self.fallback_spool)

@@ -12,7 +12,7 @@ from types import FrameType
 import typer
 
 from rillevents._record import failure_mode, is_quiet
-from rillevents.cli import configuration, demo, events, flush, identity, manual, record, spool, telemetry
+from rillevents.cli import configuration, demo, events, flush, identity, manual, record, serve, spool, telemetry
 from rillevents.cli.common import Quiet, Version, count_refused, failed, paths, register, soften
 from rillevents.cli.result import Failure, Result, Shown
 from rillevents.errors import RilleventsError
@@ -63,6 +63,7 @@ app.add_typer(spool.app, name="spool")
 app.add_typer(identity.app, name="id")
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(configuration.app, name="config")
+serve.add_to(app)
 demo.add_to(app)
 manual.add_to(app)
 
@@ -86,8 +87,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _ended(how: str, code: int, argv: Sequence[str]) -> int:
-    """Leave with *code*; with --json, even then one document."""
-    if "--json" in argv:
+    """Leave with *code*; with --json, even then one document, which a server has printed when it began."""
+    if "--json" in argv and "serve" not in argv:
         _show(Shown(Result("failure", Failure(how, exit_code=code).as_dict(), exit_code=code), as_json=True))
     return code
 

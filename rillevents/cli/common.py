@@ -79,7 +79,9 @@ def register(
 
         def called(**arguments: Any) -> Shown:
             arguments.pop("version")
-            quiet = arguments.pop("quiet") or is_quiet(os.environ)
+            if arguments.pop("quiet"):
+                os.environ["RILLEVENTS_QUIET"] = "1"
+            quiet = is_quiet(os.environ)
             as_json = arguments.get("as_json", False)
             if "as_json" not in signature.parameters:
                 arguments.pop("as_json", None)

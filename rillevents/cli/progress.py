@@ -19,13 +19,7 @@ def progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], No
 
     Nothing is shown for what is done within half a second.
     """
-    if (
-        sys.stderr is None
-        or not sys.stderr.isatty()
-        or is_quiet(os.environ)
-        or "-q" in sys.argv
-        or "--quiet" in sys.argv
-    ):
+    if sys.stderr is None or not sys.stderr.isatty() or is_quiet(os.environ):
         yield None
         return
     from rillevents.cli.render import progress_bar

@@ -33,7 +33,7 @@ class Run(NamedTuple):
     good: list[bytes]
 
 
-class _Required(msgspec.Struct):
+class Required(msgspec.Struct, gc=False):
     """The four fields that an event has to have."""
 
     event_id: str
@@ -44,7 +44,7 @@ class _Required(msgspec.Struct):
 
 # Takes what an iterator yields, and keeps nothing of it.
 _consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
-_decoder = msgspec.json.Decoder(_Required)
+_decoder = msgspec.json.Decoder(Required)
 required_fields = _decoder.decode
 
 

@@ -1,0 +1,87 @@
+"""`rillevents serve`: events over HTTP, into a store or on to another destination."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from rillevents._record import is_quiet
+from rillevents.cli.common import Json, paths, register
+from rillevents.cli.result import Result, Shown
+from rillevents.errors import ConfigError
+from rillevents.serve.options import DEFAULT_PORT, Options
+
+_EXAMPLE = """
+rillevents serve
+rillevents serve --port 0 --json
+rillevents serve --to intake --allow-origin https://app.example.com
+RILLEVENTS_SERVE_PASSWORD=… rillevents serve --host 0.0.0.0 --user ci --tls-cert cert.pem --tls-key key.pem
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+
+    @register(app, "serve", _EXAMPLE)
+    def serve(
+        host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option("--port", metavar="PORT", help="0: any that is free.")] = DEFAULT_PORT,
+        store: Annotated[str, typer.Option("--store", metavar="FILE", help="Keep events in this SQLite file.")] = "",
+        to: Annotated[
+            str, typer.Option("--to", metavar="URL", help="Hand them on: intake, spool, http(s)://…, file:PATH.")
+        ] = "",
+        keep: Annotated[str, typer.Option("--keep", metavar="T", help="Delete what is older: 30d, 12h.")] = "",
+        user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who sends has to say this name.")] = "",
+        password_file: Annotated[
+            str, typer.Option("--password-file", metavar="F", help="The user's password, or RILLEVENTS_SERVE_PASSWORD.")
+        ] = "",
+        allow_host: Annotated[
+            list[str], typer.Option("--allow-host", metavar="H", help="A name that this server has, too.")
+        ] = [],  # noqa: B006
+        allow_origin: Annotated[
+            list[str], typer.Option("--allow-origin", metavar="O", help="Pages of this origin may send, too.")
+        ] = [],  # noqa: B006
+        tls_cert: Annotated[str, typer.Option("--tls-cert", metavar="F", help="Speak TLS with this certificate.")] = "",
+        tls_key: Annotated[str, typer.Option("--tls-key", metavar="F", help="And this key.")] = "",
+        as_json: Json = False,
+    ) -> Result:
+        """Take events over HTTP, from browsers, programs and `flush`, and store them or hand them on, until it is stopped."""
+        options = Options(
+            host, port, os.path.abspath(store) if store else "", to, keep, user, password_file,
+            tuple(allow_host), tuple(allow_origin), tls_cert, tls_key,
+        )  # fmt: skip
+        options.check()
+        try:
+            from rillevents.serve.server import run
+        except ImportError as error:
+            if (error.name or "").startswith("rillevents"):
+                raise
+            told = f"serve needs {error.name}, which is not installed"
+            raise ConfigError(told, hint="run: pip install 'rillevents[serve]'") from None
+        run(options, paths(), os.environ, on_ready=_tell(as_json), warn=_warn)
+        return Result()
+
+
+def _tell(as_json: bool) -> Callable[[str], None]:
+    def tell(url: str) -> None:
+        from rillevents.cli.render import show
+
+        quiet = is_quiet(os.environ)
+        intake = f"{url}/events/default"
+        told = (f"listening on {url}; to send there:",)
+        show(Shown(Result("serving", {"url": url, "intake_url": intake}, messages=told), as_json, quiet))
+        if sys.stderr is not None and not quiet:
+            # Without our name before it: because it is there to be copied.
+            print(f"export RILLEVENTS_INTAKE_URL={intake}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _warn(message: str) -> None:
+    from rillevents.cli.render import say
+
+    say(Result(messages=(message,)), quiet=is_quiet(os.environ))

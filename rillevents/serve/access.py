@@ -1,0 +1,107 @@
+"""Who may ask: the Host that was asked for, the page that asks, and the credentials; pure."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import ipaddress
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from rillevents.errors import UsageError
+from rillevents.exporters.destination import is_loopback
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
+_MOST_KNOWN = 256
+_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Access:
+    """What a server allows: these hosts beside the local ones, these origins, and this user, if any.
+
+    *hosts* are names with or without a port, *origins* like `https://app.example.com`; raises UsageError where they are not.
+    """
+
+    def __init__(
+        self, *, hosts: Sequence[str] = (), origins: Sequence[str] = (), user: str = "", password: str = ""
+    ) -> None:
+        self._hosts = {_checked_host(host) for host in hosts}
+        self._origins = {_checked_origin(origin) for origin in origins}
+        credentials = base64.b64encode(f"{user}:{password}".encode())
+        self._expected = credentials if user else b""
+        self._known_hosts: set[bytes] = set()
+
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether anybody has to say who they are."""
+        return bool(self._expected)
+
+    def allows_host(self, header: bytes | None) -> bool:
+        """Whether this Host is one of ours: a page whose name was rebound to this address sends its own."""
+        if header is None or header in self._known_hosts:
+            return header is not None
+        known = self._is_our_host(header)
+        if known and len(self._known_hosts) < _MOST_KNOWN:
+            self._known_hosts.add(header)
+        return known
+
+    def _is_our_host(self, header: bytes) -> bool:
+        found = _HOST.fullmatch(header.decode("latin-1"))
+        if not found or int(found[2] or 0) > 65535:
+            return False
+        name = found[1].lower()
+        return name in _LOCAL or name in self._hosts or f"{name}:{found[2]}" in self._hosts
+
+    def allows_origin(self, header: bytes) -> bool:
+        """Whether a page of this Origin may send and read: one of this machine, or one that was named."""
+        origin = header.decode("latin-1")
+        if origin.lower() in self._origins:
+            return True
+        scheme, separator, host = origin.partition("://")
+        found = _HOST.fullmatch(host)
+        return bool(separator and scheme in ("http", "https") and found and found[1].lower() in _LOCAL)
+
+    def allows(self, authorization: bytes | None) -> bool:
+        """Whether these credentials are the ones asked for, if any are; takes as long for any that are not."""
+        if not self._expected:
+            return True
+        scheme, _, given = (authorization or b"").partition(b" ")
+        return hmac.compare_digest(given.strip(), self._expected) and scheme.lower() == b"basic"
+
+
+def is_loopback_client(client: tuple[str, int] | None) -> bool:
+    """Whether who asks is on this machine."""
+    if client is None:
+        return False
+    try:
+        address = ipaddress.ip_address(client[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def is_local_bind(host: str) -> bool:
+    """Whether a server that listens on *host* can be reached from this machine alone."""
+    return is_loopback(host)
+
+
+def _checked_host(text: str) -> str:
+    found = _HOST.fullmatch(text)
+    if not found:
+        raise UsageError(f"--allow-host {text!r} is no host name", hint="write --allow-host events.example.com")
+    return text.lower()
+
+
+def _checked_origin(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    bare = f"{parts.scheme}://{parts.netloc}" == text and "@" not in text
+    if parts.scheme not in ("http", "https") or not parts.hostname or not bare or port == 0:
+        hint = "write --allow-origin https://app.example.com, without a path"
+        raise UsageError(f"--allow-origin {text!r} is no origin", hint=hint)
+    return text.lower()

@@ -1,0 +1,134 @@
+"""Many requests, one commit: who waits is stored together with all others who wait, and is told when it is on the disk.
+
+One thread commits. While it waits for the disk, requests gather, and are the next commit: so a disk that is slow makes commits
+larger, not requests fewer. What waits is bounded; over that, who comes is sent away and asked to come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from rillevents.serve.limits import MAX_COMMIT_BYTES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS
+from rillevents.store.incoming import Incoming, Storage, Stored, Unavailable
+
+_TIDY_SECONDS = 1.0
+
+Told = Stored | Unavailable
+Waiting = tuple[Incoming, "asyncio.Future[Told]"]
+
+
+class Overloaded(Exception):
+    """More waits for the disk than may."""
+
+
+class Committer:
+    """Stores what it is given, on a thread of its own, in the order in which it came.
+
+    `submit` belongs to the thread of *loop*; *on_commit* is called on the committing thread with requests and seconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_commit: Callable[[int, float], None] = lambda requests, seconds: None,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.problem = ""
+        self.events = self.bytes = 0
+        self._storage = storage
+        self._loop = loop
+        self._on_commit = on_commit
+        self._warn = warn
+        self._waiting: deque[Waiting] = deque()
+        self._work = threading.Event()
+        self._closing = self._idle = False
+        self._thread = threading.Thread(target=self._run, name="rillevents-commit", daemon=True)
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._thread.start()
+
+    def submit(self, incoming: Incoming) -> asyncio.Future[Told]:
+        """Return what becomes of it: the future has the counts once it is on the disk, or Unavailable; raises Overloaded."""
+        events, size = self.events + len(incoming.lines), self.bytes + incoming.size
+        if self.events and (events > MAX_WAITING_EVENTS or size > MAX_WAITING_BYTES):
+            raise Overloaded
+        self.events, self.bytes = events, size
+        future: asyncio.Future[Told] = self._loop.create_future()
+        self._waiting.append((incoming, future))
+        if self._idle:
+            # In the next turn of the loop: because all that comes in this one is one commit then, not two.
+            self._idle = False
+            self._loop.call_soon(self._work.set)
+        return future
+
+    def close(self) -> None:
+        """Commit what waits, and end the thread; waits for both."""
+        self._closing = True
+        self._work.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._idle = True
+            # Looked at after that, not before: because one that came in between saw nobody to wake.
+            if not self._waiting and not self._closing:
+                self._work.wait(_TIDY_SECONDS)
+            self._idle = False
+            self._work.clear()
+            while batch := self._take():
+                self._commit(batch)
+            if self._closing and not self._waiting:
+                self._storage.close()
+                return
+            self._tidy()
+
+    def _take(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and (not batch or size + self._waiting[0][0].size <= MAX_COMMIT_BYTES):
+            batch.append(self._waiting.popleft())
+            size += batch[-1][0].size
+        return batch
+
+    def _commit(self, batch: Sequence[Waiting]) -> None:
+        began = time.monotonic()
+        try:
+            results: Sequence[Told] = self._storage.store([incoming for incoming, _ in batch])
+            self._heard("")
+        except Unavailable as error:
+            self._heard(error.message)
+            results = [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was acknowledged, and the next one has its turn
+            self._heard(f"a fault of ours: {type(error).__name__}: {error}")
+            results = [Unavailable(self.problem)] * len(batch)
+        self._on_commit(len(batch), time.monotonic() - began)
+        self._loop.call_soon_threadsafe(self._tell, batch, results)
+
+    def _heard(self, problem: str) -> None:
+        """Tell what is wrong once, not with each request."""
+        if problem and problem != self.problem:
+            self._warn(f"{problem}; senders are asked to keep their events and to come again")
+        elif self.problem and not problem:
+            self._warn("events are stored again")
+        self.problem = problem
+
+    def _tell(self, batch: Sequence[Waiting], results: Sequence[Told]) -> None:
+        for (incoming, future), result in zip(batch, results, strict=True):
+            self.events -= len(incoming.lines)
+            self.bytes -= incoming.size
+            # Where it is done already, who asked has gone; it is stored all the same.
+            if not future.done():
+                future.set_result(result)
+
+    def _tidy(self) -> None:
+        try:
+            self._storage.tidy()
+        except Exception as error:  # noqa: BLE001 - what is not cleared away now is the next time
+            self._heard(getattr(error, "message", "") or f"{type(error).__name__}: {error}")

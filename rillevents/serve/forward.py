@@ -1,0 +1,165 @@
+"""A spool between a server and where its events go: what is answered is in it, synced, and a flusher of its own empties it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from rillevents.errors import Busy, RilleventsError, SpoolError
+from rillevents.exporters import Exporter
+from rillevents.flusher import Flusher, FlushResult
+from rillevents.paths import Paths
+from rillevents.retry import Backoff
+from rillevents.sinks.spool import SpoolSink
+from rillevents.spool.folder import create, unique
+from rillevents.spool.quarantine import keep_damaged
+from rillevents.store.incoming import Incoming, Stored, Unavailable
+
+# An event waits so long for others to go with it.
+_GATHER_SECONDS = 0.2
+_LAST_SECONDS = 5.0
+
+
+def spool_for(paths: Paths, to: str) -> str:
+    """Return the folder of the spool of a server that forwards there; each destination has one, and gets no other's events."""
+    digest = hashlib.blake2b(to.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+    return f"{paths.state_dir}/serve/{to.partition(':')[0]}-{digest}"
+
+
+class SpoolStorage:
+    """Keeps events in a spool: one write and one sync for all that are given at a time, before it returns.
+
+    Duplicates are not looked for: whoever takes the events keeps them by their ID. *on_stored* is called after each.
+    """
+
+    def __init__(self, spools: Sequence[str], *, max_bytes: int, on_stored: Callable[[], None] = lambda: None) -> None:
+        self._spools = tuple(spools)
+        self._sink = SpoolSink(spools, max_bytes=max_bytes, durable=True)
+        self._on_stored = on_stored
+
+    def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
+        """Append all lines and sync them; raises Unavailable, and none of them is kept."""
+        lines = b"".join([line for arrived in incoming for line in arrived.lines])
+        try:
+            if lines:
+                self._sink.append(lines)
+        except SpoolError as error:
+            raise Unavailable(error.message) from None
+        self._keep_bad([bad.line for arrived in incoming for bad in arrived.bad])
+        self._on_stored()
+        return [Stored(len(arrived.lines)) for arrived in incoming]
+
+    def _keep_bad(self, lines: Sequence[bytes]) -> None:
+        """Put what is no event into corrupt/, and count it as refused; a disk that has no room for it keeps nobody waiting."""
+        if not lines:
+            return
+        self._sink.count("refused", "invalid", len(lines))
+        try:
+            keep_damaged(create(self._spools[0]), unique("serve-", time.time_ns()), lines)
+        except (OSError, SpoolError):
+            return
+
+    def tidy(self) -> None:
+        """Do nothing: the flusher clears up."""
+
+    def close(self) -> None:
+        """Close the file; everything is on the disk already."""
+        self._sink.close()
+
+
+class Forwarder:
+    """Empties spools into an exporter on a thread of its own, in rounds; between them the spool's lock is anybody's.
+
+    *allowed* is asked before each round: a user who has opted out has nothing sent. Failures are tried again, ever less often.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        spools: Sequence[str],
+        *,
+        allowed: Callable[[], bool] = lambda: True,
+        batch_events: int = 1000,
+        batch_bytes: int = 1 << 20,
+        stall_timeout: float = 30.0,
+        warn: Callable[[str], None] = lambda message: None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.last = FlushResult("empty")
+        self.delivered = self.rejected = 0
+        self._spools = spools
+        self._allowed = allowed
+        self._warn = warn
+        self._backoff = backoff or Backoff(base=1.0)
+        self._failures = 0
+        self._work = threading.Event()
+        self._stopping = threading.Event()
+        self._exporter = exporter
+        self._flusher = Flusher(
+            exporter,
+            batch_events=batch_events,
+            batch_bytes=batch_bytes,
+            stall_timeout=stall_timeout,
+            wait=False,
+            sleep=self._sleep,
+        )
+        self._thread = threading.Thread(target=self._run, name="rillevents-forward", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what a server before this one has left."""
+        self._work.set()
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._work.set()
+
+    def close(self) -> None:
+        """Send what is there, for a few seconds at most, and end; what is left waits in the spool for the next server."""
+        self._stopping.set()
+        self._work.set()
+        self._flusher.timeout = _LAST_SECONDS
+        self._thread.join(_LAST_SECONDS * 2)
+        self._exporter.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._work.wait()
+            self._stopping.wait(_GATHER_SECONDS)
+            self._work.clear()
+            if not self._round() and not self._stopping.is_set():
+                self._stopping.wait(self._backoff.delay(self._failures))
+                self._failures += 1
+                self._work.set()
+
+    def _round(self) -> bool:
+        """Flush once; return whether there is nothing more to do until something new comes."""
+        if not self._allowed():
+            return True
+        try:
+            done = self._flusher.flush(self._spools)
+        except Busy:
+            return False
+        except RilleventsError as error:
+            done = FlushResult("temporary", reason=error.message)
+        except Exception as error:  # noqa: BLE001 - the events are in the spool, and the next round has its turn
+            done = FlushResult("temporary", reason=f"{type(error).__name__}: {error}")
+        self._tell(done)
+        self.delivered += done.delivered
+        self.rejected += done.rejected
+        self.last = done
+        if done.exit_code in (0, 65):
+            self._failures = 0
+            return True
+        return False
+
+    def _tell(self, done: FlushResult) -> None:
+        if done.exit_code > 65 and done.outcome != self.last.outcome:
+            self._warn(f"events wait in the spool {self._spools[0]}: {done.reason}")
+        elif self.last.exit_code > 65 and done.exit_code <= 65:
+            self._warn("events are delivered again")
+
+    def _sleep(self, seconds: float) -> None:
+        self._stopping.wait(seconds)

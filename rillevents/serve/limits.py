@@ -1,0 +1,34 @@
+"""How much, and how long: whatever a client can make large or slow ends at one of these."""
+
+from __future__ import annotations
+
+MAX_HEAD_BYTES = 32 << 10
+MAX_HEADERS = 100
+# A body as it comes, and decompressed. A flush sends 1 MiB, and halves what is refused as too large.
+MAX_BODY_BYTES = 16 << 20
+MAX_INFLATED_BYTES = 32 << 20
+# From a page: because an array has to be taken apart as a whole before its parts can be counted.
+MAX_LOCAL_BYTES = 1 << 20
+MAX_EVENTS = 10_000
+# What is read of a body that is refused, so that its sender gets to hear why.
+MAX_DRAINED_BYTES = 64 << 20
+# Of all bodies that are being received or looked at.
+MAX_RECEIVING_BYTES = 256 << 20
+# Of all that waits for a commit, and of one commit.
+MAX_WAITING_EVENTS = 100_000
+MAX_WAITING_BYTES = 128 << 20
+MAX_COMMIT_BYTES = 8 << 20
+
+MAX_CONNECTIONS = 1000
+HEAD_SECONDS = 10.0
+IDLE_SECONDS = 75.0
+# For a body, and a second more for each of so many bytes that have come: a slow line is let finish, a drip is not.
+BODY_SECONDS = 30.0
+BODY_BYTES_A_SECOND = 16 << 10
+# From the end of a request to the end of its answer.
+ANSWER_SECONDS = 60.0
+# What is under way when SIGTERM comes.
+GRACE_SECONDS = 10
+RETRY_AFTER_SECONDS = 1
+# So large a body is looked at on a thread: because others would wait for it.
+LARGE_BYTES = 512 << 10

@@ -1,0 +1,88 @@
+"""What a server is asked to be, checked before anything is opened; without the libraries that it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rillevents.destination import read_secret
+from rillevents.errors import ConfigError, UsageError
+from rillevents.paths import Paths
+from rillevents.serve.access import Access, is_local_bind
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+DEFAULT_PORT = 8787
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of `rillevents serve`, as they were given."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    store: str = ""
+    to: str = ""
+    keep: str = ""
+    user: str = ""
+    password_file: str = ""
+    allow_hosts: tuple[str, ...] = field(default_factory=tuple)
+    allow_origins: tuple[str, ...] = field(default_factory=tuple)
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    @property
+    def keep_us(self) -> int:
+        """The microseconds that an event is kept for, 0 for ever; raises UsageError."""
+        number, unit = self.keep[:-1], self.keep[-1:]
+        if not self.keep:
+            return 0
+        if unit not in _UNITS or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 10**6:
+            raise UsageError(f"--keep {self.keep!r} is no time", hint="write 30d, 12h or 90m")
+        return int(number) * _UNITS[unit] * 1_000_000
+
+    def check(self) -> None:
+        """Raise UsageError where two of these exclude each other, or one of them lacks another."""
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"--port {self.port} is none", hint="name one from 1 to 65535, or 0 for any that is free")
+        if self.store and self.to:
+            raise UsageError(
+                "--store and --to exclude each other: events are stored here, or they go on", hint="name one"
+            )
+        if self.keep and self.to:
+            raise UsageError("--keep is about a store, and --to has none", hint="leave one of them out")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise UsageError("--tls-cert and --tls-key go together", hint="name both")
+        if not is_local_bind(self.host) and not self.user:
+            raise UsageError(
+                f"{self.host} can be reached from other machines, so who sends has to say who they are",
+                hint="name a --user, and set RILLEVENTS_SERVE_PASSWORD or --password-file",
+            )
+        if ":" in self.user or any(ord(c) < 32 or ord(c) == 127 for c in self.user):
+            raise UsageError("--user holds a colon or a control character, which Basic authentication cannot carry")
+        _ = self.keep_us
+
+    def access(self, paths: Paths, environ: Mapping[str, str], warnings: list[str]) -> Access:
+        """Return who may ask; raises UsageError, and ConfigError where there is a user and no password."""
+        password = paths.app.variable(environ, "SERVE_PASSWORD")
+        if self.password_file:
+            password = read_secret(self.password_file, warnings.append)
+        if self.user and not password:
+            hint = "set RILLEVENTS_SERVE_PASSWORD, or name a --password-file"
+            raise ConfigError(f"there is no password for {self.user}", hint=hint)
+        if not self.user and self.password_file:
+            raise UsageError("there is a --password-file, and no --user", hint="name a --user")
+        if not is_local_bind(self.host):
+            if not self.tls_cert:
+                warnings.append(f"passwords travel to {self.host} in plain text; name --tls-cert and --tls-key")
+            hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, _bracketed(self.host))  # noqa: S104
+        else:
+            hosts = self.allow_hosts
+        return Access(hosts=hosts, origins=self.allow_origins, user=self.user, password=password)
+
+    def url(self, port: int) -> str:
+        """Return where a server with these options is reached that listens on *port*."""
+        return f"{'https' if self.tls_cert else 'http'}://{_bracketed(self.host)}:{port}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

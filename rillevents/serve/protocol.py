@@ -1,0 +1,148 @@
+"""uvicorn's HTTP protocol with what a server in the open needs beside it: deadlines, caps, and no way to say one thing twice.
+
+Theory of operation. Each connection notes in which phase it is, and since when; the server looks at all of them once a second
+(`sweep`). Not a timer for each request: because that costs a tenth of what a small request costs.
+
+    HEAD  the first byte of a request, or a new connection → its headers' end      BODY  → the body's end
+    BUSY  → the answer's end                                                       IDLE  → the next request (uvicorn's own timer)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from rillevents.serve.limits import (
+    ANSWER_SECONDS,
+    BODY_BYTES_A_SECOND,
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    RETRY_AFTER_SECONDS,
+)
+from rillevents.serve.metrics import Metrics
+
+HEAD, BODY, BUSY, IDLE = range(4)
+_MOST_OF_A_READ = 1 << 20
+_ANSWER = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n{}"
+# Headers that say who asks for what, and how it is framed: two of one kind are two different requests for two readers.
+_ONCE = frozenset((b"host", b"origin", b"authorization", b"content-length", b"content-encoding", b"transfer-encoding"))
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    max_connections = MAX_CONNECTIONS
+    metrics: Metrics
+
+    phase = HEAD
+    since = 0.0
+    _refused = False
+    _head = _body = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, and where there are too many let go of the one that has done nothing for longest."""
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        self.metrics.connections += 1
+        if len(self.connections) > self.max_connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        quiet = [other for other in self.connections if other.phase in (HEAD, IDLE) and other is not self]  # type: ignore[union-attr]
+        if quiet:
+            # The oldest, not the newest: because who holds a thousand open does not stop those that come after.
+            min(quiet, key=lambda other: other.since).hang_up("evicted")  # type: ignore[union-attr]
+        else:
+            self.refuse("503 Service Unavailable", "too many connections", f"retry-after: {RETRY_AFTER_SECONDS}\r\n")
+
+    def hang_up(self, why: str) -> None:
+        """Close the connection at once, whatever is under way on it."""
+        self.metrics.hung_up[why] += 1
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def refuse(self, status: str, reason: str, headers: str = "") -> None:
+        """Answer what is no request for us, and close."""
+        self._refused = True
+        body = f'{{"error":"{reason}"}}'
+        self.metrics.count_answer(int(status[:3]))
+        if not self.transport.is_closing():
+            self.transport.write(_ANSWER.format(status, len(body), headers, body).encode())
+            self.transport.close()
+
+    def is_late(self, now: float) -> bool:
+        """Whether this connection has been in its phase for too long."""
+        allowed = (HEAD_SECONDS, BODY_SECONDS + self._body / BODY_BYTES_A_SECOND, ANSWER_SECONDS, math.inf)
+        return now - self.since > allowed[self.phase]
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes to the parser, unless this connection is over or its headers have no end."""
+        if self._refused or self.transport.is_closing():
+            return
+        if self.phase == BODY:
+            self._body += len(data)
+        else:
+            self._head += len(data)
+        super().data_received(data)
+        # Behind a request that waits for its answer, more than one read: because uvicorn reads no further once it has another.
+        if self._head > (MAX_HEAD_BYTES if self.phase == HEAD else _MOST_OF_A_READ) and not self._refused:
+            self.refuse("431 Request Header Fields Too Large", "the headers are too large")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or may be read in two ways."""
+        if not self._refused:
+            self.refuse("400 Bad Request", "this is no valid HTTP/1.1 request")
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        if self.phase != BUSY:
+            self.phase, self.since = HEAD, self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """Look at what the headers say about the request itself, then let it be answered."""
+        if self._refused:
+            return
+        headers = self.headers
+        if self._head > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
+            size = sum(len(name) + len(value) for name, value in headers) + len(self.url)
+            if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
+                self.refuse("431 Request Header Fields Too Large", "the headers are too large")
+                return
+        names = [name for name, _ in headers if name in _ONCE]
+        if len(names) != len(set(names)) or not (self.url[:1] == b"/" or self.url == b"*"):
+            # A whole URL too: because it names a host beside the Host.
+            self.refuse("400 Bad Request", "a header is there twice, or the target is no path")
+            return
+        if self.phase == HEAD:
+            self.phase, self.since, self._body = BODY, self.loop.time(), 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait for the answer."""
+        if not self._refused:
+            self.phase, self.since = BUSY, self.loop.time()
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or begin with the one that came in the meantime."""
+        self._head = 0
+        self.phase, self.since = (BUSY if self.pipeline else IDLE), self.loop.time()
+        super().on_response_complete()
+
+
+def sweep(connections: set[Any], now: float) -> None:
+    """Hang up on all who are late."""
+    for connection in [each for each in connections if each.is_late(now)]:
+        connection.hang_up("late")

@@ -1,0 +1,255 @@
+"""A server from its first socket to its last answer.
+
+In this order: options are checked, the socket is bound, the storage is opened, requests are taken. And back: no more connections,
+what is under way is answered, what waits is committed, what is spooled is sent for a few seconds more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from rillevents import config, consent
+from rillevents.destination import destination_name, exporter_to
+from rillevents.errors import Busy, ConfigError, RilleventsError, UsageError
+from rillevents.exporters.destination import without_userinfo
+from rillevents.paths import Paths
+from rillevents.serve.access import Access
+from rillevents.serve.app import App
+from rillevents.serve.commit import Committer
+from rillevents.serve.forward import Forwarder, SpoolStorage, spool_for
+from rillevents.serve.limits import GRACE_SECONDS, IDLE_SECONDS, MAX_CONNECTIONS
+from rillevents.serve.look import Look, Recent, StoreLook
+from rillevents.serve.metrics import Metrics
+from rillevents.serve.options import Options
+from rillevents.serve.protocol import GuardedProtocol, sweep
+from rillevents.store.incoming import Storage
+from rillevents.store.writer import StoreWriter
+
+_CONSENT_SECONDS = 1.0
+_BACKLOG = 2048
+# Files of our own: the store's, the spool's, the libraries'.
+_OWN_FILES = 64
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Server:
+    """A server with these options for this user; `run` returns once it was stopped. *warn* is called from several threads."""
+
+    options: Options
+    paths: Paths
+    environ: Mapping[str, str]
+    on_ready: Callable[[str], None]
+    warn: Say
+    metrics: Metrics = field(default_factory=Metrics)
+    forwarder: Forwarder | None = None
+    writer: StoreWriter | None = None
+    look: Look = field(default_factory=Look)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; raises RilleventsError where it cannot begin, and what the signals raise afterwards."""
+        self.options.check()
+        warnings: list[str] = []
+        access = self.options.access(self.paths, self.environ, warnings)
+        for warning in warnings:
+            self.warn(warning)
+        with _listening(self.options) as listener:
+            storage = self._storage()
+            _spare_the_collector()
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._serve(access, storage, listener))
+
+    async def _serve(self, access: Access, storage: Storage, listener: socket.socket) -> None:
+        committer = Committer(storage, asyncio.get_running_loop(), on_commit=self.metrics.count_commit, warn=self.warn)
+        app = App(
+            access,
+            committer,
+            self.metrics,
+            look=self.look.paths(),
+            allowed=self._allowed(),
+            gauges=self._figures,
+            on_stored=self.look.note,
+        )
+        committer.start()
+        if self.forwarder:
+            self.forwarder.start()
+        try:
+            await _Uvicorn(self._config(app), self._ready(listener)).serve(sockets=[listener])
+        finally:
+            committer.close()
+            if self.forwarder:
+                self.forwarder.close()
+
+    def _ready(self, listener: socket.socket) -> Callable[[], None]:
+        return lambda: self.on_ready(self.options.url(listener.getsockname()[1]))
+
+    def _storage(self) -> Storage:
+        if not self.options.to:
+            path = self.options.store or self.paths.default_store
+            if not path:
+                raise RilleventsError("there is no place for the store (no home folder)", hint="name one with --store")
+            self.writer = StoreWriter(path, keep_us=self.options.keep_us, warn=self.warn)
+            self.look = StoreLook(path)
+            return self.writer
+        settings = config.load(self.paths)
+        for warning in settings.warnings:
+            self.warn(warning)
+        self.look = Recent()
+        if self.options.to == "spool":
+            return SpoolStorage(self.paths.spool_dirs, max_bytes=settings.max_bytes)
+        return self._forwarding(settings)
+
+    def _forwarding(self, settings: config.Config) -> Storage:
+        to = self.options.to if self.options.to != "intake" else ""
+        exporter = exporter_to(self.paths, self.environ, settings, to=to, warn=self.warn)
+        name = without_userinfo(to or _intake(self.paths, self.environ, settings))
+        spools = (spool_for(self.paths, name),)
+        self.forwarder = Forwarder(
+            exporter,
+            spools,
+            allowed=self._allowed(),
+            batch_events=settings.get("flush", "batch_events", 1000),
+            batch_bytes=settings.get("flush", "batch_bytes", 1 << 20),
+            stall_timeout=settings.get("flush", "stall_timeout", 30.0),
+            warn=self.warn,
+        )
+        return SpoolStorage(spools, max_bytes=settings.max_bytes, on_stored=self.forwarder.wake)
+
+    def _allowed(self) -> Callable[[], bool]:
+        """Return what says whether events may be taken: always, but for a user's own intake, to whom their consent applies."""
+        if self.options.to not in ("intake", "spool") and not self.options.to.startswith("http"):
+            return lambda: True
+        asked, allowed = -_CONSENT_SECONDS, True
+
+        def ask() -> bool:
+            nonlocal asked, allowed
+            if time.monotonic() - asked >= _CONSENT_SECONDS:
+                asked, allowed = time.monotonic(), consent.decide(self.paths, self.environ).enabled
+            return allowed
+
+        return ask
+
+    def _figures(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        if self.writer:
+            return {}, {"removed": self.writer.removed, "stores_put_aside": self.writer.put_aside}
+        if self.forwarder:
+            return {"pending": self.forwarder.last.pending}, {
+                "delivered": self.forwarder.delivered,
+                "rejected": self.forwarder.rejected,
+            }
+        return {}, {}
+
+    def _config(self, app: App) -> uvicorn.Config:
+        protocol = type(
+            "Protocol", (GuardedProtocol,), {"metrics": self.metrics, "max_connections": _most_connections()}
+        )
+        settings = uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=int(IDLE_SECONDS),
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=self.options.tls_cert or None,
+            ssl_keyfile=self.options.tls_key or None,
+        )
+        try:
+            settings.load()
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"--tls-cert and --tls-key cannot be used: {error.strerror or error}") from None
+        return settings
+
+
+def _intake(paths: Paths, environ: Mapping[str, str], settings: config.Config) -> str:
+    from rillevents.destination import intake_settings
+
+    name = destination_name(paths, environ, settings)
+    intake = intake_settings(paths, environ, settings, secrets=False)
+    return intake.url if name == "intake" and intake else name
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server, that says when it listens and looks at its connections once a second."""
+
+    def __init__(self, settings: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+def _listening(options: Options) -> socket.socket:
+    host = "127.0.0.1" if options.host == "localhost" else options.host
+    try:
+        family = socket.getaddrinfo(host, options.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, options.port), family=family, backlog=_BACKLOG)
+    except socket.gaierror as error:
+        raise UsageError(f"--host {options.host!r} is no address of this machine: {error.strerror}") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            hint = "name another --port, or 0 for any that is free"
+            raise Busy(f"port {options.port} of {options.host} is in use", hint=hint) from None
+        raise UsageError(
+            f"{options.host} port {options.port} cannot be listened on: {error.strerror or error}"
+        ) from None
+
+
+def _spare_the_collector() -> None:
+    """Let Python look for garbage less often, and never among what is loaded by now: that was a sixth of a small request."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        # Windows has none; everywhere else it comes with the extra.
+        return asyncio.new_event_loop
+    found: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return found
+
+
+def _most_connections() -> int:
+    """Return how many connections fit into what this process may open; it asks for more where that is few."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - Windows
+        return MAX_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + _OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(8, min(MAX_CONNECTIONS, soft - _OWN_FILES) if soft != resource.RLIM_INFINITY else MAX_CONNECTIONS)
+
+
+def run(
+    options: Options, paths: Paths, environ: Mapping[str, str], *, on_ready: Callable[[str], None], warn: Say
+) -> None:
+    """Serve until a signal ends it; raises RilleventsError where it cannot begin."""
+    Server(options, paths, environ, on_ready, warn).run()

@@ -1,0 +1,269 @@
+"""Events into a store: one transaction for all requests that wait, and on the disk once it is committed.
+
+Theory of operation. All events of a transaction go in by few statements of many rows, with IGNORE for IDs that are there already.
+Where as many rows came in as were given, that was it. Otherwise it is rolled back and looked at more closely: what is the same
+event again is a duplicate, what has the ID of another event is a conflict and goes to the table `rejected`. Few statements, not
+one a row: because each lets go of the interpreter, and has to wait for it afterwards.
+
+The path is looked at after each commit: because a file that somebody deleted or moved takes commits, and nobody finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TypeVar
+
+from rillevents.store.incoming import Incoming, Stored, Unavailable
+from rillevents.store.schema import open_to_write, put_aside
+from rillevents.timestamp import microseconds
+
+T = TypeVar("T")
+Row = tuple[str, str, int, str, str, str, int, str]
+
+MAX_REJECTED = 10_000
+TIDY_SECONDS = 10.0
+# So many rows are deleted at a time: because requests wait meanwhile.
+_SLICE = 2000
+# So many rows go in by one statement.
+_ROWS = 128
+_MARKS = "(?,?,?,?,?,?,?,?)"
+_REJECT = "INSERT INTO rejected VALUES (?,?,?,?,?)"
+_COUNT = "INSERT INTO counts VALUES (?,?) ON CONFLICT(name) DO UPDATE SET n = n + excluded.n"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ATTEMPTS = 4
+CONFLICT = "another event has this event_id"
+
+
+class StoreWriter:
+    """Writes to the store at *path*, one call at a time.
+
+    What is older than *keep_us* microseconds (by when it was received) is deleted and counted. A damaged file is put aside, told
+    by *warn*, and a fresh one begun. Raises StoreError, or Unavailable, where the file cannot be used from the start.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        keep_us: int = 0,
+        warn: Callable[[str], None] = lambda message: None,
+        now_ns: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self.put_aside = 0
+        self.removed = 0
+        self._keep_us = keep_us
+        self._warn = warn
+        self._now_ns = now_ns
+        self._clock = clock
+        self._tidied = -TIDY_SECONDS
+        self._connection: sqlite3.Connection | None = None
+        self._identity = (0, 0)
+        self._attempt(lambda connection: connection.execute("SELECT 1 FROM events LIMIT 1"))
+
+    def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
+        """Commit the events, the bad lines and the counts of these requests; raises Unavailable, and nothing of it is kept."""
+        return self._attempt(lambda connection: _write(connection, incoming))
+
+    def tidy(self) -> None:
+        """Delete a slice of what is too old, and of the oldest rejected lines beyond MAX_REJECTED, once in ten seconds."""
+        if self._clock() - self._tidied < TIDY_SECONDS:
+            return
+        before = self._now_ns() // 1000 - self._keep_us if self._keep_us else 0
+        removed = self._attempt(lambda connection: _remove(connection, before))
+        self.removed += removed["removed"]
+        # Where there is more to delete it goes on at once, but lets the requests that wait go first.
+        self._tidied = self._clock() if not any(n >= _SLICE for n in removed.values()) else -TIDY_SECONDS
+
+    def close(self) -> None:
+        """Close the file; SQLite folds its journal into it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        for _ in range(_ATTEMPTS):
+            try:
+                done = work(self._open())
+            except sqlite3.Error as error:
+                self._recover(error)
+            except OSError as error:
+                raise Unavailable(f"{self.path} cannot be opened: {error.strerror or error}") from None
+            else:
+                if self._is_named():
+                    return done
+                self._warn(f"{self.path} was deleted or moved away; going on with a new one")
+                self.close()
+        raise Unavailable(f"{self.path} cannot be used: it is replaced or damaged again and again")
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = open_to_write(self.path)
+            self._connection = connection
+            found = os.lstat(self.path)
+            self._identity = (found.st_dev, found.st_ino)
+        return self._connection
+
+    def _is_named(self) -> bool:
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return self._identity == (found.st_dev, found.st_ino)
+
+    def _recover(self, error: sqlite3.Error) -> None:
+        """Put a damaged file aside; raise Unavailable for everything else, and begin with a new connection next time."""
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        try:
+            self.close()
+        except sqlite3.Error:
+            # What cannot even be closed is let go of: its journal is still there for whoever opens the file next.
+            pass
+        if code not in _DAMAGED:
+            raise Unavailable(f"{self.path} cannot be written: {error}") from None
+        try:
+            aside = put_aside(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as problem:
+            raise Unavailable(f"{self.path} is damaged, and cannot be moved: {problem.strerror or problem}") from None
+        self.put_aside += 1
+        self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was begun")
+
+
+def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list[Stored]:
+    rows = [row for arrived in incoming for row in _rows(arrived)]
+    with _Transaction(connection) as transaction:
+        if _insert(connection, rows) == len(rows):
+            _note(connection, incoming, {})
+            return [Stored(len(arrived.lines)) for arrived in incoming]
+        transaction.begin_again()
+        stored, new = _compare(connection, incoming)
+        _insert(connection, new)
+        duplicates = sum(one.duplicates for one in stored)
+        conflicts = [(arrived, index) for arrived, one in zip(incoming, stored, strict=True) for index in one.conflicts]
+        _note(connection, incoming, {"duplicates": duplicates, "conflicts": len(conflicts)})
+        connection.executemany(_REJECT, [_conflict(*each) for each in conflicts])
+        return stored
+
+
+class _Transaction:
+    """A transaction that is committed at the end, and rolled back where anything went wrong."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> _Transaction:
+        # At once, not with the first write: because a reader that becomes a writer may have to give up half-way.
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self
+
+    def begin_again(self) -> None:
+        self._connection.execute("ROLLBACK")
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _rows(arrived: Incoming) -> Iterator[Row]:
+    for fields, line in zip(arrived.fields, arrived.lines, strict=True):
+        yield (
+            fields.event_id,
+            fields.event_time,
+            microseconds(fields.event_time),
+            fields.event_type,
+            fields.event_name,
+            arrived.stream,
+            arrived.received_us,
+            line[:-1].decode(),
+        )
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    """Insert rows whose ID is not there yet, and return how many those were."""
+    inserted = 0
+    for at in range(0, len(rows), _ROWS):
+        some = rows[at : at + _ROWS]
+        # As long as its rows, not in powers of two: because SQLite prepares it once for each length, and keeps it.
+        statement = f"INSERT OR IGNORE INTO events VALUES {','.join([_MARKS] * len(some))}"  # noqa: S608 - marks alone
+        inserted += connection.execute(statement, list(chain.from_iterable(some))).rowcount
+    return inserted
+
+
+def _compare(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> tuple[list[Stored], list[Row]]:
+    """Tell the new events from those that are there already, byte for byte, and from those that only have the same ID."""
+    known = _bodies(connection, [fields.event_id for arrived in incoming for fields in arrived.fields])
+    stored, new = [], []
+    for arrived in incoming:
+        accepted, duplicates, conflicts = 0, 0, []
+        for index, row in enumerate(_rows(arrived)):
+            body = known.setdefault(row[0], row[7])
+            if body is row[7]:
+                accepted += 1
+                new.append(row)
+            elif body == row[7]:
+                duplicates += 1
+            else:
+                conflicts.append(index)
+        stored.append(Stored(accepted, duplicates, tuple(conflicts)))
+    return stored, new
+
+
+def _bodies(connection: sqlite3.Connection, event_ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for at in range(0, len(event_ids), 500):
+        some = event_ids[at : at + 500]
+        query = f"SELECT event_id, body FROM events WHERE event_id IN ({','.join('?' * len(some))})"  # noqa: S608 - marks alone
+        found.update(connection.execute(query, some))
+    return found
+
+
+def _note(connection: sqlite3.Connection, incoming: Sequence[Incoming], counts: Mapping[str, int]) -> None:
+    """Keep the lines that are no events, and count what became of the others."""
+    bad = [
+        (arrived.received_us, arrived.stream, each.reason, None, each.line.decode("utf-8", "replace"))
+        for arrived in incoming
+        for each in arrived.bad
+    ]
+    if bad:
+        connection.executemany(_REJECT, bad)
+    _count(connection, {**counts, "invalid": len(bad)})
+
+
+def _conflict(arrived: Incoming, index: int) -> tuple[int, str, str, str, str]:
+    fields, line = arrived.fields[index], arrived.lines[index]
+    return arrived.received_us, arrived.stream, CONFLICT, fields.event_id, line[:-1].decode()
+
+
+def _count(connection: sqlite3.Connection, counts: Mapping[str, int]) -> None:
+    for name, n in counts.items():
+        if n:
+            connection.execute(_COUNT, (name, n))
+
+
+def _remove(connection: sqlite3.Connection, before_us: int) -> Counter[str]:
+    """Delete events that were received before that (0: none), and the oldest rejected lines beyond their cap; count both."""
+    removed: Counter[str] = Counter()
+    with _Transaction(connection):
+        if before_us:
+            # By the row's number, in whose order events come in: because no index has the time at which they did.
+            kept = "SELECT rowid FROM events WHERE received_us >= ? ORDER BY rowid LIMIT 1"
+            first = connection.execute(kept, (before_us,)).fetchone()
+            last = first[0] if first else 1 << 62
+            old = "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE rowid < ? ORDER BY rowid LIMIT ?)"
+            removed["removed"] = connection.execute(old, (last, _SLICE)).rowcount
+        beyond = "SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ? OFFSET ?"
+        oldest = f"DELETE FROM rejected WHERE rowid IN ({beyond})"  # noqa: S608 - our own text
+        removed["rejected_removed"] = connection.execute(oldest, (_SLICE, MAX_REJECTED)).rowcount
+        _count(connection, removed)
+    return removed
