@@ -68,15 +68,17 @@ def _finite(text: str) -> float:
 
 
 def newest(found: Iterable[tuple[bytes, dict[str, Any]]], limit: int) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the *limit* newest by their time, oldest first, without holding more than those."""
+    """Return the *limit* newest by their time, oldest first, without holding more than those; of equal ones, the later."""
     import heapq
 
-    return sorted(heapq.nlargest(limit, found, key=_when), key=_when)
+    numbered = ((moment(item[1]["event_time"]), number, item) for number, item in enumerate(found))
+    return [item for _, _, item in sorted(heapq.nlargest(limit, numbered))]
 
 
-def _when(found: tuple[bytes, dict[str, Any]]) -> int:
+def moment(text: str) -> int:
+    """Return the nanoseconds since 1970 of an event's time, 0 where it is none."""
     try:
-        return parse_time(found[1]["event_time"])
+        return parse_time(text)
     except ValueError:
         return 0
 

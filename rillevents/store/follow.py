@@ -1,0 +1,89 @@
+"""A store as it grows: every event once, while old ones are deleted and the file itself is replaced under way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rillevents.errors import Busy, StoreError
+from rillevents.query import Query, decoded
+from rillevents.store.reader import PAGE, Filter, Store
+from rillevents.store.readonly import Replaced
+
+_POLL_SECONDS = 0.2
+# For so many polls a store may be away, or damaged and not yet put aside: a server that begins a new one is quicker.
+_PATIENCE = 50
+_REMEMBERED = 1000
+
+
+def follow(store: Store, query: Query, *, sleep: Callable[[float], None]) -> Iterator[bytes]:
+    """Yield the lines of *store* that *query* accepts in the order in which they came, and then, for ever, those that come.
+
+    Where the file is put aside and a new one begun, what is left in the old one comes first. Raises StoreError where there is
+    no store, or none any more for ten seconds.
+    """
+    growing, failures = _Growing(store, Filter(query)), _PATIENCE - 1
+    while True:
+        try:
+            yield from growing.news()
+            failures = 0
+        except (StoreError, Busy):
+            failures += 1
+            if failures >= _PATIENCE:
+                raise
+        sleep(_POLL_SECONDS)
+
+
+class _Growing:
+    """How far a store has been read."""
+
+    def __init__(self, store: Store, found: Filter) -> None:
+        self._file = store.file
+        self._found = found
+        # The position is that of an ID, not a row's number: because a store that old events are deleted from gives numbers
+        # away again, and one that is packed gives them all anew.
+        self._ids: deque[str] = deque(maxlen=_REMEMBERED)
+        self._row = 0
+        # Every row, not only those looked for: because the position has to move past the others, too.
+        self._sql = (
+            f"SELECT rowid, event_id, CASE WHEN {found.condition} AND event_us BETWEEN ? AND ? THEN CAST(body AS BLOB) END"  # noqa: S608 - no value is in it
+            " FROM events NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        )
+
+    def news(self) -> Iterator[bytes]:
+        """Yield what has come since the last time."""
+        try:
+            self._row = self._position()
+            while rows := self._file.rows(self._sql, self._values(), same_file=True):
+                yield from self._taken(rows)
+        except Replaced:
+            while rows := self._file.last_rows(self._sql, self._values()):
+                yield from self._taken(rows)
+            self._file.close()
+            self._ids.clear()
+            self._row = 0
+
+    def _values(self) -> tuple[Any, ...]:
+        return (*self._found.values, self._found.low, self._found.high, self._row, PAGE)
+
+    def _taken(self, rows: list[Any]) -> Iterator[bytes]:
+        for rowid, event_id, body in rows:
+            self._row = rowid
+            self._ids.append(event_id)
+            if body is None:
+                continue
+            line = body + b"\n"
+            if self._found.is_complete or self._found.query.accepts(decoded(line)):
+                yield line
+
+    def _position(self) -> int:
+        """Return the row of the last event that was read and is still there."""
+        while self._ids:
+            sql = "SELECT rowid FROM events WHERE event_id = ?"
+            found = self._file.rows(sql, (self._ids[-1],), same_file=True)
+            if found:
+                return int(found[0][0])
+            self._ids.pop()
+        newest = self._file.rows("SELECT MAX(rowid) FROM events", same_file=True)[0][0] or 0
+        return min(self._row, int(newest))

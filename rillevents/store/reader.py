@@ -1,0 +1,223 @@
+"""Looking at a store: which events, how many, the newest, what was rejected; nothing is touched, and memory is bounded.
+
+What a filter asks about type, name and time is decided by SQL, with its indexes; attributes by `query.Query`. Times that are
+given or returned are nanoseconds since 1970, as everywhere; those in the tables are microseconds, rounded down.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from types import TracebackType
+from typing import Any, Self
+
+from rillevents.event import format_time
+from rillevents.query import Query, decoded, moment
+from rillevents.store.readonly import ReadOnlyFile
+
+PAGE = 500
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_EVERYTHING = Query()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A line that was not accepted: when it came, by which stream, why not, its ID as far as it had one, and the line."""
+
+    received_at: str
+    stream: str
+    reason: str
+    event_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a store holds: events and rejected lines, the times of the oldest and the newest, and what its writer counted."""
+
+    events: int = 0
+    rejected: int = 0
+    oldest_us: int | None = None
+    newest_us: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many events one type and name had in each of the parts that a time was cut into."""
+
+    event_type: str
+    event_name: str
+    buckets: list[int]
+
+
+class Store:
+    """The store at *path*, to look at; raises StoreError where there is none, or Busy where it is locked for too long.
+
+    Nothing is opened before something is asked. For the one thread that asked; any number of them may look while one writes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.file = ReadOnlyFile(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go; asking again opens it again."""
+        self.file.close()
+
+    def lines(self, query: Query = _EVERYTHING) -> Iterator[bytes]:
+        """Yield the lines that *query* accepts, oldest first (to the microsecond, then as they came), each with its newline."""
+        return (row[-1] for row in self._found(Filter(query), backwards=False, page=PAGE))
+
+    def newest(self, query: Query = _EVERYTHING, limit: int = 50) -> list[bytes]:
+        """Return the *limit* newest lines that *query* accepts, oldest first; of the same nanosecond, those that came later."""
+        rows = _until_enough(self._found(Filter(query), backwards=True, page=min(PAGE, limit + 1)), limit)
+        timed = ((moment(event_time), rowid, line) for _, rowid, event_time, line in rows)
+        return [line for _, _, line in sorted(heapq.nlargest(limit, timed))]
+
+    def count(self, query: Query = _EVERYTHING) -> int:
+        """Return how many events *query* accepts; without attributes to look into that is a matter of the indexes."""
+        found = Filter(query)
+        if not found.is_complete:
+            return sum(1 for _ in self.lines(query))
+        sql, values = found.count()
+        return int(self.file.rows(sql, values)[0][0])
+
+    def rejected(self, limit: int = 50, *, since: int | None = None) -> list[Rejected]:
+        """Return the *limit* lines that were rejected last, since then if a time is given, the newest first."""
+        rows = self.file.rows(
+            "SELECT received_us, stream, reason, event_id, CAST(body AS TEXT) FROM rejected"
+            " WHERE received_us >= ? ORDER BY rowid DESC LIMIT ?",
+            (_LEAST if since is None else _clamped(-(-since // 1000)), limit),
+        )
+        return [Rejected(format_time(us * 1000), *(text or "" for text in texts)) for us, *texts in rows]
+
+    def totals(self) -> Totals:
+        """Return what the store holds."""
+        found = self.file.rows(
+            "SELECT (SELECT COUNT(event_us) FROM events), (SELECT COUNT(*) FROM rejected),"
+            " (SELECT MIN(event_us) FROM events), (SELECT MAX(event_us) FROM events)"
+        )
+        events, rejected, oldest, newest = found[0]
+        return Totals(
+            events, rejected, oldest, newest, dict(self.file.rows("SELECT name, n FROM counts ORDER BY name"))
+        )
+
+    def counts(self, since: int, until: int, *, buckets: int, limit: int = 50) -> list[Counted]:
+        """Return the *limit* most frequent types and names from *since* to before *until*, counted in *buckets* equal parts."""
+        first, end = _clamped(since // 1000), _clamped(until // 1000)
+        width = max(1, -(-(end - first) // buckets))
+        rows = self.file.rows(_COUNTS, {"first": first, "end": end, "width": width, "limit": limit})
+        return [
+            Counted(event_type, event_name, _spread({row[3]: row[4] for row in group}, buckets))
+            for (_, event_type, event_name), group in groupby(rows, key=lambda row: row[:3])
+        ]
+
+    def _found(self, found: Filter, *, backwards: bool, page: int) -> Iterator[tuple[int, int, str, bytes]]:
+        """Yield (microseconds, row, time, line) of what a filter finds, a page at a time, each from where the last one ended."""
+        sql, values, at = found.page(backwards=backwards)
+        while True:
+            rows = self.file.rows(sql, (*values, *at, page))
+            for us, rowid, event_time, body in rows:
+                line = body + b"\n"
+                if found.is_complete or found.query.accepts(decoded(line)):
+                    yield us, rowid, event_time, line
+            if len(rows) < page:
+                return
+            at, page = rows[-1][:2], PAGE
+
+
+_COUNTS = """
+WITH most AS (
+    SELECT event_type AS type, event_name AS name, COUNT(*) AS n FROM events
+    WHERE event_us >= :first AND event_us < :end GROUP BY 1, 2 ORDER BY n DESC, 1, 2 LIMIT :limit)
+SELECT n, type, name, (event_us - :first) / :width AS bucket, COUNT(*)
+FROM events JOIN most ON event_type = type AND event_name = name
+WHERE event_us >= :first AND event_us < :end GROUP BY 2, 3, 4 ORDER BY n DESC, 2, 3, 4
+"""
+
+
+class Filter:
+    """A query as SQL; `is_complete` where the SQL says all of it, and nothing is left to ask of the event itself."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self.is_complete = not query.attributes
+        self.conditions: list[str] = []
+        self.values: list[Any] = []
+        self.low = _LEAST if query.since is None else _clamped(query.since // 1000)
+        self.high = _MOST if query.until is None else _clamped((query.until - 1) // 1000)
+        self._add_text("event_type = ?", query.event_type)
+        is_pattern = any(sign in query.name for sign in "*?[")
+        self._add_text("is_like(event_name, ?)" if is_pattern else "event_name = ?", query.name)
+        if query.since is not None and query.since % 1000:
+            self._add("(event_us > ? OR below_us(event_time) >= ?)", self.low, query.since % 1000)
+        if query.until is not None and query.until % 1000:
+            self._add("(event_us < ? OR below_us(event_time) < ?)", self.high, query.until % 1000)
+
+    def _add_text(self, condition: str, text: str) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # A byte of the command line that is no UTF-8: SQLite does not take it, and an event's own name cannot hold it.
+            self.is_complete = False
+            return
+        if text:
+            self._add(condition, text)
+
+    def _add(self, condition: str, *values: Any) -> None:
+        self.conditions.append(condition)
+        self.values += values
+
+    @property
+    def condition(self) -> str:
+        """What has to hold, beside the microseconds between `low` and `high`."""
+        return " AND ".join(["TRUE", *self.conditions])
+
+    def count(self) -> tuple[str, list[Any]]:
+        """Return the statement that counts, and its values."""
+        sql = f"SELECT COUNT(*) FROM events WHERE {self.condition} AND event_us BETWEEN ? AND ?"  # noqa: S608 - no value is in it
+        return sql, [*self.values, self.low, self.high]
+
+    def page(self, *, backwards: bool) -> tuple[str, list[Any], tuple[int, int]]:
+        """Return the statement for a page, its values but for the place where it begins and its size, and the first place.
+
+        That place is one end of the time that is asked for, not a condition beside it: because of two that bound the same end,
+        SQLite would take either for its index.
+        """
+        ahead, other, order = ("<", ">=", "DESC") if backwards else (">", "<=", "ASC")
+        sql = (
+            f"SELECT event_us, rowid, event_time, CAST(body AS BLOB) FROM events WHERE {self.condition}"  # noqa: S608 - likewise
+            f" AND event_us {other} ? AND (event_us, rowid) {ahead} (?, ?) ORDER BY event_us {order}, rowid {order} LIMIT ?"
+        )
+        if backwards:
+            return sql, [*self.values, self.low], (min(self.high + 1, _MOST), _LEAST)
+        return sql, [*self.values, self.high], (max(self.low - 1, _LEAST), _MOST)
+
+
+def _clamped(us: int) -> int:
+    """Return the nearest number that SQLite can hold: because `--since 99999999999w` is a time, too."""
+    return min(max(us, _LEAST), _MOST)
+
+
+def _until_enough(rows: Iterator[tuple[int, int, str, bytes]], limit: int) -> Iterator[tuple[int, int, str, bytes]]:
+    """Yield *limit* rows, and the rest of the last one's microsecond: because it is the nanoseconds that say which are newest."""
+    last = 0
+    for number, row in enumerate(rows):
+        if number >= limit and row[0] != last:
+            return
+        last = row[0]
+        yield row
+
+
+def _spread(counted: dict[int, int], buckets: int) -> list[int]:
+    return [counted.get(number, 0) for number in range(buckets)]

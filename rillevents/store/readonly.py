@@ -1,0 +1,161 @@
+"""A store's file, opened to be looked at: nothing is written, nothing is created, and nobody who writes is held up."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from rillevents.errors import Busy, RilleventsError, StoreError
+from rillevents.sinks.filter import matches
+from rillevents.store.schema import VERSION, unknown_version
+from rillevents.timestamp import parse_time
+
+_BUSY_SECONDS = 2.0
+_TRIES = 5
+_HINT = "name a file that `rillevents serve --store FILE` writes"
+_JOURNALS = ("-wal", "-journal")
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+Values = Sequence[Any] | Mapping[str, Any]
+# Which file a path names now, what is in it as far as its inode tells, and whether somebody has it open to write.
+Identity = tuple[int, int, int, int, bool]
+
+
+class Replaced(Exception):
+    """The name is another file's now; the one that was looked at is still open."""
+
+
+class ReadOnlyFile:
+    """The store at *path*, which another process may write, replace or take away at any time; for the one thread that asked."""
+
+    def __init__(self, path: str) -> None:
+        self.path: Final = os.path.abspath(path)
+        self._connection: sqlite3.Connection | None = None
+        self._identity: Identity | None = None
+
+    def rows(self, sql: str, values: Values = (), *, same_file: bool = False) -> list[Any]:
+        """Return all that one statement finds in the file that has the name now; raises StoreError, Busy.
+
+        With *same_file* it raises Replaced where that is not the file that was looked at last. No statement stays open
+        afterwards: because a reader in the middle of one keeps the writer's journal from being folded in, and it grows for as
+        long as somebody's pager stands still.
+        """
+        for _ in range(_TRIES):
+            connection = self._current(same_file=same_file)
+            try:
+                found = connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                if self._has_moved():
+                    continue
+                raise refused(self.path, error) from None
+            if not self._has_moved():
+                return found
+        raise Busy(f"{self.path} is changing hands; nothing was lost", hint="try again")
+
+    def last_rows(self, sql: str, values: Values = ()) -> list[Any]:
+        """Return what the file that was looked at last holds, whatever its name is by now; nothing where it is damaged."""
+        try:
+            return self._connection.execute(sql, values).fetchall() if self._connection else []
+        except sqlite3.Error:
+            return []
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._disconnect()
+        self._identity = None
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _current(self, *, same_file: bool) -> sqlite3.Connection:
+        if self._connection and not self._has_moved():
+            return self._connection
+        found = _identify(self.path)
+        if same_file and self._identity and found[:2] != self._identity[:2]:
+            raise Replaced
+        self._disconnect()
+        self._identity = found
+        self._connection = _connect(self.path, is_written=found[-1])
+        return self._connection
+
+    def _has_moved(self) -> bool:
+        """Return whether the open connection is no longer one to the store of that name, or no longer one to rely on."""
+        try:
+            now = _identify(self.path)
+        except StoreError:
+            return True
+        before = self._identity or now
+        # What is in the file counts only while nobody writes to it: because SQLite itself sees to it otherwise.
+        return now[:2] != before[:2] or (not before[-1] and now != before)
+
+
+def _identify(path: str) -> Identity:
+    """Return what stands at *path*; raises StoreError where that is no regular file.
+
+    Looked at, not opened: because closing any descriptor of the file would take away the locks of this process, which may be
+    the server that writes it.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise StoreError(f"there is no store at {path}", hint=_HINT) from None
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}", hint=_HINT) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path} is no regular file (links are not followed)", hint=_HINT)
+    is_written = any(os.path.lexists(f"{path}{suffix}") for suffix in _JOURNALS)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_written
+
+
+def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:
+    # Immutable where there is no journal: because SQLite would make one, and leave it there, in a folder that may not even be
+    # ours to write to. Whether that held while we looked is asked after each look.
+    mode = "mode=ro" if is_written else "mode=ro&immutable=1"
+    connection = None
+    try:
+        connection = sqlite3.connect(
+            f"file://{quote(os.fsencode(path))}?{mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+        )
+        connection.text_factory = _text
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.create_function("is_like", 2, matches, deterministic=True)
+        connection.create_function("below_us", 1, _below_us, deterministic=True)
+    except sqlite3.Error as error:
+        if connection:
+            connection.close()
+        raise refused(path, error) from None
+    if version != VERSION:
+        connection.close()
+        raise unknown_version(path, version) if version else StoreError(f"{path} is no store of events", hint=_HINT)
+    return connection
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _below_us(text: str) -> int | None:
+    """Return the nanoseconds of a time that its microseconds leave out."""
+    try:
+        return parse_time(text) % 1000
+    except ValueError:
+        return None
+
+
+def refused(path: str, error: sqlite3.Error) -> RilleventsError:
+    """Return the error for what SQLite says about a store."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _BUSY:
+        return Busy(f"{path} is locked by another process; nothing was changed", hint="try again")
+    if code in _DAMAGED:
+        return StoreError(f"{path} is damaged, or no SQLite database ({error}); it was left alone", hint=_HINT)
+    return StoreError(f"{path} cannot be read: {error}; it was left alone")
