@@ -1,10 +1,11 @@
 """HTTP in → a store, or a spool and from there to another destination. In the extra `[serve]`: uvicorn, httptools, uvloop.
 
-    server.py     sockets, signals, the order of starting and stopping     protocol.py   deadlines, caps, what is no HTTP
-    app.py        which request gets which answer                          access.py     Host, Origin, credentials
-    body.py       bytes off the wire, decompressed within limits           arrival.py    bytes → events and verdicts
-    commit.py     many requests, one commit                                forward.py    a spool of its own, and its flusher
-    metrics.py    what is counted                                          page.py       what people look at
+    options.py    what it is asked to be        server.py     sockets, signals, the order of starting and stopping
+    app.py        request → answer              protocol.py   deadlines, caps, what is no HTTP
+    access.py     Host, Origin, credentials     endpoints.py  where events are sent to     answer.py  what is said
+    body.py       bytes, within limits          arrival.py    bytes → events and verdicts
+    commit.py     many requests, one commit     forward.py    a spool of its own, and its flusher
+    metrics.py    what is counted               look.py       what people look at
 
 Rules that every change here is held to:
 

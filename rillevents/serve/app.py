@@ -8,116 +8,24 @@ GET  /  /page.js  /page.css  /api/…                                        peo
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from rillevents.serve.access import Access, is_loopback_client
-from rillevents.serve.arrival import Parse, TooMany, parse_local, parse_ndjson, parse_wrapped
-from rillevents.serve.body import BadBody, decoded
+from rillevents.serve.answer import Answer, Headers, Refused, all_good, judged, later, preflight, problem, too_large
+from rillevents.serve.arrival import TooMany
+from rillevents.serve.body import BadBody, Body, Gone, Receive, decoded
 from rillevents.serve.commit import Committer, Overloaded
-from rillevents.serve.limits import (
-    LARGE_BYTES,
-    MAX_BODY_BYTES,
-    MAX_DRAINED_BYTES,
-    MAX_EVENTS,
-    MAX_INFLATED_BYTES,
-    MAX_LOCAL_BYTES,
-    MAX_RECEIVING_BYTES,
-    RETRY_AFTER_SECONDS,
-)
+from rillevents.serve.endpoints import Endpoint, endpoint_at
+from rillevents.serve.limits import LARGE_BYTES, MAX_BODY_BYTES, MAX_EVENTS, MAX_RECEIVING_BYTES
 from rillevents.serve.metrics import Metrics, exposition
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.writer import CONFLICT
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = Mapping[bytes, bytes]
 
-_STREAM = re.compile(r"/events/([A-Za-z0-9._~-]{1,128})")
-# A long answer says less about each line: because who sent them reads an answer up to a limit.
-_MANY_REJECTED, _SHORT_REASON = 2000, 40
-
-
-class Answer:
-    """A status, a body, and `fields`, the headers: *headers* and those that go with every answer."""
-
-    __slots__ = ("body", "fields", "status")
-
-    def __init__(self, status: int, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        self.status = status
-        self.body = body
-        fields = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
-        if body and not any(name == b"content-type" for name, _ in headers):
-            fields.append((b"content-type", b"application/json"))
-        self.fields = [*fields, *headers]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What takes events: their stream, how it reads a body, and whether a page of an allowed origin needs no credentials."""
-
-    stream: str
-    parse: Parse = parse_ndjson
-    limit: int = MAX_INFLATED_BYTES
-    is_local: bool = False
-
-
-class Gone(Exception):
-    """Who asked has hung up."""
-
-
-class _Body:
-    """The body of a request, piece by piece; raises Gone where who sends it hangs up."""
-
-    __slots__ = ("_headers", "_receive", "ended")
-
-    def __init__(self, receive: Receive, headers: Headers) -> None:
-        self._receive = receive
-        self._headers = headers
-        self.ended = b"content-length" not in headers and b"transfer-encoding" not in headers
-
-    async def piece(self) -> bytes:
-        """Return what comes next; `ended` says whether that was the last of it."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        self.ended = not message.get("more_body")
-        found: bytes = message.get("body", b"")
-        return found
-
-    async def drained(self) -> bool:
-        """Read and forget what is left, up to a limit, and return whether that was all.
-
-        Because an answer to somebody who still sends is lost where the connection is closed before they are through.
-        """
-        # One that asked before sending it has not sent it.
-        left = 0 if b"expect" in self._headers else MAX_DRAINED_BYTES
-        try:
-            while left > 0 and not self.ended:
-                left -= len(await self.piece()) + 1
-        except Gone:
-            return False
-        return self.ended
-
-
-class Refused(Exception):
-    """The request ends with this answer."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
-_ENDPOINTS = {
-    "/events/default": Endpoint("default"),
-    "/local/track": Endpoint("local", parse_local, MAX_LOCAL_BYTES, is_local=True),
-    "/v1/telemetry/events": Endpoint("telemetry", parse_wrapped, MAX_LOCAL_BYTES),
-}
 _OPEN = ("/healthz", "/readyz", "/metrics")
 
 
@@ -150,7 +58,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        body = _Body(receive, headers)
+        body = Body(receive, headers)
         try:
             answer = await self._answer(scope, headers, body)
         except Refused as refused:
@@ -159,7 +67,7 @@ class App:
             return
         except Exception:  # noqa: BLE001 - a fault of ours is no reason to say more than that to whoever asked
             self._metrics.hung_up["fault"] += 1
-            answer = _problem(500, "a fault of this server")
+            answer = problem(500, "a fault of this server")
         self._metrics.answers[answer.status] += 1
         found = answer.fields
         if b"origin" in headers:
@@ -174,58 +82,56 @@ class App:
 
         Only where events are sent: because what is shown to people here is for no other page to read.
         """
-        if not self._access.allows_origin(origin) or not _endpoint(path):
+        if not self._access.allows_origin(origin) or not endpoint_at(path):
             return []
         allowed = [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
         return [*allowed, (b"vary", b"Origin")]
 
-    async def _answer(self, scope: Scope, headers: Headers, body: _Body) -> Answer:
+    async def _answer(self, scope: Scope, headers: Headers, body: Body) -> Answer:
         path, method = scope["path"], scope["method"]
         if path in _OPEN:
             return self._watched(path, method, scope, headers)
         self._admit(headers)
-        endpoint = _endpoint(path)
+        endpoint = endpoint_at(path)
         if endpoint is None:
             return await self._show(path, method, scope, headers)
         if method == "POST":
             return await self._take(endpoint, headers, body)
         if method == "OPTIONS":
-            return _preflight(headers)
-        return _problem(405, "events are sent by POST", (b"allow", b"POST, OPTIONS"))
+            return preflight(headers)
+        return problem(405, "events are sent by POST", (b"allow", b"POST, OPTIONS"))
 
     def _admit(self, headers: Headers) -> None:
         if not self._access.allows_host(headers.get(b"host")):
-            raise Refused(
-                _problem(403, "this Host is not allowed here; the server's --allow-host names those that are")
-            )
+            raise Refused(problem(403, "this Host is not allowed here; the server's --allow-host names those that are"))
         origin = headers.get(b"origin")
         if origin is not None and not self._access.allows_origin(origin):
             raise Refused(
-                _problem(403, "this Origin is not allowed here; the server's --allow-origin names those that are")
+                problem(403, "this Origin is not allowed here; the server's --allow-origin names those that are")
             )
 
     def _authenticate(self, headers: Headers) -> None:
         if not self._access.allows(headers.get(b"authorization")):
             raise Refused(
-                _problem(401, "a user and a password are needed", (b"www-authenticate", b'Basic realm="rillevents"'))
+                problem(401, "a user and a password are needed", (b"www-authenticate", b'Basic realm="rillevents"'))
             )
 
-    async def _take(self, endpoint: Endpoint, headers: Headers, body: _Body) -> Answer:
+    async def _take(self, endpoint: Endpoint, headers: Headers, body: Body) -> Answer:
         # The Origin has been looked at: one that is allowed stands in for credentials, because a beacon cannot carry any.
         if self._access.needs_credentials and not (endpoint.is_local and b"origin" in headers):
             self._authenticate(headers)
         if not self._allowed():
-            return Answer(204) if endpoint.is_local else _problem(403, "telemetry is off here: nothing is taken")
+            return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: nothing is taken")
         incoming = await self._received(endpoint, headers, body)
         incoming.stream, incoming.received_us = endpoint.stream, time.time_ns() // 1000
         if not incoming.lines and not incoming.bad:
-            return _accepted(0, 0) if endpoint.is_local else _problem(400, "there is no event in the body")
+            return all_good(0, 0) if endpoint.is_local else problem(400, "there is no event in the body")
         try:
             stored = await self._committer.submit(incoming)
         except Overloaded:
-            return _later("too many events wait for the disk")
+            return later("too many events wait for the disk")
         if isinstance(stored, Unavailable):
-            return _later("events cannot be stored now")
+            return later("events cannot be stored now")
         if self._on_stored:
             self._on_stored(incoming, stored)
         return self._verdict(incoming, stored, endpoint)
@@ -234,21 +140,21 @@ class App:
         counts = self._metrics.events
         counts["accepted"] += stored.accepted
         if stored.accepted == len(incoming.lines) and not incoming.bad:
-            return _accepted(stored.accepted, 0)
+            return all_good(stored.accepted, 0)
         counts["duplicates"] += stored.duplicates
         counts["conflicts"] += len(stored.conflicts)
         counts["invalid"] += len(incoming.bad)
         rejected = [(bad.number, bad.reason) for bad in incoming.bad]
         rejected += [(incoming.numbers[index], CONFLICT) for index in stored.conflicts]
         kept = endpoint.is_local or stored.accepted or stored.duplicates
-        return _judged(200 if kept else 400, stored, sorted(rejected))
+        return judged(200 if kept else 400, stored, sorted(rejected))
 
-    async def _received(self, endpoint: Endpoint, headers: Headers, body: _Body) -> Incoming:
+    async def _received(self, endpoint: Endpoint, headers: Headers, body: Body) -> Incoming:
         limit = min(endpoint.limit, MAX_BODY_BYTES)
         # What a body says about its size is believed where it is too much, and else looked at as it comes.
         length = headers.get(b"content-length", b"")
         if len(length) > 4 and (len(length) > 12 or int(length) > limit):
-            raise Refused(_too_large(f"the body has more than {limit} bytes"))
+            raise Refused(too_large(f"the body has more than {limit} bytes"))
         found = await body.piece()
         if not body.ended:
             found = await self._rest(found, limit, body)
@@ -258,7 +164,7 @@ class App:
             return await self._understood(endpoint, found, encoding)
         return _parsed(endpoint, found)
 
-    async def _rest(self, first: bytes, limit: int, body: _Body) -> bytes:
+    async def _rest(self, first: bytes, limit: int, body: Body) -> bytes:
         held = len(first)
         pieces = [first]
         self._receiving += held
@@ -268,9 +174,9 @@ class App:
                 held += len(pieces[-1])
                 self._receiving += len(pieces[-1])
                 if held > limit:
-                    raise Refused(_too_large(f"the body has more than {limit} bytes"))
+                    raise Refused(too_large(f"the body has more than {limit} bytes"))
                 if self._receiving > MAX_RECEIVING_BYTES:
-                    raise Refused(_later("too much is being received"))
+                    raise Refused(later("too much is being received"))
             return b"".join(pieces)
         finally:
             self._receiving -= held
@@ -280,7 +186,7 @@ class App:
             try:
                 return _parsed(endpoint, decoded(body, encoding, endpoint.limit))
             except BadBody as error:
-                raise Refused(_problem(error.status, error.reason)) from None
+                raise Refused(problem(error.status, error.reason)) from None
 
         # Compressed ones sooner: because they may become a hundred times as large.
         if len(body) > (LARGE_BYTES >> 4 if encoding else LARGE_BYTES):
@@ -289,12 +195,12 @@ class App:
 
     def _watched(self, path: str, method: str, scope: Scope, headers: Headers) -> Answer:
         if method not in ("GET", "HEAD"):
-            return _problem(405, "this is asked for by GET", (b"allow", b"GET, HEAD"))
+            return problem(405, "this is asked for by GET", (b"allow", b"GET, HEAD"))
         if path == "/healthz":
             return Answer(200, b'{"status":"ok"}')
         if path == "/readyz":
             ready = not self._committer.problem
-            return Answer(200, b'{"status":"ready"}') if ready else _later("events cannot be stored now")
+            return Answer(200, b'{"status":"ready"}') if ready else later("events cannot be stored now")
         if not is_loopback_client(scope["client"]):
             self._authenticate(headers)
         gauges, counters = self._gauges()
@@ -305,73 +211,25 @@ class App:
     async def _show(self, path: str, method: str, scope: Scope, headers: Headers) -> Answer:
         found = self._look.get(path)
         if found is None:
-            return _problem(404, "there is nothing here; events are sent to /events/default")
+            return problem(404, "there is nothing here; events are sent to /events/default")
         if method not in ("GET", "HEAD"):
-            return _problem(405, "this is asked for by GET", (b"allow", b"GET, HEAD"))
+            return problem(405, "this is asked for by GET", (b"allow", b"GET, HEAD"))
         # Through a proxy everybody looks like it: so who comes through one is not on this machine.
         if not is_loopback_client(scope["client"]) or b"x-forwarded-for" in headers or b"forwarded" in headers:
-            return _problem(403, "this is shown on the server's own machine only")
+            return problem(403, "this is shown on the server's own machine only")
         self._authenticate(headers)
         # On a thread: because a store of millions takes its time, and events must not wait for who looks at them.
         return await asyncio.get_running_loop().run_in_executor(None, found, _query(scope["query_string"]))
-
-
-def _endpoint(path: str) -> Endpoint | None:
-    known = _ENDPOINTS.get(path)
-    if known:
-        return known
-    found = _STREAM.fullmatch(path)
-    return Endpoint(found[1]) if found else None
 
 
 def _parsed(endpoint: Endpoint, body: bytes) -> Incoming:
     try:
         return endpoint.parse(body)
     except TooMany:
-        raise Refused(_too_large(f"the body has more than {MAX_EVENTS} events")) from None
+        raise Refused(too_large(f"the body has more than {MAX_EVENTS} events")) from None
 
 
 def _query(text: bytes) -> dict[str, str]:
     from urllib.parse import parse_qsl
 
     return dict(parse_qsl(text.decode("latin-1"), max_num_fields=20))
-
-
-def _accepted(accepted: int, duplicates: int) -> Answer:
-    if accepted == 1 and not duplicates:
-        return _ONE_ACCEPTED
-    return Answer(200, b'{"accepted":%d,"duplicates":%d,"rejected":[]}' % (accepted, duplicates))
-
-
-_ONE_ACCEPTED = Answer(200, b'{"accepted":1,"duplicates":0,"rejected":[]}')
-
-
-def _judged(status: int, stored: Stored, rejected: Sequence[tuple[int, str]]) -> Answer:
-    short = len(rejected) > _MANY_REJECTED
-    told = [{"line": line, "reason": reason[:_SHORT_REASON] if short else reason} for line, reason in rejected]
-    body = {"accepted": stored.accepted, "duplicates": stored.duplicates, "rejected": told}
-    return Answer(status, json.dumps(body, separators=(",", ":")).encode())
-
-
-def _problem(status: int, reason: str, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, json.dumps({"error": reason}).encode(), headers)
-
-
-def _later(reason: str) -> Answer:
-    return _problem(503, reason, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
-
-
-def _too_large(reason: str) -> Answer:
-    return _problem(413, reason)
-
-
-def _preflight(headers: Headers) -> Answer:
-    """Say to a browser what a page of an allowed origin may send; which it is has been looked at."""
-    allowed = [
-        (b"access-control-allow-methods", b"POST"),
-        (b"access-control-allow-headers", b"authorization, content-encoding, content-type"),
-        (b"access-control-max-age", b"600"),
-    ]
-    if headers.get(b"access-control-request-private-network") == b"true":
-        allowed.append((b"access-control-allow-private-network", b"true"))
-    return Answer(204, b"", tuple(allowed))

@@ -1,10 +1,54 @@
-"""The bytes of a body, decompressed: never more than a limit, whatever they claim to be; pure."""
+"""The bytes of a body, as they come and decompressed: never more than a limit, whatever they claim to be."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from rillevents.serve.limits import MAX_DRAINED_BYTES
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _ZSTD_WINDOW = 8 << 20
+
+
+class Gone(Exception):
+    """Who asked has hung up."""
+
+
+class Body:
+    """The body of a request, piece by piece; raises Gone where who sends it hangs up."""
+
+    __slots__ = ("_headers", "_receive", "ended")
+
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes]) -> None:
+        self._receive = receive
+        self._headers = headers
+        self.ended = b"content-length" not in headers and b"transfer-encoding" not in headers
+
+    async def piece(self) -> bytes:
+        """Return what comes next; `ended` says whether that was the last of it."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        self.ended = not message.get("more_body")
+        found: bytes = message.get("body", b"")
+        return found
+
+    async def drained(self) -> bool:
+        """Read and forget what is left, up to a limit, and return whether that was all.
+
+        Because an answer to somebody who still sends is lost where the connection is closed before they are through.
+        """
+        # One that asked before sending it has not sent it.
+        left = 0 if b"expect" in self._headers else MAX_DRAINED_BYTES
+        try:
+            while left > 0 and not self.ended:
+                left -= len(await self.piece()) + 1
+        except Gone:
+            return False
+        return self.ended
 
 
 class BadBody(Exception):

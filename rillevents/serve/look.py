@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from rillevents.serve.app import Answer
+from rillevents.serve.answer import Answer
 from rillevents.store.incoming import Incoming, Stored
 
 Show = Callable[[Mapping[str, str]], Answer]
