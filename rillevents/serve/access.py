@@ -82,6 +82,11 @@ def is_loopback_client(client: tuple[str, int] | None) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_host(text: str) -> bool:
+    """Whether *text* may be a name or an address to listen on."""
+    return bool(_HOST.fullmatch(f"[{text}]" if ":" in text else text))
+
+
 def is_local_bind(host: str) -> bool:
     """Whether a server that listens on *host* can be reached from this machine alone."""
     return is_loopback(host)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rillevents.destination import read_secret
 from rillevents.errors import ConfigError, UsageError
 from rillevents.paths import Paths
-from rillevents.serve.access import Access, is_local_bind
+from rillevents.serve.access import Access, is_host, is_local_bind
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DEFAULT_PORT = 8787
@@ -52,6 +52,8 @@ class Options:
             raise UsageError("--keep is about a store, and --to has none", hint="leave one of them out")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise UsageError("--tls-cert and --tls-key go together", hint="name both")
+        if not is_host(self.host):
+            raise UsageError(f"--host {self.host!r} is no address", hint="write --host 127.0.0.1")
         if not is_local_bind(self.host) and not self.user:
             raise UsageError(
                 f"{self.host} can be reached from other machines, so who sends has to say who they are",
@@ -60,6 +62,17 @@ class Options:
         if ":" in self.user or any(ord(c) < 32 or ord(c) == 127 for c in self.user):
             raise UsageError("--user holds a colon or a control character, which Basic authentication cannot carry")
         _ = self.keep_us
+
+    def check_tls(self) -> None:
+        """Raise ConfigError where the certificate or its key cannot be used."""
+        import ssl
+
+        try:
+            if self.tls_cert:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_cert, self.tls_key)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"--tls-cert and --tls-key cannot be used: {reason}", hint="give files in PEM") from None
 
     def access(self, paths: Paths, environ: Mapping[str, str], warnings: list[str]) -> Access:
         """Return who may ask; raises UsageError, and ConfigError where there is a user and no password."""

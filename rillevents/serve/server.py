@@ -10,7 +10,6 @@ import asyncio
 import errno
 import gc
 import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import uvicorn
 
 from rillevents import config, consent
 from rillevents.destination import destination_name, exporter_to
-from rillevents.errors import Busy, ConfigError, RilleventsError, UsageError
+from rillevents.errors import Busy, RilleventsError, UsageError
 from rillevents.exporters.destination import without_userinfo
 from rillevents.paths import Paths
 from rillevents.serve.access import Access
@@ -59,6 +58,7 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raises RilleventsError where it cannot begin, and what the signals raise afterwards."""
         self.options.check()
+        self.options.check_tls()
         warnings: list[str] = []
         access = self.options.access(self.paths, self.environ, warnings)
         for warning in warnings:
@@ -153,7 +153,7 @@ class Server:
         protocol = type(
             "Protocol", (GuardedProtocol,), {"metrics": self.metrics, "max_connections": _most_connections()}
         )
-        settings = uvicorn.Config(
+        return uvicorn.Config(
             app,
             http=protocol,
             ws="none",
@@ -169,11 +169,6 @@ class Server:
             ssl_certfile=self.options.tls_cert or None,
             ssl_keyfile=self.options.tls_key or None,
         )
-        try:
-            settings.load()
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"--tls-cert and --tls-key cannot be used: {error.strerror or error}") from None
-        return settings
 
 
 def _intake(paths: Paths, environ: Mapping[str, str], settings: config.Config) -> str:

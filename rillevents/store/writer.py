@@ -10,6 +10,7 @@ The path is looked at after each commit: because a file that somebody deleted or
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -72,9 +73,13 @@ class StoreWriter:
         return self._attempt(lambda connection: _write(connection, incoming))
 
     def tidy(self) -> None:
-        """Delete a slice of what is too old, and of the oldest rejected lines beyond MAX_REJECTED, once in ten seconds."""
+        """Delete a slice of what is too old, and of the oldest rejected lines beyond MAX_REJECTED, once in ten seconds.
+
+        That is also how soon it is seen where somebody damages the file under way.
+        """
         if self._clock() - self._tidied < TIDY_SECONDS:
             return
+        self._look_from_outside()
         before = self._now_ns() // 1000 - self._keep_us if self._keep_us else 0
         removed = self._attempt(lambda connection: _remove(connection, before))
         self.removed += removed["removed"]
@@ -102,6 +107,16 @@ class StoreWriter:
                 self.close()
         raise Unavailable(f"{self.path} cannot be used: it is replaced or damaged again and again")
 
+    def _look_from_outside(self) -> None:
+        """Ask another connection: because ours has pages in memory, and does not notice what becomes of those in the file."""
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+                other.execute("PRAGMA trusted_schema=OFF")
+                other.execute("SELECT body FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            if _code(error) in _DAMAGED:
+                self._recover(error)
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = open_to_write(self.path)
@@ -119,13 +134,12 @@ class StoreWriter:
 
     def _recover(self, error: sqlite3.Error) -> None:
         """Put a damaged file aside; raise Unavailable for everything else, and begin with a new connection next time."""
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         try:
             self.close()
         except sqlite3.Error:
             # What cannot even be closed is let go of: its journal is still there for whoever opens the file next.
             pass
-        if code not in _DAMAGED:
+        if _code(error) not in _DAMAGED:
             raise Unavailable(f"{self.path} cannot be written: {error}") from None
         try:
             aside = put_aside(self.path)
@@ -135,6 +149,10 @@ class StoreWriter:
             raise Unavailable(f"{self.path} is damaged, and cannot be moved: {problem.strerror or problem}") from None
         self.put_aside += 1
         self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was begun")
+
+
+def _code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list[Stored]:
