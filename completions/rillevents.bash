@@ -7,7 +7,7 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='flush status events demo completions help record spool id telemetry config'
+        commands='flush status events stats demo completions help record spool id telemetry config'
         options='-q --quiet --version -h --help'
         ;;
     'flush')
@@ -18,8 +18,12 @@ _rillevents_command() {
         options='--json -q --quiet --version -h --help'
         ;;
     'events')
-        options='--type --name --since --until -a --attr --limit -f --follow --count --ndjson --json -q --quiet --version -h --help'
-        takes=' --type:event_type --name:text --since:text --until:text -a:attribute --attr:attribute --limit:text '
+        options='--store --type --name --since --until -a --attr --limit -f --follow --count --ndjson --json -q --quiet --version -h --help'
+        takes=' --store:file --type:event_type --name:text --since:text --until:text -a:attribute --attr:attribute --limit:text '
+        ;;
+    'stats')
+        options='--store --type --name --since --json -q --quiet --version -h --help'
+        takes=' --store:file --type:event_type --name:text --since:text '
         ;;
     'demo')
         options='-q --quiet --version -h --help'
@@ -144,7 +148,7 @@ _rillevents_kind() {
     on_error) words='warn fail ignore' ;;
     setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent events exit-codes faults flushing library limits performance quickstart recording redaction spool testing' ;;
+    topic) words='ci configuration consent duckdb events exit-codes faults flushing library limits performance quickstart recording redaction spool stats testing' ;;
     esac
 }
 

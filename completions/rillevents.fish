@@ -7,6 +7,7 @@ set -g __rillevents_commands \
     ' flush' \
     ' status' \
     ' events' \
+    ' stats' \
     ' demo' \
     ' completions' \
     ' help' \
@@ -42,6 +43,7 @@ set -g __rillevents_takes \
     ' flush --timeout' \
     ' flush --ca-cert' \
     ' flush --on-error' \
+    ' events --store' \
     ' events --type' \
     ' events --name' \
     ' events --since' \
@@ -49,6 +51,10 @@ set -g __rillevents_takes \
     ' events -a' \
     ' events --attr' \
     ' events --limit' \
+    ' stats --store' \
+    ' stats --type' \
+    ' stats --name' \
+    ' stats --since' \
     ' record behavioral -a' \
     ' record behavioral --attr' \
     ' record behavioral --attrs' \
@@ -137,7 +143,8 @@ complete -c rillevents -f
 
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Deliver what is in the spool to its destination, in batches; what is not acknowledged stays'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show identity, consent and who decided it, the spool, the destination and the losses, on one page'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show the events that are in the spool and not yet delivered'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show the events that are in the spool and not yet delivered, or those in a store'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show how many events there were over time, and percentiles of the values of metrics, in the spool or a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record events as a script would, flush them to an intake on this machine, and show what arrived'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a completions -d 'Print the completion script for a shell'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of the manual, or the list of them'
@@ -166,19 +173,29 @@ complete -c rillevents -n '__rillevents_at \'status\'' -s q -l quiet -d 'Nothing
 complete -c rillevents -n '__rillevents_at \'status\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'status\'' -s h -l help -d 'Show this message and exit'
 
+complete -c rillevents -n '__rillevents_at \'events\'' -l store -r -F -d 'Look into this store, not the spool'
 complete -c rillevents -n '__rillevents_at \'events\'' -l type -r -a 'behavioral metric log' -f -d 'Only this type'
 complete -c rillevents -n '__rillevents_at \'events\'' -l name -r -f -d 'Only names like this'
 complete -c rillevents -n '__rillevents_at \'events\'' -l since -r -f -d 'Not before: a time, or 90m, 7d ago'
 complete -c rillevents -n '__rillevents_at \'events\'' -l until -r -f -d 'Before: a time, or 90m, 7d ago'
 complete -c rillevents -n '__rillevents_at \'events\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'With this attribute'
 complete -c rillevents -n '__rillevents_at \'events\'' -l limit -r -f -d 'The newest N'
-complete -c rillevents -n '__rillevents_at \'events\'' -s f -l follow -d 'Go on with those that are recorded now'
+complete -c rillevents -n '__rillevents_at \'events\'' -s f -l follow -d 'Go on with those that come now'
 complete -c rillevents -n '__rillevents_at \'events\'' -l count -d 'Print how many there are'
 complete -c rillevents -n '__rillevents_at \'events\'' -l ndjson -d 'Print the lines as they are stored'
 complete -c rillevents -n '__rillevents_at \'events\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'events\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'events\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'events\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'stats\'' -l store -r -F -d 'Look into this store, not the spool'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l type -r -a 'behavioral metric log' -f -d 'Only this type'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l name -r -f -d 'Only names like this'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l since -r -f -d 'Not before: a time, or 90m, 7d ago'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'stats\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'stats\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'demo\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'demo\'' -l version -d 'Print the version'
@@ -189,7 +206,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'No
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent events exit-codes faults flushing library limits performance quickstart recording redaction spool testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent duckdb events exit-codes faults flushing library limits performance quickstart recording redaction spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'

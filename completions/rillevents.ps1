@@ -79,6 +79,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'ci' = 'ci'
                 'configuration' = 'configuration'
                 'consent' = 'consent'
+                'duckdb' = 'duckdb'
                 'events' = 'events'
                 'exit-codes' = 'exit-codes'
                 'faults' = 'faults'
@@ -90,6 +91,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'recording' = 'recording'
                 'redaction' = 'redaction'
                 'spool' = 'spool'
+                'stats' = 'stats'
                 'testing' = 'testing'
             }
     }
@@ -98,7 +100,8 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             Commands = [ordered]@{
                 'flush' = 'Deliver what is in the spool to its destination, in batches; what is not acknowledged stays'
                 'status' = 'Show identity, consent and who decided it, the spool, the destination and the losses, on one page'
-                'events' = 'Show the events that are in the spool and not yet delivered'
+                'events' = 'Show the events that are in the spool and not yet delivered, or those in a store'
+                'stats' = 'Show how many events there were over time, and percentiles of the values of metrics, in the spool or a store'
                 'demo' = 'Record events as a script would, flush them to an intake on this machine, and show what arrived'
                 'completions' = 'Print the completion script for a shell'
                 'help' = 'Show a page of the manual, or the list of them'
@@ -158,6 +161,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
         'events' = @{
             Commands = [ordered]@{}
             Options = [ordered]@{
+                '--store' = 'Look into this store, not the spool'
                 '--type' = 'Only this type'
                 '--name' = 'Only names like this'
                 '--since' = 'Not before: a time, or 90m, 7d ago'
@@ -165,8 +169,8 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '-a' = 'With this attribute'
                 '--attr' = 'With this attribute'
                 '--limit' = 'The newest N'
-                '-f' = 'Go on with those that are recorded now'
-                '--follow' = 'Go on with those that are recorded now'
+                '-f' = 'Go on with those that come now'
+                '--follow' = 'Go on with those that come now'
                 '--count' = 'Print how many there are'
                 '--ndjson' = 'Print the lines as they are stored'
                 '--json' = 'Print one JSON document'
@@ -177,6 +181,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--help' = 'Show this message and exit'
             }
             Takes = [ordered]@{
+                '--store' = 'file'
                 '--type' = 'event_type'
                 '--name' = 'text'
                 '--since' = 'text'
@@ -184,6 +189,28 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '-a' = 'attribute'
                 '--attr' = 'attribute'
                 '--limit' = 'text'
+            }
+            Arguments = @()
+        }
+        'stats' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--store' = 'Look into this store, not the spool'
+                '--type' = 'Only this type'
+                '--name' = 'Only names like this'
+                '--since' = 'Not before: a time, or 90m, 7d ago'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Nothing on stderr but usage errors'
+                '--quiet' = 'Nothing on stderr but usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--store' = 'file'
+                '--type' = 'event_type'
+                '--name' = 'text'
+                '--since' = 'text'
             }
             Arguments = @()
         }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from rillevents.paths import Paths
 from rillevents.spool.view import pending
+from rillevents.store.schema import open_to_write
+from rillevents.timestamp import parse_time
 
 # Where coverage is measured, processes that we start have to find out about it.
 KEPT = (
@@ -104,3 +107,25 @@ def only(items: list[Any]) -> Any:
 def snapshot(folder: Path) -> Mapping[str, bytes]:
     """Return every file below a folder, with what it holds."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def insert(connection: sqlite3.Connection, lines: Iterable[bytes]) -> None:
+    """Store lines as a server does, in one transaction."""
+    rows = []
+    for line in lines:
+        body = line.decode().rstrip("\n")
+        event = json.loads(body)
+        us = parse_time(event["event_time"]) // 1000
+        fields = event["event_id"], event["event_time"], us, event["event_type"], event["event_name"]
+        rows.append((*fields, "default", us, body))
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO events VALUES(?,?,?,?,?,?,?,?)", rows)
+    connection.execute("COMMIT")
+
+
+def make_store(path: Path, lines: Iterable[bytes] = ()) -> Path:
+    """Add lines to a store, made where it is missing; nobody has it open afterwards."""
+    connection = open_to_write(str(path))
+    insert(connection, lines)
+    connection.close()
+    return path

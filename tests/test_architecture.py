@@ -27,7 +27,7 @@ LAYERS = (
     ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching"),
     ("_token_forms", "redact", "raw", "legacy", "context", "client", "timed", "configured"),
     ("destination", "bulk", "query", "status", "notices", "_fake_intake", "testing"),
-    ("store.readonly", "store.reader", "store.follow"),
+    ("store.readonly", "store.reader", "store.follow", "source", "stats"),
     (
         "serve", "serve.limits", "serve.answer", "serve.body", "serve.access", "serve.arrival", "serve.endpoints", "serve.metrics",
         "serve.commit", "serve.forward", "serve.app", "serve.protocol", "serve.look", "serve.options", "serve.server",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from support import Tool, only
+from support import Tool, make_store, only
 
 from rillevents import __version__
 from rillevents.cli.app import app
+from rillevents.store.schema import put_aside
 
 
 def commands() -> list[list[str]]:
@@ -72,6 +74,9 @@ class TestEverywhere:
             ["flush"],
             ["status"],
             ["events"],
+            ["events", "--store", "missing"],
+            ["stats"],
+            ["stats", "--store", "missing"],
             ["spool", "rejected"],
             ["spool", "retry"],
             ["spool", "purge"],
@@ -136,6 +141,21 @@ class TestStatus:
         assert "default" in page
 
 
+FILTERS = [
+    ([], ["login-start", "seconds", "backup"]),
+    (["--type", "metric"], ["seconds"]),
+    (["--name", "login-*"], ["login-start"]),
+    (["--name", "login"], []),
+    (["--since", "2026-01-02T00:00:00Z"], ["seconds", "backup"]),
+    (["--until", "2026-01-02T00:00:00Z"], ["login-start"]),
+    (["--since", "1h"], []),
+    (["-a", "plan=pro"], ["login-start"]),
+    (["-a", "n:=1"], ["login-start"]),
+    (["-a", "n=1"], []),
+    (["--limit", "2"], ["seconds", "backup"]),
+]
+
+
 class TestEvents:
     @pytest.fixture
     def filled(self, tool: Tool) -> Tool:
@@ -146,21 +166,7 @@ class TestEvents:
         return tool
 
     @pytest.mark.parametrize(
-        ("words", "names"),
-        [
-            ([], ["login-start", "seconds", "backup"]),
-            (["--type", "metric"], ["seconds"]),
-            (["--name", "login-*"], ["login-start"]),
-            (["--name", "login"], []),
-            (["--since", "2026-01-02T00:00:00Z"], ["seconds", "backup"]),
-            (["--until", "2026-01-02T00:00:00Z"], ["login-start"]),
-            (["--since", "1h"], []),
-            (["-a", "plan=pro"], ["login-start"]),
-            (["-a", "n:=1"], ["login-start"]),
-            (["-a", "n=1"], []),
-            (["--limit", "2"], ["seconds", "backup"]),
-        ],
-        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+        ("words", "names"), FILTERS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
     )
     def test_filters(self, words: list[str], names: list[str], filled: Tool) -> None:
         """Each filter leaves what it says, in JSON, in NDJSON, in the table and in the count."""
@@ -170,6 +176,19 @@ class TestEvents:
         ]
         assert f"{len(names)}\n" == filled("events", *words, "--count").stdout
         assert all(name in filled("events", *words).stdout for name in names)
+
+    @pytest.mark.parametrize(
+        ("words", "names"), FILTERS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+    )
+    def test_of_a_store(self, words: list[str], names: list[str], filled: Tool) -> None:
+        """Of a store with the same events each filter leaves the same, in every form."""
+        store = str(make_store(filled.home / "state" / "events.db", filled.lines()))
+        for form in ([], ["--ndjson"], ["--count"]):
+            expected = filled("events", *words, *form)
+            assert names or not form or expected.stdout in ("", "0\n")
+            assert expected.stdout == filled("events", "--store", store, *words, *form).stdout
+        assert names == [event["event_name"] for event in filled.json("events", "--store", store, *words)]
+        assert [] == [name for name in os.listdir(filled.home / "state") if name != "events.db"]
 
     def test_ndjson_is_what_is_stored(self, filled: Tool) -> None:
         """--ndjson prints the lines byte for byte."""
@@ -198,6 +217,55 @@ class TestEvents:
         assert 143 == running.wait(10)
         running.stdout.close()
         assert ["before", "second", "third"] == names
+
+    def test_follow_a_store(self, tool: Tool) -> None:
+        """-f shows what is in a store and what comes, each event once, also where the server has begun a new file."""
+        tool("record", "behavioral", "x")
+        [line] = tool.lines()
+        path = make_store(tool.home / "events.db", [line])
+        running = subprocess.Popen(
+            tool.command("events", "-f", "--ndjson", "--store", str(path)), env=tool.environ, stdout=subprocess.PIPE
+        )
+        assert running.stdout
+        seen = [running.stdout.readline()]
+        for event_id in ("second", "third"):
+            make_store(path, [json.dumps(json.loads(line) | {"event_id": event_id}).encode()])
+            seen.append(running.stdout.readline())
+            put_aside(str(path))
+        running.terminate()
+        assert 143 == running.wait(10)
+        running.stdout.close()
+        assert line == seen[0]
+        assert ["second", "third"] == [json.loads(found)["event_id"] for found in seen[1:]]
+
+    def test_what_lies_in_the_default_store(self, filled: Tool) -> None:
+        """Where the spool is empty, the default store and what it holds are named, with what to type; an empty one is not."""
+        lines = filled.lines()
+        filled("spool", "purge")
+        store = make_store(filled.home / "events.db")
+        assert store == Path(filled.paths.default_store)
+        assert "rillevents: no such events in the spool\n" == filled("events").stderr
+        make_store(store, lines)
+        hint = f"the store {store} holds 3 events, run: rillevents {{}} --store {store}\n"
+        for command in ("events", "stats"):
+            assert f"rillevents: no such events in the spool; {hint.format(command)}" == filled(command).stderr
+        assert "backup" in filled("events", "--store", str(store)).stdout
+
+    def test_no_such_events_in_a_store(self, filled: Tool) -> None:
+        """Where a store has none, that store is named, and no other place."""
+        store = make_store(filled.home / "mine.db")
+        assert f"rillevents: no such events in {store}\n" == filled("events", "--store", str(store)).stderr
+
+    def test_no_store(self, tool: Tool) -> None:
+        """A store that is not there, or is none, is 73 at once, and nothing is made."""
+        tool.home.mkdir()
+        (tool.home / "none").write_text("no store")
+        for name in ("missing", "none"):
+            for form in (["--count"], ["--ndjson"], ["-f"], []):
+                done = tool("events", "--store", str(tool.home / name), *form)
+                assert (73, "") == (done.returncode, done.stdout)
+                assert "rillevents serve --store" in done.stderr
+        assert ["none"] == os.listdir(tool.home)
 
     def test_reader_gone(self, filled: Tool) -> None:
         """`events --ndjson | head` ends without a complaint."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import need, snapshot
+from support import insert, make_store, need, snapshot
 
 from rillevents.errors import Busy, RilleventsError, StoreError
 from rillevents.query import Query, find, newest
@@ -34,27 +34,6 @@ def line(event_id: str, time: str = "2026-11-23T12:00:00Z", kind: str = "log", n
     ).encode()
 
 
-def insert(connection: sqlite3.Connection, lines: Sequence[bytes]) -> None:
-    """Store lines as a server does, in one transaction."""
-    rows = []
-    for body in lines:
-        event = json.loads(body)
-        us = parse_time(event["event_time"]) // 1000
-        fields = (event[f"event_{field}"] for field in ("id", "time"))
-        rows.append((*fields, us, event["event_type"], event["event_name"], "default", us, body.decode()))
-    connection.execute("BEGIN")
-    connection.executemany("INSERT INTO events VALUES(?,?,?,?,?,?,?,?)", rows)
-    connection.execute("COMMIT")
-
-
-def make(path: Path, lines: Sequence[bytes] = ()) -> Path:
-    """Make a store that nobody has open."""
-    connection = open_to_write(str(path))
-    insert(connection, lines)
-    connection.close()
-    return path
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where a store is to be."""
@@ -70,14 +49,14 @@ class TestQueries:
     def test_lines(self, path: Path) -> None:
         """Lines come as they were stored, oldest first, each with a newline."""
         stored = [line("b", "2026-01-02T00:00:00Z", n=1.50), line("a", "2026-01-01T00:00:00Z", text="ü")]
-        with Store(str(make(path, stored))) as store:
+        with Store(str(make_store(path, stored))) as store:
             assert [b"%s\n" % found for found in reversed(stored)] == list(store.lines())
 
     def test_pages(self, path: Path) -> None:
         """More events than a page holds come once each, also where thousands have the same time."""
         stored = [line(f"{number:05}", f"2026-01-01T00:00:0{number % 2}Z") for number in range(2500)]
         expected = sorted(range(2500), key=lambda number: number % 2)
-        with Store(str(make(path, stored))) as store:
+        with Store(str(make_store(path, stored))) as store:
             assert expected == [int(found) for found in ids(store.lines())]
             assert expected[-700:] == [int(found) for found in ids(store.newest(limit=700))]
 
@@ -85,13 +64,13 @@ class TestQueries:
         """The newest are the newest by their nanoseconds, not by the microseconds of the table."""
         times = ["0.000000001Z", "0.000000900Z", "0.000000002Z", "0.000000800Z"]
         stored = [line(str(number), f"2026-01-01T00:00:0{time}") for number, time in enumerate(times)]
-        with Store(str(make(path, stored))) as store:
+        with Store(str(make_store(path, stored))) as store:
             assert ["3", "1"] == ids(store.newest(limit=2))
 
     @pytest.mark.parametrize("bound", ["since", "until"])
     def test_times_that_sqlite_cannot_hold(self, bound: str, path: Path) -> None:
         """A time of long before or after every year is a bound like any other."""
-        with Store(str(make(path, [line("a")]))) as store:
+        with Store(str(make_store(path, [line("a")]))) as store:
             for time in (-(10**30), 10**30):
                 expected = (bound == "since") == (time < 0)
                 assert expected == bool(store.count(Query(**{bound: time})))
@@ -110,7 +89,7 @@ class TestQueries:
 
     def test_totals(self, path: Path) -> None:
         """The totals are those of the tables."""
-        make(path, [line("a", "1970-01-01T00:00:01Z"), line("b", "1970-01-01T00:00:02Z")])
+        make_store(path, [line("a", "1970-01-01T00:00:01Z"), line("b", "1970-01-01T00:00:02Z")])
         connection = open_to_write(str(path))
         connection.execute("INSERT INTO counts VALUES('duplicates', 3)")
         connection.execute("INSERT INTO rejected VALUES(0, '', '', '', '')")
@@ -120,14 +99,14 @@ class TestQueries:
 
     def test_totals_of_nothing(self, path: Path) -> None:
         """A store without events has totals, too."""
-        with Store(str(make(path))) as store:
+        with Store(str(make_store(path))) as store:
             assert Totals() == store.totals()
 
     def test_counts(self, path: Path) -> None:
         """Types and names are counted in equal parts of a time, the most frequent first."""
         stored = [line(f"a{n}", f"2026-11-23T12:00:0{n}Z", name="often") for n in range(10)]
         stored += [line("b", "2026-11-23T12:00:09.9Z", "metric", "seldom"), line("c", "2026-11-23T12:00:10Z")]
-        with Store(str(make(path, stored))) as store:
+        with Store(str(make_store(path, stored))) as store:
             found = store.counts(NOON, NOON + 10 * 10**9, buckets=3)
             assert [Counted("log", "often", [4, 3, 3]), Counted("metric", "seldom", [0, 0, 1])] == found
             assert found[:1] == store.counts(NOON, NOON + 10 * 10**9, buckets=3, limit=1)
@@ -157,7 +136,7 @@ QUERIES = st.builds(
 def test_the_same_as_the_spool(tmp_path: Path, events: list[Any], query: Query, limit: int) -> None:
     """For the same events and any filter a store gives the lines, the count and the newest that the spool gives."""
     lines = [line(str(number), time, kind, name, **more) for number, (time, kind, name, more) in enumerate(events)]
-    path = make(tmp_path / os.urandom(8).hex(), lines)
+    path = make_store(tmp_path / os.urandom(8).hex(), lines)
     pending = [body + b"\n" for body in lines]
     expected = list(find(pending, query))
     with Store(str(path)) as store:
@@ -237,7 +216,7 @@ class TestFile:
     @pytest.mark.parametrize("is_written", [False, True], ids=["at-rest", "written"])
     def test_nothing_is_touched(self, is_written: bool, path: Path) -> None:
         """Looking creates no file and changes none, whether somebody writes the store or not."""
-        make(path, [line("a")])
+        make_store(path, [line("a")])
         writer = open_to_write(str(path))
         if is_written:
             insert(writer, [line("b")])
@@ -253,14 +232,14 @@ class TestFile:
 
     def test_a_writer_that_comes_and_goes(self, path: Path) -> None:
         """What is written after a store was opened is seen, while its writer is there and after it has gone."""
-        make(path, [line("a")])
+        make_store(path, [line("a")])
         with Store(str(path)) as store:
             assert 1 == store.count()
             writer = open_to_write(str(path))
             insert(writer, [line("b")])
             assert 2 == store.count()
             writer.close()
-            make(path, [line("c")])
+            make_store(path, [line("c")])
             assert 3 == store.count()
 
     def test_left_by_the_killed(self, path: Path) -> None:
@@ -277,7 +256,7 @@ class TestFile:
 
     def test_a_folder_that_is_read_only(self, path: Path) -> None:
         """A store in a folder that one may not write to can be looked at."""
-        make(path, [line("a")])
+        make_store(path, [line("a")])
         path.parent.chmod(0o555)
         path.chmod(0o444)
         for folder in [*path.parents][1:-2]:
@@ -296,7 +275,7 @@ class TestFile:
     def test_odd_paths(self, name: str | bytes, path: Path) -> None:
         """A path with signs of its own in a URI, or that is no UTF-8, is that path."""
         odd = path.parent / os.fsdecode(name)
-        make(odd, [line("a")])
+        make_store(odd, [line("a")])
         with Store(str(odd)) as store:
             assert 1 == store.count()
         assert [os.fsdecode(name)] == os.listdir(path.parent)
@@ -309,14 +288,14 @@ class TestFile:
 
     def damaged(self, path: Path) -> None:
         """Make a store in whose pages there is garbage."""
-        make(path, [line(str(number), text="x" * 500) for number in range(200)])
+        make_store(path, [line(str(number), text="x" * 500) for number in range(200)])
         with path.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xaa" * (path.stat().st_size - 4096))
 
     def version(self, path: Path) -> None:
         """Make a store of another version."""
-        make(path)
+        make_store(path)
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA user_version=7")
         connection.close()
@@ -333,7 +312,7 @@ class TestFile:
             (lambda self, path: path.write_text("hello, world\n" * 100), "no SQLite database"),
             (lambda self, path: path.touch(), "is no store of events"),
             (lambda self, path: path.mkdir(), "is no regular file"),
-            (lambda self, path: path.symlink_to(make(path.with_name("other"))), "links are not followed"),
+            (lambda self, path: path.symlink_to(make_store(path.with_name("other"))), "links are not followed"),
             (lambda self, path: os.mkfifo(path), "is no regular file"),
             (version, "store of version 7"),
             (damaged, "is damaged"),
@@ -353,7 +332,7 @@ class TestFile:
     def test_locked(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A store that somebody keeps locked is not damaged, but busy."""
         monkeypatch.setattr("rillevents.store.readonly._BUSY_SECONDS", 0.05)
-        make(path)
+        make_store(path)
         holder = sqlite3.connect(path, isolation_level=None)
         holder.executescript("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; INSERT INTO counts VALUES('x', 1)")
         with pytest.raises(RilleventsError) as raised, Store(str(path)) as store:
@@ -390,21 +369,23 @@ class Following:
 class TestFollow:
     def test_order(self, path: Path) -> None:
         """Events come in the order in which they were stored, first those that are there, then those that come."""
-        make(path, [line("b"), line("a", "2020-01-01T00:00:00Z")])
+        make_store(path, [line("b"), line("a", "2020-01-01T00:00:00Z")])
         following = Following(path)
-        following.steps = [lambda: make(path, [line("c")]), lambda: None, lambda: make(path, [line("d")])]
+        following.steps = [lambda: make_store(path, [line("c")]), lambda: None, lambda: make_store(path, [line("d")])]
         assert ["b", "a", "c", "d"] == following.seen()
 
     def test_filters(self, path: Path) -> None:
         """Only those that are looked for come, also beyond thousands of others."""
-        make(path, [line(str(number)) for number in range(1200)])
+        make_store(path, [line(str(number)) for number in range(1200)])
         following = Following(path, Query(name="y*", attributes=[("k", 1)]))
-        following.steps = [lambda: make(path, [line("a", name="yes", k=1), line("b", name="yes"), line("c", k=1)])]
+        following.steps = [
+            lambda: make_store(path, [line("a", name="yes", k=1), line("b", name="yes"), line("c", k=1)])
+        ]
         assert ["a"] == following.seen()
 
     def test_rows_that_are_given_away_again(self, path: Path) -> None:
         """Where old events are deleted and new ones get their rows' numbers, every event still comes once."""
-        make(path, [line(str(number)) for number in range(10)])
+        make_store(path, [line(str(number)) for number in range(10)])
         following = Following(path)
 
         def thin_and_go_on() -> None:
@@ -415,12 +396,12 @@ class TestFollow:
             writer.execute("VACUUM")
             writer.close()
 
-        following.steps = [thin_and_go_on, lambda: make(path, [line("c")])]
+        following.steps = [thin_and_go_on, lambda: make_store(path, [line("c")])]
         assert [*map(str, range(10)), "a", "b", "c"] == following.seen()
 
     def test_everything_deleted(self, path: Path) -> None:
         """A store that was emptied goes on, too."""
-        make(path, [line(str(number)) for number in range(5)])
+        make_store(path, [line(str(number)) for number in range(5)])
         following = Following(path)
 
         def empty() -> None:
@@ -428,46 +409,46 @@ class TestFollow:
             writer.execute("DELETE FROM events")
             writer.close()
 
-        following.steps = [empty, lambda: make(path, [line("a")])]
+        following.steps = [empty, lambda: make_store(path, [line("a")])]
         assert [*map(str, range(5)), "a"] == following.seen()
 
     def test_a_new_file(self, path: Path) -> None:
         """Where a store is put aside and a new one begun, what was still to come of the old one comes, then the new one."""
-        make(path, [line("a")])
+        make_store(path, [line("a")])
         writer = open_to_write(str(path))
         following = Following(path)
 
         def begin_anew() -> None:
             insert(writer, [line("b")])
             put_aside(str(path))
-            make(path, [line("a"), line("c")])
+            make_store(path, [line("a"), line("c")])
 
         following.steps = [
             lambda: insert(writer, [line("0")]),
             begin_anew,
             lambda: None,
-            lambda: make(path, [line("d")]),
+            lambda: make_store(path, [line("d")]),
         ]
         assert ["a", "0", "b", "a", "c", "d"] == following.seen()
         writer.close()
 
     def test_away_for_a_while(self, path: Path) -> None:
         """A store that is away, or no store yet, is waited for."""
-        make(path, [line("a")])
+        make_store(path, [line("a")])
         following = Following(path)
         aside = path.with_name("aside")
         following.steps = [
             lambda: path.rename(aside),
             lambda: path.touch(),
             path.unlink,
-            lambda: make(path, [line("b")]),
+            lambda: make_store(path, [line("b")]),
             lambda: None,
         ]
         assert ["a", "b"] == following.seen()
 
     def test_away_for_good(self, path: Path) -> None:
         """A store that does not come back ends it, and one that never was does so at once."""
-        make(path)
+        make_store(path)
         polls: list[float] = []
 
         def gone(seconds: float) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import Tool
+from support import Tool, make_store
 
 # Loaded here, for the forks to have: what the commands load when they run.
 import rillevents.cli.app
@@ -131,6 +131,13 @@ def stored(tool: Tool) -> None:
     (tool.spool / "slot-0.ndjson").write_text("".join(f"{line}\n" for line in lines))
 
 
+def in_store(tool: Tool) -> None:
+    """Put events into the default store that are evil in every place but their time."""
+    fields = {"event_id": f"i{EVIL}", "event_time": "2026-11-23T10:00:00Z", "event_name": f"n{EVIL}", f"k{EVIL}": EVIL}
+    kinds = ({"event_type": f"t{EVIL}"}, {"event_type": "metric", "event_id": "m", "value": 1.5})
+    make_store(tool.home / "events.db", [json.dumps({**fields, **kind}).encode() for kind in kinds])
+
+
 def configured(text: str) -> Callable[[Tool], None]:
     """Write a config.toml, in which TOML's own escapes stand for evil characters."""
 
@@ -165,6 +172,10 @@ CASES = [
     Case(["events"], prepare=stored),
     Case(["events", "--limit", "1"], prepare=stored),
     Case(["events", "--json"], prepare=stored, echoes=False),
+    Case(["events", "--store", "home/events.db"], prepare=in_store),
+    Case(["stats", "--store", "home/events.db"], prepare=in_store),
+    Case(["stats", "--store", "home/events.db"], {"LC_ALL": "C"}, prepare=in_store),
+    Case(["stats"], prepare=stored),
     Case(["status"], prepare=stored),
     *usage("EVIL"),
     *usage("-EVIL", echoes=False),
@@ -184,6 +195,8 @@ CASES = [
     *usage("spool", "EVIL"),
     *usage("spool", "import", "EVIL"),
     *usage("events", "--since", "EVIL"),
+    *usage("events", "--store", "EVIL"),
+    *usage("stats", "--store", "EVIL"),
     *usage("events", "--limit", "EVIL", echoes=False),
     *usage("help", "EVIL"),
     *usage("completions", "EVIL"),
@@ -313,14 +326,16 @@ def test_answers(status: int, body: str, shown: Shown, intake: FakeIntake) -> No
 def test_following(terminal: bool, shown: Shown) -> None:
     """`events -f` shows events that come in escaped, too."""
     stored(shown.tool)
-    seen = shown.spawn("events", "-f", terminal=terminal, until="text=")
-    assert set() == unsafe(seen), seen
-    assert "\\x1b" in seen
+    in_store(shown.tool)
+    for words, until in ([], "text="), (["--store", "home/events.db"], "value="):
+        seen = shown.spawn("events", "-f", *words, terminal=terminal, until=until)
+        assert set() == unsafe(seen), seen
+        assert "\\x1b" in seen
 
 
 @pytest.mark.parametrize(
     "words",
-    [["events"], ["status"], ["spool", "rejected"], ["config", "list"], ["config", "get", "nope"]],
+    [["events"], ["stats"], ["status"], ["spool", "rejected"], ["config", "list"], ["config", "get", "nope"]],
     ids=" ".join,
 )
 def test_json(words: list[str], shown: Shown) -> None:

@@ -12,7 +12,7 @@ from types import FrameType
 import typer
 
 from rillevents._record import failure_mode, is_quiet
-from rillevents.cli import configuration, demo, events, flush, identity, manual, record, serve, spool, telemetry
+from rillevents.cli import configuration, demo, events, flush, identity, manual, record, serve, spool, stats, telemetry
 from rillevents.cli.common import Quiet, Version, count_refused, failed, paths, register, soften
 from rillevents.cli.result import Failure, Result, Shown
 from rillevents.errors import RilleventsError
@@ -59,6 +59,7 @@ def status() -> Result:
 
 
 events.add_to(app)
+stats.add_to(app)
 app.add_typer(spool.app, name="spool")
 app.add_typer(identity.app, name="id")
 app.add_typer(telemetry.app, name="telemetry")

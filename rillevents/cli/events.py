@@ -1,28 +1,31 @@
-"""`rillevents events`: look at what is in the spool, before it leaves."""
+"""`rillevents events`: look at what is in the spool, before it leaves, or in a store."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rillevents._record import parse_attribute
 from rillevents.cli.common import Json, paths, register
 from rillevents.cli.result import Result
-from rillevents.destination import existing_spools
 from rillevents.errors import UsageError
-from rillevents.query import Query, find, newest, point_in_time
-from rillevents.spool.follow import follow
-from rillevents.spool.view import contents, pending
+from rillevents.query import Query, decoded, point_in_time
+from rillevents.source import Source, elsewhere, source_of
 
 _TABLE_ROWS = 50
 _EXAMPLE = """
 rillevents events --since 1h --name 'login-*'
 rillevents events --type metric --ndjson | jq .value
+rillevents events --store events.db --count
 rillevents events -f
 """
+
+Store = Annotated[str, typer.Option("--store", metavar="FILE", help="Look into this store, not the spool.")]
+Type = Annotated[str, typer.Option("--type", metavar="T", help="Only this type.")]
+Name = Annotated[str, typer.Option("--name", metavar="GLOB", help="Only names like this.")]
+Since = Annotated[str, typer.Option("--since", metavar="T", help="Not before: a time, or 90m, 7d ago.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,20 +33,19 @@ def add_to(app: typer.Typer) -> None:
 
     @register(app, "events", _EXAMPLE, json=True)
     def events(
-        type: Annotated[str, typer.Option("--type", metavar="T", help="Only this type.")] = "",
-        name: Annotated[str, typer.Option("--name", metavar="GLOB", help="Only names like this.")] = "",
-        since: Annotated[str, typer.Option("--since", metavar="T", help="Not before: a time, or 90m, 7d ago.")] = "",
+        store: Store = "",
+        type: Type = "",
+        name: Name = "",
+        since: Since = "",
         until: Annotated[str, typer.Option("--until", metavar="T", help="Before: a time, or 90m, 7d ago.")] = "",
         attr: Annotated[list[str], typer.Option("-a", "--attr", metavar="K=V", help="With this attribute.")] = [],  # noqa: B006
         limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="The newest N.", min=1)] = None,
-        keep_on: Annotated[
-            bool, typer.Option("-f", "--follow", help="Go on with those that are recorded now.")
-        ] = False,
+        keep_on: Annotated[bool, typer.Option("-f", "--follow", help="Go on with those that come now.")] = False,
         count: Annotated[bool, typer.Option("--count", help="Print how many there are.")] = False,
         ndjson: Annotated[bool, typer.Option("--ndjson", help="Print the lines as they are stored.")] = False,
         as_json: Json = False,
     ) -> Result:
-        """Show the events that are in the spool and not yet delivered."""
+        """Show the events that are in the spool and not yet delivered, or those in a store."""
         query = Query(
             type,
             name,
@@ -53,43 +55,44 @@ def add_to(app: typer.Typer) -> None:
         )
         if keep_on and (as_json or count or limit):
             raise UsageError("-f goes on for ever, so --json, --count and --limit have no end to wait for")
+        source = source_of(paths(), store)
         if keep_on:
-            return _follow(query, ndjson)
-        lines = (line for place in existing_spools(paths()) for line in pending(place))
-        return _show(find(lines, query), limit, count=count, ndjson=ndjson, as_json=as_json)
+            return _follow(source, query, ndjson)
+        if count:
+            return _count(source, query, limit)
+        if ndjson or as_json:
+            return _print(source, query, limit, ndjson=ndjson)
+        return _table(source, query, limit)
 
 
-def _show(
-    found: Iterator[tuple[bytes, dict[str, Any]]], limit: int | None, *, count: bool, ndjson: bool, as_json: bool
-) -> Result:
-    if limit:
-        found = iter(newest(found, limit))
-    if count:
-        return Result("count", sum(1 for _ in found))
-    if ndjson:
-        return Result(lines=(line for line, _ in found))
-    if as_json:
-        return Result("events", (event for _, event in found))
-    rows = newest(found, _TABLE_ROWS + 1) if not limit else list(found)
-    notices = (
-        [f"the newest {_TABLE_ROWS}; --limit N shows more, --ndjson all"]
-        if len(rows) > _TABLE_ROWS and not limit
-        else []
+def _count(source: Source, query: Query, limit: int | None) -> Result:
+    counted = source.count(query)
+    notices = () if counted else (nothing_in(source, "events"),)
+    return Result("count", min(counted, limit) if limit else counted, notices=notices)
+
+
+def _print(source: Source, query: Query, limit: int | None, *, ndjson: bool) -> Result:
+    lines = iter(source.newest(query, limit)) if limit else source.lines(query)
+    return Result(lines=lines) if ndjson else Result("events", (decoded(line) for line in lines))
+
+
+def _table(source: Source, query: Query, limit: int | None) -> Result:
+    found = source.newest(query, limit or _TABLE_ROWS + 1)
+    shown = found if limit else found[-_TABLE_ROWS:]
+    notice = f"the newest {_TABLE_ROWS}; --limit N shows more, --ndjson all"
+    return Result(
+        "events",
+        [decoded(line) for line in shown],
+        messages=() if found else (nothing_in(source, "events"),),
+        notices=(notice,) if len(shown) < len(found) else (),
     )
-    rows = rows if limit else rows[-_TABLE_ROWS:]
-    messages = () if rows else (_nothing_here(),)
-    return Result("events", [event for _, event in rows], messages=messages, notices=tuple(notices))
 
 
-def _nothing_here() -> str:
-    rejected = sum(contents(place).rejected for place in existing_spools(paths()))
-    put_aside = f"; rejected: {rejected}, run: rillevents spool rejected" if rejected else ""
-    return f"no such events in the spool{put_aside}"
+def nothing_in(source: Source, *words: str) -> str:
+    """Return what a person is told where there is nothing of what they look for by the command *words*."""
+    return "; ".join(filter(None, [f"no such events in {source.name}", elsewhere(paths(), source, words)]))
 
 
-def _follow(query: Query, ndjson: bool) -> Result:
-    places = existing_spools(paths()) or [paths().spool_dir]
-    lines = follow(places, sleep=time.sleep)
-    if ndjson:
-        return Result("stream", lines=(line for line, _ in find(lines, query)))
-    return Result("following", (event for _, event in find(lines, query)))
+def _follow(source: Source, query: Query, ndjson: bool) -> Result:
+    lines = source.follow(query, sleep=time.sleep)
+    return Result("stream", lines=lines) if ndjson else Result("following", (decoded(line) for line in lines))

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rillevents._record import printable, printable_json
+from rillevents.cli import charts
 from rillevents.cli.common import events, soften
 from rillevents.cli.result import Result, Shown
 
@@ -165,7 +166,34 @@ def _events(out: Console, events: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(heading, overflow="fold")
     for event in events:
         table.add_row(*(Text(cell) for cell in _cells(event)))
+    _print_table(out, table)
+
+
+def _print_table(out: Console, table: Table) -> None:
     Console(file=out.file, force_terminal=out.is_terminal or None, highlight=False, width=out.width).print(table)
+
+
+def _stats(out: Console, data: Mapping[str, Any]) -> None:
+    if not data["events"]:
+        return
+    ascii_only = charts.is_ascii(out.encoding, os.environ)
+    width = charts.width_in(out.width)
+    out.print(Text(charts.headline(data, width)))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("type", "name"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("over time", no_wrap=True, style="cyan")
+    for kind, name, count, chart in charts.counted(data, width, ascii_only=ascii_only):
+        table.add_row(Text(printable(kind)), Text(printable(name)), count, Text(chart))
+    _print_table(out, table)
+    for metric in data["values"][: charts.MAX_METRICS]:
+        out.print(Text(f"\n{printable(metric['name'])}", style="bold"))
+        out.print(Text(f"  {charts.about(metric)}"))
+        for figures, bar in charts.spread(metric, out.width, ascii_only=ascii_only):
+            out.print(Text(figures) + Text(bar, style="cyan"))
+    if charts.left_out(data):
+        out.print(Text(f"\nand {charts.left_out(data)}: --json, or a filter", style="dim"))
 
 
 def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -229,6 +257,7 @@ HUMAN: Mapping[str, Human] = {
     "settings": _pairs,
     "events": _events,
     "following": _following,
+    "stats": _stats,
     "rejected": _rejected,
     "text": _plain,
     "count": _plain,

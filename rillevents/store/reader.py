@@ -74,6 +74,10 @@ class Store:
         """Let the file go; asking again opens it again."""
         self.file.close()
 
+    def has_events(self) -> bool:
+        """Return whether there are any: the quickest way to find out, too, whether it is a store that can be read."""
+        return bool(self.file.rows("SELECT 1 FROM events LIMIT 1"))
+
     def lines(self, query: Query = _EVERYTHING) -> Iterator[bytes]:
         """Yield the lines that *query* accepts, oldest first (to the microsecond, then as they came), each with its newline."""
         return (row[-1] for row in self._found(Filter(query), backwards=False, page=PAGE))

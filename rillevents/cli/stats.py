@@ -1,0 +1,45 @@
+"""`rillevents stats`: how many events there were over time, and how the values of metrics are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer
+
+from rillevents.cli.common import paths, register
+from rillevents.cli.events import Name, Since, Store, Type, nothing_in
+from rillevents.cli.progress import progress
+from rillevents.cli.result import Result
+from rillevents.query import Query, decoded, point_in_time
+from rillevents.source import Source, source_of
+from rillevents.stats import summarize
+
+_REPORT_EVERY = 5000
+
+_EXAMPLE = """
+rillevents stats --since 24h
+rillevents stats --type metric --name 'build-*'
+rillevents stats --store events.db --json | jq '.values[] | {name, p95}'
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+
+    @register(app, "stats", _EXAMPLE, json=True)
+    def stats(store: Store = "", type: Type = "", name: Name = "", since: Since = "") -> Result:
+        """Show how many events there were over time, and percentiles of the values of metrics, in the spool or a store."""
+        query = Query(type, name, point_in_time(since) if since else None)
+        source = source_of(paths(), store)
+        with progress("counted") as report:
+            document = summarize(_events(source, query, report), source.path)
+        messages = () if document["events"] else (nothing_in(source, "stats"),)
+        return Result("stats", document, messages=messages)
+
+
+def _events(source: Source, query: Query, report: Callable[[int], None] | None) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(source.lines(query)):
+        if report and number % _REPORT_EVERY == 0:
+            report(number)
+        yield decoded(line)
