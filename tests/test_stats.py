@@ -8,15 +8,18 @@ import os
 import re
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import duckdb
+import duckdb_extension_sqlite_scanner
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Tool, make_store
+from support import Tool, insert, make_store
 
 from rillevents.cli import charts
 from rillevents.event import format_time
@@ -29,6 +32,7 @@ from rillevents.stats import (
     Timeline,
     summarize,
 )
+from rillevents.store.schema import open_to_write
 
 DOCS = Path(__file__).parents[1] / "rillevents" / "docs"
 NOON = "2026-11-23T12:00:00Z"
@@ -299,3 +303,64 @@ class TestCommand:
         assert "\x1b" not in seen
         signs = set(seen) - {"名"}
         assert ("LC_ALL" in environ) == all(sign.isascii() for sign in signs)
+
+
+# DuckDB
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB, in the folder of the test, with its extension from the package and nothing that it could download."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"home_directory": str(tmp_path), "autoinstall_known_extensions": False}
+    extensions = Path(duckdb_extension_sqlite_scanner.__file__).parent / "extensions" / f"v{duckdb.__version__}"
+    with duckdb.connect(config=settings) as connection:
+        connection.execute(f"LOAD '{extensions}/sqlite_scanner.duckdb_extension'")
+        yield connection
+
+
+def asked(database: duckdb.DuckDBPyConnection, info: str) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of each block of SQL on the page, run as it stands."""
+    return [database.execute(sql).fetchall() for sql in blocks("duckdb", info)]
+
+
+class TestDuckDB:
+    COUNTS = [("metric", "build-seconds", 4), ("behavioral", "login-start", 3)]
+
+    HOURS = [(datetime(2026, 11, 23, 10), "build-seconds", 4, 25.0, 50.0)]
+
+    def test_the_spool(self, filled: Tool, database: duckdb.DuckDBPyConnection) -> None:
+        """The manual's statements about the spool's export give what is in the spool."""
+        Path("events.ndjson").write_text(filled("spool", "export").stdout)
+        assert [self.COUNTS, self.HOURS] == asked(database, "sql spool")
+
+    def test_a_store(self, filled: Tool, database: duckdb.DuckDBPyConnection) -> None:
+        """The manual's statements about a store give what is in the store, while its server writes, also of times with an offset."""
+        lines = filled.lines()
+        lines[0] = lines[0].replace(b"T10:", b"T12:").replace(b'Z"', b'+02:00"')
+        writer = open_to_write(str(make_store(Path("events.db").absolute(), lines[:2])))
+        insert(writer, lines[2:])
+        assert [self.COUNTS, self.HOURS] == asked(database, "sql store")
+        writer.close()
+        assert json.loads(lines[0]) in [
+            json.loads(body) for (body,) in database.execute("SELECT body FROM store.events").fetchall()
+        ]
+
+    def test_columns(self, database: duckdb.DuckDBPyConnection) -> None:
+        """The manual names the columns of the tables as they are."""
+        make_store(Path("events.db").absolute())
+        page = (DOCS / "duckdb.md").read_text()
+        database.execute("ATTACH 'events.db' AS store (TYPE sqlite, READ_ONLY)")
+        cells = " ".join(re.findall(r"^\| (`.*?) \|", page, re.M))
+        sentence = page.partition("`store.rejected`:")[2].partition(". ")[0]
+        for table, text in (("events", cells), ("rejected", sentence)):
+            found = [row[0] for row in database.execute(f"DESCRIBE store.{table}").fetchall()]
+            assert found == re.findall(r"`(\w+)`", text)
+
+    def test_parquet(self, filled: Tool, database: duckdb.DuckDBPyConnection) -> None:
+        """The manual's statement that writes a Parquet file writes one."""
+        make_store(Path("events.db").absolute(), filled.lines())
+        database.execute("ATTACH 'events.db' AS store (TYPE sqlite, READ_ONLY)")
+        [statement] = re.findall(r"`(COPY .*?;)`", (DOCS / "duckdb.md").read_text())
+        database.execute(statement)
+        assert [(7,)] == database.execute("SELECT count(*) FROM 'events.parquet'").fetchall()
