@@ -7,7 +7,7 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='flush status events stats demo completions help record spool id telemetry config'
+        commands='flush status events stats serve demo completions help record spool id telemetry config'
         options='-q --quiet --version -h --help'
         ;;
     'flush')
@@ -24,6 +24,10 @@ _rillevents_command() {
     'stats')
         options='--store --type --name --since --json -q --quiet --version -h --help'
         takes=' --store:file --type:event_type --name:text --since:text '
+        ;;
+    'serve')
+        options='--host --port --store --to --keep --user --password-file --allow-host --allow-origin --tls-cert --tls-key --json -q --quiet --version -h --help'
+        takes=' --host:text --port:text --store:file --to:destination --keep:text --user:text --password-file:file --allow-host:text --allow-origin:text --tls-cert:file --tls-key:file '
         ;;
     'demo')
         options='-q --quiet --version -h --help'

@@ -8,6 +8,7 @@ set -g __rillevents_commands \
     ' status' \
     ' events' \
     ' stats' \
+    ' serve' \
     ' demo' \
     ' completions' \
     ' help' \
@@ -55,6 +56,17 @@ set -g __rillevents_takes \
     ' stats --type' \
     ' stats --name' \
     ' stats --since' \
+    ' serve --host' \
+    ' serve --port' \
+    ' serve --store' \
+    ' serve --to' \
+    ' serve --keep' \
+    ' serve --user' \
+    ' serve --password-file' \
+    ' serve --allow-host' \
+    ' serve --allow-origin' \
+    ' serve --tls-cert' \
+    ' serve --tls-key' \
     ' record behavioral -a' \
     ' record behavioral --attr' \
     ' record behavioral --attrs' \
@@ -145,6 +157,7 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Deliver what is 
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show identity, consent and who decided it, the spool, the destination and the losses, on one page'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show the events that are in the spool and not yet delivered, or those in a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show how many events there were over time, and percentiles of the values of metrics, in the spool or a store'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a serve -d 'Take events over HTTP, from browsers, programs and `flush`, and store them or hand them on, until it is stopped'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record events as a script would, flush them to an intake on this machine, and show what arrived'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a completions -d 'Print the completion script for a shell'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of the manual, or the list of them'
@@ -196,6 +209,22 @@ complete -c rillevents -n '__rillevents_at \'stats\'' -l json -d 'Print one JSON
 complete -c rillevents -n '__rillevents_at \'stats\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'stats\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'serve\'' -l host -r -f -d 'The address to listen on'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l port -r -f -d '0: any that is free'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l store -r -F -d 'Keep events in this SQLite file'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'Hand them on: intake, spool, http(s)://…, file:PATH'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l keep -r -f -d 'Delete what is older: 30d, 12h'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l user -r -f -d 'Who sends has to say this name'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l password-file -r -F -d 'The user\'s password, or RILLEVENTS_SERVE_PASSWORD'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l allow-host -r -f -d 'A name that this server has, too'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l allow-origin -r -f -d 'Pages of this origin may send, too'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l tls-cert -r -F -d 'Speak TLS with this certificate'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l tls-key -r -F -d 'And this key'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'serve\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'serve\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'demo\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'demo\'' -l version -d 'Print the version'

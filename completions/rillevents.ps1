@@ -102,6 +102,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'status' = 'Show identity, consent and who decided it, the spool, the destination and the losses, on one page'
                 'events' = 'Show the events that are in the spool and not yet delivered, or those in a store'
                 'stats' = 'Show how many events there were over time, and percentiles of the values of metrics, in the spool or a store'
+                'serve' = 'Take events over HTTP, from browsers, programs and `flush`, and store them or hand them on, until it is stopped'
                 'demo' = 'Record events as a script would, flush them to an intake on this machine, and show what arrived'
                 'completions' = 'Print the completion script for a shell'
                 'help' = 'Show a page of the manual, or the list of them'
@@ -211,6 +212,42 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--type' = 'event_type'
                 '--name' = 'text'
                 '--since' = 'text'
+            }
+            Arguments = @()
+        }
+        'serve' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--host' = 'The address to listen on'
+                '--port' = '0: any that is free'
+                '--store' = 'Keep events in this SQLite file'
+                '--to' = 'Hand them on: intake, spool, http(s)://…, file:PATH'
+                '--keep' = 'Delete what is older: 30d, 12h'
+                '--user' = 'Who sends has to say this name'
+                '--password-file' = 'The user''s password, or RILLEVENTS_SERVE_PASSWORD'
+                '--allow-host' = 'A name that this server has, too'
+                '--allow-origin' = 'Pages of this origin may send, too'
+                '--tls-cert' = 'Speak TLS with this certificate'
+                '--tls-key' = 'And this key'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Nothing on stderr but usage errors'
+                '--quiet' = 'Nothing on stderr but usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--host' = 'text'
+                '--port' = 'text'
+                '--store' = 'file'
+                '--to' = 'destination'
+                '--keep' = 'text'
+                '--user' = 'text'
+                '--password-file' = 'file'
+                '--allow-host' = 'text'
+                '--allow-origin' = 'text'
+                '--tls-cert' = 'file'
+                '--tls-key' = 'file'
             }
             Arguments = @()
         }

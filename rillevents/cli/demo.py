@@ -8,7 +8,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 import typer
 
@@ -17,6 +21,8 @@ from rillevents._record import printable
 from rillevents.cli.common import paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
+from rillevents.query import decoded
+from rillevents.store.reader import Store
 
 _SCRIPT = (
     "record behavioral login-start -a plan=pro",
@@ -40,13 +46,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _demo() -> Iterator[str]:
-    # Here, not above: because no other command has a server to load.
-    from rillevents._fake_intake import FakeIntake
-
     decision = consent.decide(paths(), os.environ)
     if not decision.enabled:
         yield f"# Telemetry is off here ({decision.decided_by}). The demo ignores that: nothing leaves this machine."
-    with tempfile.TemporaryDirectory(prefix="rillevents-demo-") as home, FakeIntake("demo", "demo") as intake:
+    with tempfile.TemporaryDirectory(prefix="rillevents-demo-") as home, _intake(home) as intake:
         environ = _environment(home, intake.url)
         yield f"# An intake listens on {intake.url}, for as long as the demo runs."
         yield f"# A temporary home: export RILLEVENTS_HOME={home}"
@@ -60,17 +63,58 @@ def _demo() -> Iterator[str]:
         yield ""
         yield from _run("flush", environ)
         yield ""
-        yield f"# What arrived, {len(intake.events)} events, each with a time and an ID of its own:"
-        for event in intake.events:
+        arrived = intake.arrived()
+        yield f"# What arrived, {len(arrived)} events, each with a time and an ID of its own:"
+        for event in arrived:
             yield "  " + _shown(event)
         yield from _run("events --count", environ)
-        if len(intake.events) != len(_SCRIPT):
-            raise RilleventsError(f"the demo recorded {len(_SCRIPT)} events, and {len(intake.events)} arrived")
+        for words in intake.commands:
+            yield from _run(words, environ)
+        if len(arrived) != len(_SCRIPT):
+            raise RilleventsError(f"the demo recorded {len(_SCRIPT)} events, and {len(arrived)} arrived")
     yield ""
     yield "# The intake and the temporary home are gone. Your own events would be here:"
     yield f"  config folder  {paths().config_dir or 'none (no home folder)'}"
     yield f"  spool          {paths().spool_dir or 'none (no home folder)'}"
     yield "# Next: rillevents config set intake.url URL, or: rillevents help"
+
+
+@dataclass(frozen=True, slots=True)
+class _Intake:
+    """Where the demo sends to, what has arrived there, and what else there is to be seen of it."""
+
+    url: str
+    arrived: Callable[[], list[dict[str, Any]]]
+    commands: tuple[str, ...] = ()
+
+
+@contextmanager
+def _intake(home: str) -> Iterator[_Intake]:
+    """Give `rillevents serve` where what it needs is installed, and else a small intake of the package's own."""
+    # Here, not above: because no other command has a server to load.
+    if all(find_spec(name) for name in ("uvicorn", "httptools")):
+        with _serving(home) as url:
+            store = f"{home}/events.db"
+            yield _Intake(url, lambda: list(map(decoded, Store(store).lines())), (f"events --store {store} --count",))
+        return
+    from rillevents._fake_intake import FakeIntake
+
+    with FakeIntake("demo", "demo") as intake:
+        yield _Intake(intake.url, lambda: intake.events)
+
+
+@contextmanager
+def _serving(home: str) -> Iterator[str]:
+    words = ["serve", "--port", "0", "--user", "demo", "--json", "-q"]
+    environ = _environment(home, "") | {"RILLEVENTS_SERVE_PASSWORD": "demo"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "rillevents", *words], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as server:
+        try:
+            told = b"".join(iter(server.stdout.readline, b"}\n")) if server.stdout else b""
+            yield str(json.loads(told + b"}")["intake_url"])
+        finally:
+            server.terminate()
 
 
 def _environment(home: str, url: str) -> dict[str, str]:
