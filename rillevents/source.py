@@ -70,9 +70,10 @@ class StoreSource:
     """The store at *path*; raises StoreError at once where it cannot be read, or Busy."""
 
     def __init__(self, path: str) -> None:
-        self.path = self.name = path
+        self.path = path
         with self._open() as store:
             store.has_events()
+            self.path = self.name = store.file.path
 
     def lines(self, query: Query) -> Iterator[bytes]:
         """Yield the lines that *query* accepts, oldest first; raises StoreError, Busy."""

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     connection.execute(
         "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT 200000) INSERT INTO events"
         " SELECT 'id-' || n, '', n * 1000000, 'log', 'name-' || (n % 100), 'default', n,"
-        ' \'{"event_id":"id-\' || n || \'","event_time":"1970-01-01T00:00:00Z"}\' FROM n'
+        ' \'{"event_id":"id-\' || n || \'","event_time":"","event_type":"log","event_name":"x"}\' FROM n'
     )
     connection.close()
     with Store(str(path)) as store:
@@ -241,6 +242,19 @@ class TestFile:
             writer.close()
             make_store(path, [line("c")])
             assert 3 == store.count()
+
+    def test_a_reader_that_stands_still(self, path: Path) -> None:
+        """Whoever stops in the middle of the lines keeps no writer from folding its journal in, and then reads on."""
+        make_store(path, [line(f"{number:04}") for number in range(1200)])
+        writer = open_to_write(str(path))
+        insert(writer, [line("z")])
+        with Store(str(path)) as store:
+            lines = store.lines()
+            first = next(lines)
+            insert(writer, [line("zz")])
+            assert (0, 0, 0) == writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert [*(f"{number:04}" for number in range(1200)), "z", "zz"] == ids([first, *lines])
+        writer.close()
 
     def test_left_by_the_killed(self, path: Path) -> None:
         """Events that a killed writer left in the journal are seen."""
@@ -328,6 +342,25 @@ class TestFile:
         with pytest.raises(StoreError, match=told), Store(str(path)) as store:
             list(store.lines())
         assert before == (sorted(os.listdir(path.parent)), path.lstat().st_size)
+
+    def test_rows_that_are_no_events(self, path: Path) -> None:
+        """Rows of a store that somebody else filled are passed over where they are no events, whatever they are."""
+        make_store(path, [line("a")])
+        connection = sqlite3.connect(path)
+        bodies = [None, b"\xff", "no JSON", "[1]", '{"event_id":"x"}', 7]
+        rows = [(str(number), None, NOON // 1000, b"\xff", None, 3, "x", body) for number, body in enumerate(bodies)]
+        connection.executemany(
+            "INSERT INTO events VALUES(?,?,?,?,?,?,?,?)", [*rows, ("b", 1, 2, 3, 4, 5, "x", line("b"))]
+        )
+        connection.execute("INSERT INTO rejected VALUES('x', NULL, 7, X'FF', NULL)")
+        connection.commit()
+        connection.close()
+        with Store(str(path)) as store:
+            for query in (Query(), Query(attributes=[("event_name", "x")])):
+                assert ["a", "b"] == sorted(ids(store.lines(query))) == sorted(ids(store.newest(query)))
+                assert ["a", "b"] == sorted(ids(_until_idle(store, query)))
+            assert ("", "7", "\\xff", "") == dataclasses.astuple(store.rejected()[0])[1:]
+            assert store.counts(NOON - 1000, NOON + 10**9, buckets=2)
 
     def test_locked(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A store that somebody keeps locked is not damaged, but busy."""
@@ -431,6 +464,28 @@ class TestFollow:
         ]
         assert ["a", "0", "b", "a", "c", "d"] == following.seen()
         writer.close()
+
+    def test_a_server_at_work(self, path: Path) -> None:
+        """While a server stores, stops, starts, and puts its store aside, every event of every file comes once, in order."""
+        make_store(path)
+        code = (
+            "import sys\nfrom test_store_reader import *\n"
+            "for number in range(300):\n"
+            "    writer = open_to_write(sys.argv[1])\n"
+            "    insert(writer, [line(f'{number}-{part}') for part in range(3)])\n"
+            "    if number % 50 == 49: put_aside(sys.argv[1])\n"
+            "    writer.close()\n"
+            "insert(open_to_write(sys.argv[1]), [line('end')])\n"
+        )
+        environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with (
+            subprocess.Popen([sys.executable, "-c", code, str(path)], env=environ) as server,
+            Store(str(path)) as store,
+        ):
+            found = (json.loads(body)["event_id"] for body in follow(store, Query(), sleep=lambda _: time.sleep(0.02)))
+            seen = list(iter(lambda: next(found), "end"))
+        assert 0 == server.returncode
+        assert [f"{number}-{part}" for number in range(300) for part in range(3)] == seen
 
     def test_away_for_a_while(self, path: Path) -> None:
         """A store that is away, or no store yet, is waited for."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rillevents.errors import Busy, StoreError
-from rillevents.query import Query, decoded
+from rillevents.query import Query
 from rillevents.store.reader import PAGE, Filter, Store
 from rillevents.store.readonly import Replaced
 
@@ -71,11 +71,8 @@ class _Growing:
         for rowid, event_id, body in rows:
             self._row = rowid
             self._ids.append(event_id)
-            if body is None:
-                continue
-            line = body + b"\n"
-            if self._found.is_complete or self._found.query.accepts(decoded(line)):
-                yield line
+            if self._found.accepts(body):
+                yield body + b"\n"
 
     def _position(self) -> int:
         """Return the row of the last event that was read and is still there."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from rillevents.event import format_time
 from rillevents.query import Query, decoded, moment
+from rillevents.spool.lines import is_event, required_fields
 from rillevents.store.readonly import ReadOnlyFile
 
 PAGE = 500
@@ -79,13 +80,16 @@ class Store:
         return bool(self.file.rows("SELECT 1 FROM events LIMIT 1"))
 
     def lines(self, query: Query = _EVERYTHING) -> Iterator[bytes]:
-        """Yield the lines that *query* accepts, oldest first (to the microsecond, then as they came), each with its newline."""
+        """Yield the lines that *query* accepts, oldest first (to the microsecond, then as they came), each with its newline.
+
+        What was stored while they are read may be among them. A row that is no event is passed over.
+        """
         return (row[-1] for row in self._found(Filter(query), backwards=False, page=PAGE))
 
     def newest(self, query: Query = _EVERYTHING, limit: int = 50) -> list[bytes]:
         """Return the *limit* newest lines that *query* accepts, oldest first; of the same nanosecond, those that came later."""
         rows = _until_enough(self._found(Filter(query), backwards=True, page=min(PAGE, limit + 1)), limit)
-        timed = ((moment(event_time), rowid, line) for _, rowid, event_time, line in rows)
+        timed = ((moment(required_fields(line).event_time), rowid, line) for _, rowid, line in rows)
         return [line for _, _, line in sorted(heapq.nlargest(limit, timed))]
 
     def count(self, query: Query = _EVERYTHING) -> int:
@@ -99,7 +103,8 @@ class Store:
     def rejected(self, limit: int = 50, *, since: int | None = None) -> list[Rejected]:
         """Return the *limit* lines that were rejected last, since then if a time is given, the newest first."""
         rows = self.file.rows(
-            "SELECT received_us, stream, reason, event_id, CAST(body AS TEXT) FROM rejected"
+            "SELECT CAST(received_us AS INTEGER), CAST(stream AS TEXT), CAST(reason AS TEXT), CAST(event_id AS TEXT),"
+            " CAST(body AS TEXT) FROM rejected"
             " WHERE received_us >= ? ORDER BY rowid DESC LIMIT ?",
             (_LEAST if since is None else _clamped(-(-since // 1000)), limit),
         )
@@ -126,15 +131,14 @@ class Store:
             for (_, event_type, event_name), group in groupby(rows, key=lambda row: row[:3])
         ]
 
-    def _found(self, found: Filter, *, backwards: bool, page: int) -> Iterator[tuple[int, int, str, bytes]]:
-        """Yield (microseconds, row, time, line) of what a filter finds, a page at a time, each from where the last one ended."""
+    def _found(self, found: Filter, *, backwards: bool, page: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield (microseconds, row, line) of what a filter finds, a page at a time, each from where the last one ended."""
         sql, values, at = found.page(backwards=backwards)
         while True:
             rows = self.file.rows(sql, (*values, *at, page))
-            for us, rowid, event_time, body in rows:
-                line = body + b"\n"
-                if found.is_complete or found.query.accepts(decoded(line)):
-                    yield us, rowid, event_time, line
+            for us, rowid, body in rows:
+                if found.accepts(body):
+                    yield us, rowid, body + b"\n"
             if len(rows) < page:
                 return
             at, page = rows[-1][:2], PAGE
@@ -182,6 +186,12 @@ class Filter:
         self.conditions.append(condition)
         self.values += values
 
+    def accepts(self, body: bytes | None) -> bool:
+        """Return whether *body*, of which the SQL holds, is an event, as a spool's lines have to be, and is looked for."""
+        if body is None or not is_event(body):
+            return False
+        return self.is_complete or self.query.accepts(decoded(body))
+
     @property
     def condition(self) -> str:
         """What has to hold, beside the microseconds between `low` and `high`."""
@@ -200,7 +210,7 @@ class Filter:
         """
         ahead, other, order = ("<", ">=", "DESC") if backwards else (">", "<=", "ASC")
         sql = (
-            f"SELECT event_us, rowid, event_time, CAST(body AS BLOB) FROM events WHERE {self.condition}"  # noqa: S608 - likewise
+            f"SELECT event_us, rowid, CAST(body AS BLOB) FROM events WHERE {self.condition}"  # noqa: S608 - likewise
             f" AND event_us {other} ? AND (event_us, rowid) {ahead} (?, ?) ORDER BY event_us {order}, rowid {order} LIMIT ?"
         )
         if backwards:
@@ -213,7 +223,7 @@ def _clamped(us: int) -> int:
     return min(max(us, _LEAST), _MOST)
 
 
-def _until_enough(rows: Iterator[tuple[int, int, str, bytes]], limit: int) -> Iterator[tuple[int, int, str, bytes]]:
+def _until_enough(rows: Iterator[tuple[int, int, bytes]], limit: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield *limit* rows, and the rest of the last one's microsecond: because it is the nanoseconds that say which are newest."""
     last = 0
     for number, row in enumerate(rows):

@@ -34,7 +34,10 @@ class ReadOnlyFile:
     """The store at *path*, which another process may write, replace or take away at any time; for the one thread that asked."""
 
     def __init__(self, path: str) -> None:
-        self.path: Final = os.path.abspath(path)
+        try:
+            self.path: Final = os.path.abspath(path)
+        except OSError:
+            raise StoreError(f"the folder of {path} is gone", hint=_HINT) from None
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
 
