@@ -1,0 +1,3 @@
+module rillevents.test/plain
+
+go 1.22
