@@ -123,6 +123,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.phase == HEAD:
             self.phase, self.since, self._body = BODY, self.loop.time(), 0
         super().on_headers_complete()
+        # What comes behind a chunked body is no header: because it would overrule the Host that was looked at.
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
