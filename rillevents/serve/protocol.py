@@ -13,6 +13,7 @@ import asyncio
 import math
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rillevents.serve.limits import (
@@ -30,6 +31,8 @@ from rillevents.serve.metrics import Metrics
 HEAD, BODY, BUSY, IDLE = range(4)
 _MOST_OF_A_READ = 1 << 20
 _ANSWER = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n{}"
+_BAD = "400 Bad Request"
+_TOO_LARGE = ("431 Request Header Fields Too Large", "the headers are too large")
 # Headers that say who asks for what, and how it is framed: two of one kind are two different requests for two readers.
 _ONCE = frozenset((b"host", b"origin", b"authorization", b"content-length", b"content-encoding", b"transfer-encoding"))
 
@@ -89,15 +92,39 @@ class GuardedProtocol(HttpToolsProtocol):
             self._body += len(data)
         else:
             self._head += len(data)
-        super().data_received(data)
+        self._feed(data)
         # Behind a request that waits for its answer, more than one read: because uvicorn reads no further once it has another.
         if self._head > (MAX_HEAD_BYTES if self.phase == HEAD else _MOST_OF_A_READ) and not self._refused:
-            self.refuse("431 Request Header Fields Too Large", "the headers are too large")
+            self.refuse(*_TOO_LARGE)
+
+    def _feed(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _parse(self, data: bytes) -> bytes:
+        """Give bytes to the parser; return those that it is to be given next."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Not left to the parser: because it takes the body of a request that would change the protocol for no body.
+            return b"" if self._refused else self._head_without_upgrade() + data[upgrade.args[0] :]
+        return b""
+
+    def _head_without_upgrade(self) -> bytes:
+        kept = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or may be read in two ways."""
         if not self._refused:
-            self.refuse("400 Bad Request", "this is no valid HTTP/1.1 request")
+            self.refuse(_BAD, "this is no valid HTTP/1.1 request")
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -109,22 +136,35 @@ class GuardedProtocol(HttpToolsProtocol):
         """Look at what the headers say about the request itself, then let it be answered."""
         if self._refused:
             return
-        headers = self.headers
-        if self._head > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
-            size = sum(len(name) + len(value) for name, value in headers) + len(self.url)
-            if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
-                self.refuse("431 Request Header Fields Too Large", "the headers are too large")
-                return
-        names = [name for name, _ in headers if name in _ONCE]
-        if len(names) != len(set(names)) or not (self.url[:1] == b"/" or self.url == b"*"):
-            # A whole URL too: because it names a host beside the Host.
-            self.refuse("400 Bad Request", "a header is there twice, or the target is no path")
+        fault = self._too_large() or self._ambiguous()
+        if fault:
+            self.refuse(*fault)
+            return
+        if self.parser.should_upgrade():
             return
         if self.phase == HEAD:
             self.phase, self.since, self._body = BODY, self.loop.time(), 0
         super().on_headers_complete()
         # What comes behind a chunked body is no header: because it would overrule the Host that was looked at.
         self.headers = []
+
+    def _too_large(self) -> tuple[str, str] | None:
+        headers = self.headers
+        if self._head <= MAX_HEAD_BYTES and len(headers) <= MAX_HEADERS:
+            return None
+        size = sum(len(name) + len(value) for name, value in headers) + len(self.url)
+        return _TOO_LARGE if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS else None
+
+    def _ambiguous(self) -> tuple[str, str] | None:
+        """Return how to refuse a request that another reader may take for another one, or for two."""
+        framing = [pair for pair in self.headers if pair[0] in _ONCE]
+        found = dict(framing)
+        if len(found) != len(framing):
+            return _BAD, "a header is there twice"
+        # A whole URL is none: because it names a host beside the Host.
+        if not (self.url[:1] == b"/" or self.url == b"*") or self.parser.get_method() == b"CONNECT":
+            return _BAD, "the target is no path"
+        return None
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -133,7 +173,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the answer."""
-        if not self._refused:
+        if not self._refused and not self.parser.should_upgrade():
             self.phase, self.since = BUSY, self.loop.time()
             super().on_message_complete()
 
