@@ -10,6 +10,7 @@ from support import Tool
 
 from .faults.raw_http import (
     CHUNKED,
+    Line,
     chunk,
     chunked,
     exchange,
@@ -33,6 +34,117 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def stored(server: Serving) -> list[str]:
     return stored_ids(server.tool.paths.default_store)
+
+
+EVENT = event("framed")
+TAKEN = event("oddity")
+LENGTH = len(EVENT)
+AS_CHUNK = chunk(EVENT) + b"0\r\n\r\n"
+# fmt: off
+AMBIGUOUS = {
+    "length-and-chunked": chunked(EVENT, b"Content-Length: 5\r\n"),
+    "chunked-and-length": request(AS_CHUNK, b"Content-Length: 5\r\n" + CHUNKED, framed=False),
+    "two-lengths": request(EVENT, b"Content-Length: 5\r\n"),
+    "two-equal-lengths": request(EVENT, b"Content-Length: %d\r\n" % LENGTH),
+    "chunk-size-ends-in-lf": request(b"%x\n%b\r\n0\r\n\r\n" % (LENGTH, EVENT), CHUNKED, framed=False),
+    "chunk-ends-in-lf": request(b"%x\r\n%b\n0\r\n\r\n" % (LENGTH, EVENT), CHUNKED, framed=False),
+    "chunk-ends-in-letters": request(b"%x\r\n%bXX0\r\n\r\n" % (LENGTH, EVENT), CHUNKED, framed=False),
+    "chunk-too-long": request(b"%x\r\n%b\r\n0\r\n\r\n" % (LENGTH - 1, EVENT), CHUNKED, framed=False),
+    "last-chunk-ends-in-lf": request(chunk(EVENT) + b"0\n\n", CHUNKED, framed=False),
+    "trailer-ends-in-lf": request(chunk(EVENT) + b"0\r\nX: y\n\n", CHUNKED, framed=False),
+    "trailer-of-a-length": request(chunk(EVENT) + b"0\r\nContent-Length: 10\r\n\r\n", CHUNKED, framed=False),
+    "lf-after-the-request-line": request(EVENT).replace(b"\r\n", b"\n", 1),
+    "lf-after-a-header": request(EVENT, b"X: y\n"),
+    "lf-everywhere": request(EVENT).replace(b"\r\n", b"\n"),
+    "lf-before-the-body": request(EVENT).replace(b"\r\n\r\n", b"\r\n\n"),
+    "cr-after-the-request-line": request(EVENT).replace(b"\r\n", b"\r", 1),
+    "cr-in-a-header": request(EVENT, b"X: a\rTransfer-Encoding: chunked\r\n"),
+    "nul-in-a-header": request(EVENT, b"X: a\0b\r\n"),
+    "control-in-a-name": request(EVENT, b"A\x01: b\r\n"),
+    "folded": request(EVENT, b"X: a\r\n b\r\n"),
+    "no-colon": request(EVENT, b"X y\r\n"),
+    "no-name": request(EVENT, b": y\r\n"),
+    "blank-before-the-first-header": request(EVENT, host=b" Host: localhost\r\n"),
+    "absolute-target": request(EVENT, target=b"http://localhost/events/default"),
+    "authority-target": request(EVENT, target=b"localhost"),
+    "8-bit-target": request(EVENT, target=b"/events/d\xe9faut"),
+    "nul-in-the-target": request(EVENT, target=b"/events/\0"),
+    "tab-in-the-request-line": request(EVENT).replace(b" ", b"\t", 2),
+    "lower-case-http": request(EVENT).replace(b"HTTP", b"http"),
+    "lower-case-method": request(EVENT, method=b"post"),
+    "unknown-method": request(EVENT, method=b"FOO"),
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+    "http-2-preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+# fmt: on
+for _number in (b"-5", b"+5", b"0x5", b"5 5", b"5, 5", b"5;q=1", b'"5"', b"5.0", b"1e3", b"", b"\xb2", b"9" * 30):
+    AMBIGUOUS[f"length-{_number!r}"] = request(EVENT, b"Content-Length: " + _number + b"\r\n", framed=False)
+for _size in (b"0x5a", b"-5a", b"+5a", b" 5a", b"5a ", b"5_a", b"", b"g", b"f" * 20, b"5a;x\n", b"5a;\0"):
+    AMBIGUOUS[f"chunk-size-{_size!r}"] = request(_size + b"\r\n" + EVENT + b"\r\n0\r\n\r\n", CHUNKED, framed=False)
+for _coding in (
+    b": xchunked", b" : chunked", b"\t: chunked", b": \x0bchunked", b": chunked, chunked", b": chunked\r\nTransfer-Encoding: chunked",
+    b": chunked\r\nTransfer-Encoding: identity", b": gzip, chunked", b": chunked, identity", b": identity", b': "chunked"', b":\r\n chunked",
+    b":", b": chunked;q=1", b": chunked,", b": chunked\0", b": c\xadhunked", b": chun ked", b": ,chunked",
+):  # fmt: skip
+    AMBIGUOUS[f"coding-{_coding!r}"] = request(AS_CHUNK, b"Transfer-Encoding" + _coding + b"\r\n", framed=False)
+for _version in (b"0.9", b"1.2", b"2.0", b"9.9", b"1", b"1.1.1", b"11"):
+    AMBIGUOUS[f"version-{_version.decode()}"] = request(EVENT, version=_version)
+AMBIGUOUS["chunked-in-1.0"] = chunked(EVENT, version=b"1.0")
+AMBIGUOUS["http-0.9"] = b"GET /healthz\r\n\r\n"
+
+
+class TestFraming:
+    @pytest.mark.parametrize("data", AMBIGUOUS.values(), ids=AMBIGUOUS)
+    def test_what_can_be_read_in_two_ways(self, data: bytes, server: Serving) -> None:
+        """It is refused in so many words, the connection ends, and what follows is no request."""
+        with Line(server.port) as line:
+            line.send(data + request(event("smuggled")))
+            answer = line.answer()
+            assert answer
+            assert answer.status in (400, 505)
+            assert "close" == answer.headers["connection"]
+            assert answer.json["error"]
+            assert line.ends()
+        assert not {"framed", "smuggled"} & {*stored(server)}
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            pytest.param(b"Content-Length:  %d \t \r\n" % LENGTH, id="blanks-around-a-length"),
+            pytest.param(b"Content_Length: 5\r\nContent-Length: %d\r\n" % LENGTH, id="underscore"),
+            pytest.param(b"X: \xe9\r\nContent-Length: %d\r\n" % LENGTH, id="8-bit-value"),
+        ],
+    )
+    def test_what_can_be_read_in_one(self, headers: bytes, server: Serving) -> None:
+        """What is odd, and still has one meaning, is taken."""
+        assert [200] == statuses(
+            exchange(server.port, request(TAKEN, headers, framed=False))
+        )
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"".join(map(chunk, [b"%c" % c for c in TAKEN])) + b"0\r\n\r\n", id="a-byte-each"),
+            pytest.param(b'%x;a=b;c="d"\r\n%b\r\n0;e\r\n\r\n' % (LENGTH, EVENT), id="extensions"),
+            pytest.param(b"00000%X\r\n%b\r\n000\r\n\r\n" % (LENGTH, TAKEN), id="zeros-in-front"),
+        ],
+    )
+    def test_chunks(self, body: bytes, server: Serving) -> None:
+        """Chunks of every shape that the standard knows are put together."""
+        answers = exchange(server.port, request(body, CHUNKED, framed=False))
+        assert [200] == statuses(answers)
+        assert 0 == len(answers[0].json["rejected"])
+
+    def test_every_cut(self, server: Serving) -> None:
+        """A request that comes in two pieces, wherever it is cut, is the request that it is in one."""
+        whole = chunked(event("cut"), b"Connection: Upgrade\r\nUpgrade: h2c\r\nX: y\r\n")
+        for cut in range(1, len(whole)):
+            with Line(server.port) as line:
+                line.send(whole[:cut])
+                line.send(whole[cut:])
+                answer = line.answer()
+                assert answer
+                assert 200 == answer.status, cut
 
 
 class TestTrailers:

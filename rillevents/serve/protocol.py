@@ -164,6 +164,12 @@ class GuardedProtocol(HttpToolsProtocol):
         # A whole URL is none: because it names a host beside the Host.
         if not (self.url[:1] == b"/" or self.url == b"*") or self.parser.get_method() == b"CONNECT":
             return _BAD, "the target is no path"
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            return "505 HTTP Version Not Supported", "this is no HTTP/1.1"
+        coding = found.get(b"transfer-encoding", b"chunked")
+        if coding.lower() != b"chunked" or (version == "1.0" and b"transfer-encoding" in found):
+            return _BAD, "Transfer-Encoding is chunked, in HTTP/1.1, or is left out"
         return None
 
     def on_body(self, body: bytes) -> None:
