@@ -117,9 +117,7 @@ class TestFraming:
     )
     def test_what_can_be_read_in_one(self, headers: bytes, server: Serving) -> None:
         """What is odd, and still has one meaning, is taken."""
-        assert [200] == statuses(
-            exchange(server.port, request(TAKEN, headers, framed=False))
-        )
+        assert [200] == statuses(exchange(server.port, request(TAKEN, headers, framed=False)))
 
     @pytest.mark.parametrize(
         "body",

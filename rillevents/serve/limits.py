@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 MAX_HEAD_BYTES = 32 << 10
 MAX_HEADERS = 100
 # A body as it comes, and decompressed. A flush sends 1 MiB, and halves what is refused as too large.
@@ -20,15 +22,21 @@ MAX_WAITING_BYTES = 128 << 20
 MAX_COMMIT_BYTES = 8 << 20
 
 MAX_CONNECTIONS = 1000
-HEAD_SECONDS = 10.0
-IDLE_SECONDS = 75.0
-# For a body, and a second more for each of so many bytes that have come: a slow line is let finish, a drip is not.
-BODY_SECONDS = 30.0
 BODY_BYTES_A_SECOND = 16 << 10
-# From the end of a request to the end of its answer.
-ANSWER_SECONDS = 60.0
 # What is under way when SIGTERM comes.
 GRACE_SECONDS = 10
 RETRY_AFTER_SECONDS = 1
 # So large a body is looked at on a thread: because others would wait for it.
 LARGE_BYTES = 512 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """The seconds that a connection may take for what it is at."""
+
+    head: float = 10.0
+    # And a second more for each BODY_BYTES_A_SECOND that have come: a slow line is let finish, a drip is not.
+    body: float = 30.0
+    # From the end of a request to the end of its answer.
+    answer: float = 60.0
+    idle: float = 75.0

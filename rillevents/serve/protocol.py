@@ -4,27 +4,24 @@ Theory of operation. Each connection notes in which phase it is, and since when;
 (`sweep`). Not a timer for each request: because that costs a tenth of what a small request costs.
 
     HEAD  the first byte of a request, or a new connection → its headers' end      BODY  → the body's end
-    BUSY  → the answer's end                                                       IDLE  → the next request (uvicorn's own timer)
+    BUSY  → the answer's end                                                       IDLE  → the next request
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rillevents.serve.limits import (
-    ANSWER_SECONDS,
     BODY_BYTES_A_SECOND,
-    BODY_SECONDS,
-    HEAD_SECONDS,
     MAX_CONNECTIONS,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     RETRY_AFTER_SECONDS,
+    Deadlines,
 )
 from rillevents.serve.metrics import Metrics
 
@@ -41,11 +38,14 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection."""
 
     max_connections = MAX_CONNECTIONS
+    deadlines = Deadlines()
     metrics: Metrics
 
     phase = HEAD
     since = 0.0
     _refused = False
+    # Whether a request has begun whose headers have no end yet.
+    _begun = False
     _head = _body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -81,7 +81,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def is_late(self, now: float) -> bool:
         """Whether this connection has been in its phase for too long."""
-        allowed = (HEAD_SECONDS, BODY_SECONDS + self._body / BODY_BYTES_A_SECOND, ANSWER_SECONDS, math.inf)
+        limits = self.deadlines
+        allowed = (limits.head, limits.body + self._body / BODY_BYTES_A_SECOND, limits.answer, limits.idle)
         return now - self.since > allowed[self.phase]
 
     def data_received(self, data: bytes) -> None:
@@ -129,11 +130,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
+        self._begun = True
         if self.phase != BUSY:
             self.phase, self.since = HEAD, self.loop.time()
 
     def on_headers_complete(self) -> None:
         """Look at what the headers say about the request itself, then let it be answered."""
+        self._begun = False
         if self._refused:
             return
         fault = self._too_large() or self._ambiguous()
@@ -186,8 +189,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or begin with the one that came in the meantime."""
         self._head = 0
-        self.phase, self.since = (BUSY if self.pipeline else IDLE), self.loop.time()
+        self.phase, self.since = self._next_phase(), self.loop.time()
         super().on_response_complete()
+
+    def _next_phase(self) -> int:
+        if self.pipeline:
+            return BODY if self.pipeline[-1][0].more_body else BUSY
+        return HEAD if self._begun else IDLE
 
 
 def sweep(connections: set[Any], now: float) -> None:

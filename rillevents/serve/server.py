@@ -25,7 +25,7 @@ from rillevents.serve.access import Access
 from rillevents.serve.app import App
 from rillevents.serve.commit import Committer
 from rillevents.serve.forward import Forwarder, SpoolStorage, spool_for
-from rillevents.serve.limits import GRACE_SECONDS, IDLE_SECONDS, MAX_CONNECTIONS
+from rillevents.serve.limits import GRACE_SECONDS, MAX_CONNECTIONS, Deadlines
 from rillevents.serve.look import Look, Recent, StoreLook
 from rillevents.serve.metrics import Metrics
 from rillevents.serve.options import Options
@@ -54,6 +54,8 @@ class Server:
     forwarder: Forwarder | None = None
     writer: StoreWriter | None = None
     look: Look = field(default_factory=Look)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    max_connections: int = MAX_CONNECTIONS
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raises RilleventsError where it cannot begin, and what the signals raise afterwards."""
@@ -150,9 +152,8 @@ class Server:
         return {}, {}
 
     def _config(self, app: App) -> uvicorn.Config:
-        protocol = type(
-            "Protocol", (GuardedProtocol,), {"metrics": self.metrics, "max_connections": _most_connections()}
-        )
+        limits = {"deadlines": self.deadlines, "max_connections": _most_connections(self.max_connections)}
+        protocol = type("Protocol", (GuardedProtocol,), {"metrics": self.metrics, **limits})
         return uvicorn.Config(
             app,
             http=protocol,
@@ -164,7 +165,7 @@ class Server:
             proxy_headers=False,
             server_header=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=int(IDLE_SECONDS),
+            timeout_keep_alive=int(self.deadlines.idle) + 1,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ssl_certfile=self.options.tls_cert or None,
             ssl_keyfile=self.options.tls_key or None,
@@ -229,18 +230,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return found
 
 
-def _most_connections() -> int:
+def _most_connections(wanted: int) -> int:
     """Return how many connections fit into what this process may open; it asks for more where that is few."""
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows
-        return MAX_CONNECTIONS
+        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + _OWN_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
+    files = wanted + _OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < files:
+        soft = min(files, hard) if hard != resource.RLIM_INFINITY else files
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(8, min(MAX_CONNECTIONS, soft - _OWN_FILES) if soft != resource.RLIM_INFINITY else MAX_CONNECTIONS)
+    return max(8, min(wanted, soft - _OWN_FILES) if soft != resource.RLIM_INFINITY else wanted)
 
 
 def run(

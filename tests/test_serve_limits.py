@@ -1,0 +1,102 @@
+"""What a client can make large has a limit, what it can make slow has a deadline, and others are served meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import Serving, event
+
+from .faults.quick_server import QuickTool
+from .faults.raw_http import CHUNKED, Line, request
+
+# Of the whole server, which takes about 60 MB for itself.
+MOST_MEMORY = 400 << 10
+GET = request(method=b"GET", target=b"/healthz")
+
+
+def memory(server: Serving) -> int:
+    """Return the most memory that a server has had, in KiB."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def seconds_of(server: Serving, count: int = 3) -> float:
+    """Return the longest that a server took for one of a few requests on connections of their own."""
+    longest = 0.0
+    for number in range(count):
+        started = time.monotonic()
+        assert 200 == server.post(event(f"neighbour-{started}-{number}")).status
+        longest = max(longest, time.monotonic() - started)
+    return longest
+
+
+def has_ended(line: Line) -> bool:
+    """Whether the server has hung up; what it has said before is passed over."""
+    line.socket.settimeout(0)
+    try:
+        while line.socket.recv(65536):
+            continue
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server with deadlines of about a second, which says nothing whatever is done to it."""
+    folder = tmp_path_factory.mktemp("quick")
+    (folder / "user").mkdir()
+    with Serving(QuickTool(folder / "home", head=1.0, body=1.5, answer=2.0, idle=2.0)) as serving:
+        yield serving
+        assert serving.process.poll() is None
+        assert "" == serving.stderr
+
+
+HALF = b"POST /events/default HTTP/1.1\r\nHost: localhost\r\nX: "
+# What is sent at once, and what is sent again and again after that.
+SLOW = {
+    "nothing": (b"", b""),
+    "half-a-head": (HALF, b""),
+    "dripping-head": (HALF, b"x"),
+    "dripping-headers": (HALF, b"x\r\nX: "),
+    "dripping-blank-lines": (b"\r\n", b"\r\n"),
+    "no-body": (request(b"", b"Content-Length: 100\r\n", framed=False), b""),
+    "dripping-body": (request(b"", b"Content-Length: 1000000\r\n", framed=False), b"x"),
+    "dripping-chunks": (request(b"", CHUNKED, framed=False), b"1\r\nx\r\n"),
+    "dripping-extension": (request(b"1;", CHUNKED, framed=False), b"x"),
+    "dripping-trailers": (request(b"0\r\n", CHUNKED, framed=False), b"X: y\r\n"),
+    "refused-and-dripping": (request(b"", b"Content-Length: 1000000\r\n", framed=False, host=b""), b"x"),
+    "nothing-more": (GET, b""),
+    "half-a-head-after-an-answer": (GET + HALF, b"x"),
+    "blank-lines-after-an-answer": (GET, b"\r\n"),
+    "half-a-body-after-an-answer": (GET + request(b"", b"Content-Length: 1000000\r\n", framed=False), b"x"),
+}
+
+
+class TestSlowClients:
+    def test_every_kind(self, quick: Serving) -> None:
+        """Whatever a client is slow at, it is hung up on in time, and others are served meanwhile."""
+        with contextlib.ExitStack() as stack:
+            lines = {name: stack.enter_context(Line(quick.port)) for name in SLOW}
+            for name, line in lines.items():
+                line.send(SLOW[name][0])
+            ended: dict[str, float] = {}
+            started = time.monotonic()
+            while len(ended) < len(lines) and time.monotonic() < started + 10:
+                assert seconds_of(quick, 1) < 1
+                for name in set(lines) - set(ended):
+                    lines[name].send(SLOW[name][1])
+                    if has_ended(lines[name]):
+                        ended[name] = time.monotonic() - started
+                time.sleep(0.1)
+        assert set(SLOW) == set(ended)
+        assert 0.9 < min(ended.values())
+        assert max(ended.values()) < 6
