@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from support import Tool
 
 from .faults.raw_http import (
     CHUNKED,
+    HOST,
     Line,
     chunk,
     chunked,
@@ -133,6 +135,12 @@ class TestFraming:
         assert [200] == statuses(answers)
         assert 0 == len(answers[0].json["rejected"])
 
+    @pytest.mark.parametrize("length", [b"5", b"%d" % (LENGTH - 2)], ids=["much-too-short", "a-brace-too-short"])
+    def test_a_length_that_is_too_short(self, length: bytes, server: Serving) -> None:
+        """The body ends where it is said to; what is left is not HTTP, and ends the connection."""
+        data = request(EVENT, b"Content-Length: " + length + b"\r\n", framed=False)
+        assert [400, 400] == statuses(exchange(server.port, data, count=2))
+
     def test_every_cut(self, server: Serving) -> None:
         """A request that comes in two pieces, wherever it is cut, is the request that it is in one."""
         whole = chunked(event("cut"), b"Connection: Upgrade\r\nUpgrade: h2c\r\nX: y\r\n")
@@ -167,7 +175,7 @@ class TestOtherProtocols:
         whole = (request if framed else chunked)(event(name), asked)
         head, end, body = whole.partition(b"\r\n\r\n")
         cut = [whole + request(event(f"next-{name}"))] if pieces == 1 else [head + end, body]
-        answers = exchange(server.port, *cut)
+        answers = exchange(server.port, *cut, count=3 - pieces)
         assert [200] * (3 - pieces) == statuses(answers)
         assert [1] * (3 - pieces) == [answer.json["accepted"] for answer in answers]
         assert name in stored(server)
@@ -183,7 +191,7 @@ class TestOtherProtocols:
     def test_many_upgrades_in_one_read(self, server: Serving) -> None:
         """So many in a row are answered one by one."""
         one = request(method=b"GET", target=b"/healthz", headers=b"Connection: Upgrade\r\nUpgrade: h2c\r\n")
-        assert [200] * 1500 == statuses(exchange(server.port, one * 1500))
+        assert [200] * 1500 == statuses(exchange(server.port, one * 1500, count=1500))
 
     @pytest.mark.parametrize("target", [b"localhost:80", b"evil.test:443", b"/events/default"], ids=repr)
     def test_connect(self, target: bytes, server: Serving) -> None:
@@ -191,3 +199,135 @@ class TestOtherProtocols:
         tunnel = request(method=b"CONNECT", target=target) + request(event("tunnelled"))
         assert [400] == statuses(exchange(server.port, tunnel))
         assert "tunnelled" not in stored(server)
+
+
+HEALTH = request(method=b"GET", target=b"/healthz")
+
+
+class TestOrder:
+    def test_pipelined(self, server: Serving) -> None:
+        """Requests that come at once are answered in their order, every one of them."""
+        names = [f"pipelined-{number}" for number in range(300)]
+        bodies = [event(name) if number % 7 else b"no event" for number, name in enumerate(names)]
+        answers = exchange(
+            server.port, b"".join([(chunked if len(body) % 2 else request)(body) for body in bodies]), count=300
+        )
+        assert [200 if number % 7 else 400 for number in range(300)] == statuses(answers)
+        assert {name for number, name in enumerate(names) if number % 7} <= {*stored(server)}
+
+    @pytest.mark.parametrize(
+        ("end", "status"),
+        [
+            pytest.param(b"garbage\r\n\r\n", 400, id="garbage"),
+            pytest.param(chunked(b"").replace(b"0\r\n", b"z\r\n"), 400, id="bad-chunk"),
+            pytest.param(request(b"", b"X: " + b"x" * 40_000 + b"\r\n"), 431, id="too-large-a-head"),
+            pytest.param(request(b"", target=b"http://evil.test/"), 400, id="absolute-target"),
+            pytest.param(b"GET / HTTP/1.1\r\nX: " + b"x" * 2_000_000, 431, id="endless-header"),
+        ],
+    )
+    def test_behind_requests(self, end: bytes, status: int, server: Serving) -> None:
+        """What is no request is told so after the answers to those before it, and then the connection ends."""
+        with Line(server.port) as line:
+            line.send(request(event("before-1")) + HEALTH + request(event("before-2")) + end + request(event("behind")))
+            assert [200, 200, 200, status] == [
+                answer.status if answer else 0 for answer in (line.answer() for _ in range(4))
+            ]
+            assert line.ends()
+        assert "behind" not in stored(server)
+
+    def test_one_after_the_other(self, server: Serving) -> None:
+        """A connection stays for as many requests as come, refused ones among them."""
+        bad_host, bad_body = request(event("never"), host=b"Host: evil.test\r\n"), request(b"no event")
+        with Line(server.port) as line:
+            for data, status in [
+                (HEALTH, 200),
+                (bad_host, 403),
+                (bad_body, 400),
+                (request(event("kept-alive")), 200),
+            ] * 5:
+                line.send(data)
+                answer = line.answer()
+                assert answer
+                assert status == answer.status
+                assert "connection" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            pytest.param(request(event("last-1"), b"Connection: close\r\n"), id="connection-close"),
+            pytest.param(request(event("last-2"), version=b"1.0"), id="http-1.0"),
+            pytest.param(
+                request(event("last-3"), version=b"1.0", host=b"Host: localhost\r\nConnection: keep-alive\r\n"),
+                id="1.0-keep-alive",
+            ),
+        ],
+    )
+    def test_the_last_one(self, asked: bytes, server: Serving) -> None:
+        """After it the connection ends, and what came behind it is no request."""
+        with Line(server.port) as line:
+            line.send(asked + request(event("after-the-last")) * 50)
+            answer = line.answer()
+            assert answer
+            assert (200, "close") == (answer.status, answer.headers["connection"])
+            assert line.ends()
+        assert "after-the-last" not in stored(server)
+
+    @pytest.mark.parametrize("count", [1, 20])
+    def test_who_will_ask_no_more(self, count: int, server: Serving) -> None:
+        """Somebody who ends their side after a request, as `nc -N` does, gets the answer."""
+        with Line(server.port) as line:
+            line.send(request(event("half-closed")) * count)
+            line.socket.shutdown(socket.SHUT_WR)
+            assert [200] * count == statuses(line.answers(count))
+            assert line.ends()
+
+
+class TestLargeBodies:
+    @pytest.mark.parametrize(
+        ("headers", "host", "status"),
+        [
+            pytest.param(b"Content-Length: 999999999999999\r\n", HOST, 413, id="a-petabyte"),
+            pytest.param(b"Content-Length: 33554432\r\n", HOST, 413, id="too-large"),
+            pytest.param(b"Content-Length: 33554432\r\n", b"Host: evil.test\r\n", 403, id="host"),
+            pytest.param(CHUNKED, b"Host: evil.test\r\n", 403, id="host-chunked"),
+            pytest.param(CHUNKED + b"Origin: null\r\n", HOST, 403, id="origin"),
+            pytest.param(b"Content-Length: 33554432\r\nExpect: 100-continue\r\n", HOST, 413, id="expect"),
+        ],
+    )
+    def test_refused_at_once(self, headers: bytes, host: bytes, status: int, server: Serving) -> None:
+        """Nobody has to send a large body to hear that it is not taken."""
+        with Line(server.port) as line:
+            line.send(request(b"", headers, host=host, framed=False))
+            answer = line.answer()
+            assert answer
+            assert (status, "close") == (answer.status, answer.headers["connection"])
+            assert line.ends()
+
+    @pytest.mark.parametrize("host", [HOST, b"Host: evil.test\r\n"], ids=["413", "403"])
+    @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunked"])
+    def test_heard_by_those_who_send_it_all(self, framed: bool, host: bytes, server: Serving) -> None:
+        """Who reads no answer before all is sent gets to read it then."""
+        whole = (request if framed else chunked)(b"x" * (40 << 20), host=host)
+        with Line(server.port) as line:
+            line.socket.sendall(whole)
+            assert [413 if host == HOST else 403] == statuses(line.answers())
+            assert line.ends()
+
+    def test_without_end(self, server: Serving) -> None:
+        """Who goes on and on is hung up on."""
+        with Line(server.port) as line:
+            line.send(request(b"", CHUNKED, host=b"", framed=False))
+            with pytest.raises(ConnectionError):
+                for _ in range(1 << 10):
+                    line.socket.sendall(chunk(bytes(1 << 20)))
+
+    def test_what_was_asked_for(self, server: Serving) -> None:
+        """A body is asked for by 100 Continue only where it will be taken."""
+        for host, expected in ((HOST, [100, 200]), (b"Host: evil.test\r\n", [403])):
+            data = request(event("expected"), b"Expect: 100-continue\r\n", host=host)
+            head, end, body = data.partition(b"\r\n\r\n")
+            with Line(server.port) as line:
+                line.send(head + end)
+                first = line.answer()
+                line.send(body)
+                assert expected == [first.status if first else 0, *statuses(line.answers())]

@@ -12,7 +12,7 @@ import pytest
 from serving import Serving, event
 
 from .faults.quick_server import QuickTool
-from .faults.raw_http import CHUNKED, Line, request
+from .faults.raw_http import CHUNKED, Line, request, statuses
 
 # Of the whole server, which takes about 60 MB for itself.
 MOST_MEMORY = 400 << 10
@@ -54,7 +54,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server with deadlines of about a second, which says nothing whatever is done to it."""
     folder = tmp_path_factory.mktemp("quick")
     (folder / "user").mkdir()
-    with Serving(QuickTool(folder / "home", head=1.0, body=1.5, answer=2.0, idle=2.0)) as serving:
+    with Serving(QuickTool(folder / "home", head=1.0, body=1.5, answer=2.0, idle=2.0, linger=1.0)) as serving:
         yield serving
         assert serving.process.poll() is None
         assert "" == serving.stderr
@@ -91,12 +91,23 @@ class TestSlowClients:
             ended: dict[str, float] = {}
             started = time.monotonic()
             while len(ended) < len(lines) and time.monotonic() < started + 10:
-                assert seconds_of(quick, 1) < 1
+                assert seconds_of(quick, 1) < 5
                 for name in set(lines) - set(ended):
                     lines[name].send(SLOW[name][1])
                     if has_ended(lines[name]):
                         ended[name] = time.monotonic() - started
                 time.sleep(0.1)
         assert set(SLOW) == set(ended)
-        assert 0.9 < min(ended.values())
+        assert ended.pop("refused-and-dripping") < 0.9 < min(ended.values())
         assert max(ended.values()) < 6
+
+    def test_after_an_answer(self, quick: Serving) -> None:
+        """Who was refused and goes on sending, drop by drop, is not listened to for long."""
+        with Line(quick.port) as line:
+            line.send(SLOW["refused-and-dripping"][0])
+            assert [403] == statuses(line.answers())
+            started = time.monotonic()
+            with pytest.raises(ConnectionError):
+                while time.monotonic() < started + 10:
+                    line.socket.sendall(b"x")
+                    time.sleep(0.05)

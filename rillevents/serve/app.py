@@ -72,7 +72,7 @@ class App:
         found = answer.fields
         if b"origin" in headers:
             found = [*found, *self._shared_with(headers[b"origin"], scope["path"])]
-        if not body.ended and not await body.drained():
+        if not body.ended and not await body.passed_over():
             found = [*found, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": answer.status, "headers": found})
         await send({"type": "http.response.body", "body": answer.body})

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from rillevents.serve.limits import MAX_DRAINED_BYTES
+from rillevents.serve.limits import MAX_AWAITED_BYTES
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -36,19 +36,21 @@ class Body:
         found: bytes = message.get("body", b"")
         return found
 
-    async def drained(self) -> bool:
-        """Read and forget what is left, up to a limit, and return whether that was all.
-
-        Because an answer to somebody who still sends is lost where the connection is closed before they are through.
-        """
+    async def passed_over(self) -> bool:
+        """Read and forget the rest of a small body, and return whether there is none now; nobody waits for a large one."""
         # One that asked before sending it has not sent it.
-        left = 0 if b"expect" in self._headers else MAX_DRAINED_BYTES
+        awaited = b"expect" not in self._headers and _is_small(self._headers)
         try:
-            while left > 0 and not self.ended:
-                left -= len(await self.piece()) + 1
+            while awaited and not self.ended:
+                await self.piece()
         except Gone:
             return False
         return self.ended
+
+
+def _is_small(headers: Mapping[bytes, bytes]) -> bool:
+    length = headers.get(b"content-length", b"")
+    return 0 < len(length) < 10 and int(length) <= MAX_AWAITED_BYTES
 
 
 class BadBody(Exception):

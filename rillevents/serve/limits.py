@@ -12,7 +12,9 @@ MAX_INFLATED_BYTES = 32 << 20
 # From a page: because an array has to be taken apart as a whole before its parts can be counted.
 MAX_LOCAL_BYTES = 1 << 20
 MAX_EVENTS = 10_000
-# What is read of a body that is refused, so that its sender gets to hear why.
+# So much of a body that is refused is waited for, and the connection stays; a larger one is refused at once.
+MAX_AWAITED_BYTES = 64 << 10
+# What is read behind an answer that did not wait, so that its sender gets to hear it.
 MAX_DRAINED_BYTES = 64 << 20
 # Of all bodies that are being received or looked at.
 MAX_RECEIVING_BYTES = 256 << 20
@@ -40,3 +42,5 @@ class Deadlines:
     # From the end of a request to the end of its answer.
     answer: float = 60.0
     idle: float = 75.0
+    # After an answer that did not wait for the end of what it answers.
+    linger: float = 5.0

@@ -5,11 +5,15 @@ Theory of operation. Each connection notes in which phase it is, and since when;
 
     HEAD  the first byte of a request, or a new connection → its headers' end      BODY  → the body's end
     BUSY  → the answer's end                                                       IDLE  → the next request
+    LINGER  an answer that did not wait for the end of what it answers → the other side is through, and hears it
+
+Answers come in the order of the requests: what is no HTTP is told so after the answers to what came before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import httptools
@@ -18,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from rillevents.serve.limits import (
     BODY_BYTES_A_SECOND,
     MAX_CONNECTIONS,
+    MAX_DRAINED_BYTES,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     RETRY_AFTER_SECONDS,
@@ -25,7 +30,7 @@ from rillevents.serve.limits import (
 )
 from rillevents.serve.metrics import Metrics
 
-HEAD, BODY, BUSY, IDLE = range(4)
+HEAD, BODY, BUSY, IDLE, LINGER = range(5)
 _MOST_OF_A_READ = 1 << 20
 _ANSWER = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n{}"
 _BAD = "400 Bad Request"
@@ -43,7 +48,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     phase = HEAD
     since = 0.0
+    # Whether nothing more is understood, and what is said about it once all before it is answered.
     _refused = False
+    _refusal = b""
     # Whether a request has begun whose headers have no end yet.
     _begun = False
     _head = _body = 0
@@ -52,12 +59,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take the connection, and where there are too many let go of the one that has done nothing for longest."""
         super().connection_made(transport)
         self.since = self.loop.time()
+        self._leaving = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=self.let_go)
         self.metrics.connections += 1
         if len(self.connections) > self.max_connections:
             self._make_room()
 
     def _make_room(self) -> None:
-        quiet = [other for other in self.connections if other.phase in (HEAD, IDLE) and other is not self]  # type: ignore[union-attr]
+        quiet = [other for other in self.connections if other.phase in (HEAD, IDLE, LINGER) and other is not self]  # type: ignore[union-attr]
         if quiet:
             # The oldest, not the newest: because who holds a thousand open does not stop those that come after.
             min(quiet, key=lambda other: other.since).hang_up("evicted")  # type: ignore[union-attr]
@@ -71,23 +79,66 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def refuse(self, status: str, reason: str, headers: str = "") -> None:
-        """Answer what is no request for us, and close."""
-        self._refused = True
+        """Answer what is no request for us, after those before it, and close."""
         body = f'{{"error":"{reason}"}}'
-        self.metrics.count_answer(int(status[:3]))
-        if not self.transport.is_closing():
-            self.transport.write(_ANSWER.format(status, len(body), headers, body).encode())
+        self._refused, self._refusal = True, _ANSWER.format(status, len(body), headers, body).encode()
+        if self.phase != BUSY:
+            self._end()
+
+    def _end(self) -> None:
+        """Say why nothing more is understood, and let go."""
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if cycle and not cycle.response_complete:
+            # It waits for a body that will never be whole.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._refusal:
+            self.metrics.count_answer(int(self._refusal[9:12]))
+            self.transport.write(self._refusal)
+            self._linger()
+        else:
             self.transport.close()
+
+    def let_go(self) -> None:
+        """Close, at once where the other side is through."""
+        if self.phase == BODY or self._begun or self.pipeline:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        # Not closed: because bytes that nobody has read take the answer with them that is on its way.
+        self.phase, self.since, self._body = LINGER, self.loop.time(), 0
+        self.pipeline.clear()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Answer what was asked, where the other side has said all that it has to say; over TLS that cannot be."""
+        if self.phase != BUSY or self.scheme == "https":
+            return None
+        self._refused = True
+        return True
 
     def is_late(self, now: float) -> bool:
         """Whether this connection has been in its phase for too long."""
         limits = self.deadlines
-        allowed = (limits.head, limits.body + self._body / BODY_BYTES_A_SECOND, limits.answer, limits.idle)
+        allowed = (
+            limits.head,
+            limits.body + self._body / BODY_BYTES_A_SECOND,
+            limits.answer,
+            limits.idle,
+            limits.linger,
+        )
         return now - self.since > allowed[self.phase]
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the parser, unless this connection is over or its headers have no end."""
-        if self._refused or self.transport.is_closing():
+        if self._refused or self.phase == LINGER:
+            self._pass_over(data)
             return
         if self.phase == BODY:
             self._body += len(data)
@@ -97,6 +148,11 @@ class GuardedProtocol(HttpToolsProtocol):
         # Behind a request that waits for its answer, more than one read: because uvicorn reads no further once it has another.
         if self._head > (MAX_HEAD_BYTES if self.phase == HEAD else _MOST_OF_A_READ) and not self._refused:
             self.refuse(*_TOO_LARGE)
+
+    def _pass_over(self, data: bytes) -> None:
+        self._body += len(data)
+        if self._body > MAX_DRAINED_BYTES and not self.transport.is_closing():
+            self.hang_up("endless")
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -148,6 +204,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.phase == HEAD:
             self.phase, self.since, self._body = BODY, self.loop.time(), 0
         super().on_headers_complete()
+        self.cycle.transport = self._leaving  # type: ignore[assignment]
         # What comes behind a chunked body is no header: because it would overrule the Host that was looked at.
         self.headers = []
 
@@ -188,9 +245,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or begin with the one that came in the meantime."""
+        if self.phase == LINGER:
+            return
         self._head = 0
         self.phase, self.since = self._next_phase(), self.loop.time()
-        super().on_response_complete()
+        if self._refused and self.phase != BUSY:
+            self._end()
+        else:
+            super().on_response_complete()
 
     def _next_phase(self) -> int:
         if self.pipeline:

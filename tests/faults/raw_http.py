@@ -87,10 +87,10 @@ class Line:
         body, self._held = self._held[:size], self._held[size:]
         return Answer(status, headers, body)
 
-    def answers(self, quiet: float = 0.05) -> list[Answer]:
-        """Return all answers, until the connection ends or nothing has come for a while after the first."""
+    def answers(self, count: int = 1, quiet: float = 0.05) -> list[Answer]:
+        """Return all answers, until the connection ends or nothing has come for a while after so many."""
         found = [self.answer()]
-        while found[-1] and (self._held or select.select([self.socket], [], [], quiet)[0]):
+        while found[-1] and (len(found) < count or self._held or select.select([self.socket], [], [], quiet)[0]):
             found.append(self.answer())
         return [each for each in found if each]
 
@@ -132,13 +132,13 @@ class Line:
         self.socket.close()
 
 
-def exchange(port: int, *pieces: bytes, gap: float = 0.1) -> list[Answer]:
-    """Send pieces with a pause between them, and return all answers."""
+def exchange(port: int, *pieces: bytes, count: int = 1, gap: float = 0.1) -> list[Answer]:
+    """Send pieces with a pause between them, and return all answers, which should be so many."""
     with Line(port) as line:
         for number, piece in enumerate(pieces):
             time.sleep(gap if number else 0)
             line.send(piece)
-        return line.answers()
+        return line.answers(count)
 
 
 def statuses(answers: Iterable[Answer]) -> list[int]:
