@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rillevents.serve.access import Access, is_loopback_client
@@ -27,6 +28,8 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OPEN = ("/healthz", "/readyz", "/metrics")
+# So many look at once; others wait.
+_LOOKERS = 2
 
 
 class App:
@@ -54,6 +57,7 @@ class App:
         self._gauges = gauges
         self._on_stored = on_stored
         self._receiving = 0
+        self._lookers = ThreadPoolExecutor(_LOOKERS, "rillevents-look")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -217,9 +221,13 @@ class App:
         # Through a proxy everybody looks like it: so who comes through one is not on this machine.
         if not is_loopback_client(scope["client"]) or b"x-forwarded-for" in headers or b"forwarded" in headers:
             return problem(403, "this is shown on the server's own machine only")
+        # A page elsewhere that asks without wanting to read sends no Origin; it would still make us count.
+        if path != "/" and headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
+            return problem(403, "this is for the page of this server only")
         self._authenticate(headers)
         # On a thread: because a store of millions takes its time, and events must not wait for who looks at them.
-        return await asyncio.get_running_loop().run_in_executor(None, found, _query(scope["query_string"]))
+        # A thread of their own: because those of the loop take bodies apart, and must not be busy with people.
+        return await asyncio.get_running_loop().run_in_executor(self._lookers, found, _query(scope["query_string"]))
 
 
 def _parsed(endpoint: Endpoint, body: bytes) -> Incoming:
@@ -232,4 +240,7 @@ def _parsed(endpoint: Endpoint, body: bytes) -> Incoming:
 def _query(text: bytes) -> dict[str, str]:
     from urllib.parse import parse_qsl
 
-    return dict(parse_qsl(text.decode("latin-1"), max_num_fields=20))
+    try:
+        return dict(parse_qsl(text.decode("latin-1"), max_num_fields=20))
+    except ValueError:
+        raise Refused(problem(400, "there are too many parameters")) from None
