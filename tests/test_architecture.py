@@ -27,10 +27,10 @@ LAYERS = (
     ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching"),
     ("_token_forms", "redact", "raw", "legacy", "context", "client", "timed", "configured"),
     ("destination", "bulk", "query", "status", "notices", "_fake_intake", "testing"),
-    ("store.readonly", "store.reader", "store.follow", "source", "stats"),
+    ("store.readonly", "store.reader", "store.follow", "store.glance", "source", "stats"),
     (
         "serve", "serve.limits", "serve.answer", "serve.body", "serve.access", "serve.arrival", "serve.endpoints", "serve.metrics",
-        "serve.commit", "serve.forward", "serve.app", "serve.protocol", "serve.look", "serve.options", "serve.server",
+        "serve.commit", "serve.forward", "serve.app", "serve.protocol", "serve.look", "serve.recent", "serve.spread", "serve.options", "serve.server",
     ),
     ("_options", "_record", "_fastlane"),
     ("cli", "__main__"),

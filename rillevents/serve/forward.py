@@ -13,9 +13,11 @@ from rillevents.flusher import Flusher, FlushResult
 from rillevents.paths import Paths
 from rillevents.retry import Backoff
 from rillevents.sinks.spool import SpoolSink
-from rillevents.spool.folder import create, unique
-from rillevents.spool.quarantine import keep_damaged
+from rillevents.spool.folder import check, create, unique
+from rillevents.spool.lines import required_fields
+from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
 from rillevents.store.incoming import Incoming, Stored, Unavailable
+from rillevents.store.reader import Rejected
 
 # An event waits so long for others to go with it.
 _GATHER_SECONDS = 0.2
@@ -26,6 +28,22 @@ def spool_for(paths: Paths, to: str) -> str:
     """Return the folder of the spool of a server that forwards there; each destination has one, and gets no other's events."""
     digest = hashlib.blake2b(to.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     return f"{paths.state_dir}/serve/{to.partition(':')[0]}-{digest}"
+
+
+def refused(spools: Sequence[str], limit: int) -> list[Rejected]:
+    """Return up to *limit* of the events that the destination refused last, from the newest file of each spool."""
+    found: list[Rejected] = []
+    for spool in spools:
+        try:
+            folder = check(spool)
+            names = rejected_names(folder) if folder else []
+            entries = read_rejected(folder, names[-1]).entries if names else []
+        except (OSError, SpoolError):
+            continue
+        for each in entries[-limit:]:
+            event_id = required_fields(each.line).event_id
+            found.append(Rejected(each.rejected_at, "", each.reason, event_id, each.line.decode().rstrip("\n")))
+    return found
 
 
 class SpoolStorage:

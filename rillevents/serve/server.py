@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import uvicorn
 
@@ -24,7 +25,7 @@ from rillevents.paths import Paths
 from rillevents.serve.access import Access
 from rillevents.serve.app import App
 from rillevents.serve.commit import Committer
-from rillevents.serve.forward import Forwarder, SpoolStorage, spool_for
+from rillevents.serve.forward import Forwarder, SpoolStorage, refused, spool_for
 from rillevents.serve.limits import GRACE_SECONDS, MAX_CONNECTIONS, Deadlines
 from rillevents.serve.look import Look, Recent, StoreLook
 from rillevents.serve.metrics import Metrics
@@ -106,8 +107,8 @@ class Server:
         settings = config.load(self.paths)
         for warning in settings.warnings:
             self.warn(warning)
-        self.look = Recent()
         if self.options.to == "spool":
+            self.look = Recent(partial(refused, self.paths.spool_dirs))
             return SpoolStorage(self.paths.spool_dirs, max_bytes=settings.max_bytes)
         return self._forwarding(settings)
 
@@ -116,6 +117,7 @@ class Server:
         exporter = exporter_to(self.paths, self.environ, settings, to=to, warn=self.warn)
         name = without_userinfo(to or _intake(self.paths, self.environ, settings))
         spools = (spool_for(self.paths, name),)
+        self.look = Recent(partial(refused, spools))
         self.forwarder = Forwarder(
             exporter,
             spools,

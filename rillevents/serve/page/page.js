@@ -1,0 +1,181 @@
+// What is asked of the server, and when; how it is shown is in live.js and figures.js.
+
+import { Figures } from "./figures.js";
+import { Live } from "./live.js";
+import { byId, clock, say } from "./text.js";
+
+const POLL_MS = 2000;
+const FIGURES_MS = 6000;
+// Figures are asked for so much more rarely than they take, so that a large store is not busy with being looked at.
+const SPARED = 15;
+const PATIENCE_MS = 20_000;
+const LONGEST_WAIT_MS = 15_000;
+const RANGES = { "15m": 60, "1h": 60, "24h": 48, "7d": 56 };
+
+const live = new Live(ask);
+const figures = new Figures((type, name) => {
+  live.choose(type, name);
+  atOnce();
+});
+let figuresDue = 0;
+let failures = 0;
+let goneSince = null;
+let timer = 0;
+let countdown = 0;
+let isAsking = false;
+let isDueAtOnce = false;
+
+async function ask(path, parameters, parse = JSON.parse) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== "");
+  const [response, text] = await answer(`${path}?${new URLSearchParams(given)}`);
+  if (!response.ok) throw new Refusal(response.status, text);
+  return parse(text);
+}
+
+async function answer(url) {
+  try {
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    return [response, await response.text()];
+  } catch {
+    throw new Gone();
+  }
+}
+
+class Gone extends Error {}
+
+class Refusal extends Error {
+  constructor(status, text) {
+    super(`${status}`);
+    try {
+      this.told = JSON.parse(text).error;
+    } catch {
+      this.told = `the answer was ${status}`;
+    }
+  }
+}
+
+const range = () => document.querySelector("#range input:checked").value;
+
+// Polling
+
+async function round() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  if (isAsking) {
+    isDueAtOnce = true;
+    return;
+  }
+  isAsking = true;
+  let wait = POLL_MS;
+  try {
+    await live.poll();
+    if (Date.now() >= figuresDue) await refresh();
+    arrived();
+  } catch (error) {
+    failures += 1;
+    wait = Math.min(LONGEST_WAIT_MS, 1000 * 2 ** (failures - 1));
+    failed(error, wait);
+  }
+  isAsking = false;
+  if (isDueAtOnce) wait = 0;
+  isDueAtOnce = false;
+  timer = setTimeout(round, wait);
+}
+
+async function refresh() {
+  const began = performance.now();
+  const asked = range();
+  const stats = await ask("/api/stats", { since: asked, buckets: RANGES[asked] });
+  if (asked !== range()) {
+    isDueAtOnce = true;
+    return;
+  }
+  figures.showStats(stats, RANGES[asked]);
+  live.offer(stats.counts);
+  figures.showRejected(await ask("/api/rejected", { limit: 50 }));
+  await values(stats);
+  figuresDue = Date.now() + Math.max(FIGURES_MS, SPARED * (performance.now() - began));
+}
+
+async function values(stats) {
+  const name = figures.metric;
+  const time = { since: stats.since, until: stats.until };
+  const found = name ? await ask("/api/values", { name, ...time, bins: 40 }) : { values: 0, histogram: [] };
+  if (name === figures.metric) figures.showValues(found);
+}
+
+function atOnce() {
+  figuresDue = 0;
+  round();
+}
+
+function state(name, text) {
+  byId("state").dataset.state = name;
+  say(byId("state-text"), text);
+}
+
+function arrived() {
+  const { stats } = figures;
+  if (!stats) return;
+  failures = 0;
+  goneSince = null;
+  clearInterval(countdown);
+  byId("gone").hidden = true;
+  document.body.classList.remove("stale");
+  state("live", "live");
+  const isEmpty = !live.isFiltered && stats.total === 0 && stats.rejected === 0 && byId("list").childElementCount === 0;
+  byId("empty").hidden = !isEmpty;
+  byId("full").hidden = isEmpty;
+}
+
+function failed(error, wait) {
+  goneSince ??= new Date();
+  const isThere = error instanceof Refusal;
+  const isOurs = !isThere && !(error instanceof Gone);
+  if (isOurs) console.error(error);
+  const what = isThere ? `The server says: ${error.told}.` : `No answer from ${location.host}.`;
+  say(byId("gone-what"), isOurs ? "This page could not show what came." : what);
+  say(byId("gone-since"), `What is shown is as of ${clock(goneSince.toISOString())}.`);
+  byId("gone").hidden = false;
+  document.body.classList.add("stale");
+  state("gone", error instanceof Gone ? "server gone" : "in trouble");
+  const until = Date.now() + wait;
+  const tell = () => say(byId("gone-next"), `Next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s.`);
+  clearInterval(countdown);
+  countdown = setInterval(tell, 500);
+  tell();
+}
+
+// What people do
+
+function listen() {
+  say(byId("host"), location.host);
+  say(byId("type-export"), `export RILLEVENTS_INTAKE_URL=${location.origin}/events/default`);
+  for (const id of ["type", "name"]) {
+    byId(id).addEventListener("input", () => {
+      live.restart();
+      round();
+    });
+  }
+  byId("pause").addEventListener("click", round);
+  byId("again").addEventListener("click", round);
+  byId("range").addEventListener("change", () => {
+    figures.mark(null);
+    atOnce();
+  });
+  byId("metric").addEventListener("change", () => {
+    figures.metric = byId("metric").value;
+    atOnce();
+  });
+  for (const button of document.querySelectorAll("[data-copies]")) {
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(byId(button.dataset.copies).textContent);
+      say(button, "Copied");
+      setTimeout(() => say(button, "Copy"), 1500);
+    });
+  }
+  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : round()));
+}
+
+listen();
+round();
