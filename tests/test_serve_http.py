@@ -272,7 +272,7 @@ class TestOrder:
             assert line.ends()
         assert "after-the-last" not in stored(server)
 
-    @pytest.mark.parametrize("count", [1, 20])
+    @pytest.mark.parametrize("count", [1, 20, 2000])
     def test_who_will_ask_no_more(self, count: int, server: Serving) -> None:
         """Somebody who ends their side after a request, as `nc -N` does, gets the answer."""
         with Line(server.port) as line:

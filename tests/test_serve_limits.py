@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Serving, event
+from serving import Serving, event, until
+from support import Tool
 
 from .faults.quick_server import QuickTool
-from .faults.raw_http import CHUNKED, Line, request, statuses
+from .faults.raw_http import CHUNKED, Line, exchange, many, request, statuses
 
 # Of the whole server, which takes about 60 MB for itself.
 MOST_MEMORY = 400 << 10
@@ -58,6 +59,20 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield serving
         assert serving.process.poll() is None
         assert "" == serving.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server as it is, whose memory stays within bounds to the end, and which says nothing."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "user").mkdir()
+    with Serving(Tool(folder / "home")) as serving:
+        until(lambda: "export" in serving.stderr)
+        said = serving.stderr
+        yield serving
+        assert serving.process.poll() is None
+        assert said == serving.stderr
+        assert memory(serving) < MOST_MEMORY
 
 
 HALF = b"POST /events/default HTTP/1.1\r\nHost: localhost\r\nX: "
@@ -111,3 +126,47 @@ class TestSlowClients:
                 while time.monotonic() < started + 10:
                     line.socket.sendall(b"x")
                     time.sleep(0.05)
+
+
+FLOODS = {
+    "a-line-of-64-kB": (request(b"", b"X: " + b"x" * 65_536 + b"\r\n"), 431),
+    "a-name-of-64-kB": (request(b"", b"x" * 65_536 + b": y\r\n"), 431),
+    "a-target-of-64-kB": (request(b"", target=b"/" + b"x" * 65_536), 431),
+    "10,000-headers": (request(b"", b"X: y\r\n" * 10_000), 431),
+    "101-headers": (request(b"", b"X: y\r\n" * 99), 431),
+    "an-endless-line": (b"GET / HTTP/1.1\r\nX: " + b"x" * (8 << 20), 431),
+    "endless-headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (1 << 20), 431),
+    "an-endless-method": (b"P" * (8 << 20), 400),
+    "an-endless-target": (b"GET /" + b"x" * (8 << 20), 431),
+    "endless-blank-lines": (b"\r\n" * (4 << 20), 431),
+    "an-endless-extension": (request(b"1;" + b"x" * (8 << 20), CHUNKED, framed=False), 431),
+    "extensions": (request((b"1;" + b"x" * 30_000 + b"\r\nx\r\n") * 2400, CHUNKED, framed=False), 413),
+    "endless-trailers": (request(b"0\r\n" + b"X: y\r\n" * (1 << 20), CHUNKED, framed=False), 431),
+    "an-endless-trailer": (request(b"0\r\nX: " + b"y" * (8 << 20), CHUNKED, framed=False), 431),
+}
+
+
+class TestFloods:
+    @pytest.mark.parametrize(("data", "status"), FLOODS.values(), ids=FLOODS)
+    def test_of_headers(self, data: bytes, status: int, server: Serving) -> None:
+        """More than a head may have is refused, the sender hears it, and the connection ends."""
+        with Line(server.port) as line:
+            line.send(data)
+            assert [status] == statuses(line.answers())
+            assert line.ends()
+
+    def test_just_within(self, server: Serving) -> None:
+        """As much as a head may have is taken."""
+        headers = b"X: y\r\n" * 50 + b"X: " + b"x" * 31_000 + b"\r\n"
+        for data in (request(event("large-head"), headers), GET + request(event("large-head"), headers)):
+            assert {200} == {*statuses(exchange(server.port, data))}
+
+    def test_of_requests(self, server: Serving) -> None:
+        """So many at once on each of many connections are not taken apart before their turn."""
+        before = memory(server)
+        with many(30, server.port) as lines:
+            for line in lines:
+                line.socket.setblocking(False)
+                line.send((b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 8000)[: 256 << 10])
+            assert seconds_of(server) < 10
+            assert memory(server) - before < 100 << 10

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rillevents.serve.limits import (
@@ -31,12 +32,24 @@ from rillevents.serve.limits import (
 from rillevents.serve.metrics import Metrics
 
 HEAD, BODY, BUSY, IDLE, LINGER = range(5)
-_MOST_OF_A_READ = 1 << 20
+# So much is parsed at a time, and no more while so many requests wait: because each is a hundred times as large as its bytes.
+_PIECE = 8 << 10
+_MOST_WAITING = 16
 _ANSWER = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n{}"
 _BAD = "400 Bad Request"
 _TOO_LARGE = ("431 Request Header Fields Too Large", "the headers are too large")
 # Headers that say who asks for what, and how it is framed: two of one kind are two different requests for two readers.
 _ONCE = frozenset((b"host", b"origin", b"authorization", b"content-length", b"content-encoding", b"transfer-encoding"))
+
+
+class _Flow(FlowControl):
+    """Reads no further while there is enough to do, whoever asks for it."""
+
+    enough = False
+
+    def resume_reading(self) -> None:
+        if not self.enough:
+            super().resume_reading()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -53,11 +66,16 @@ class GuardedProtocol(HttpToolsProtocol):
     _refusal = b""
     # Whether a request has begun whose headers have no end yet.
     _begun = False
-    _head = _body = 0
+    # Whether the other side will say no more, and what it has said that is not parsed yet.
+    _ended = False
+    _unread = b""
+    # Bytes since something came of them: a head, or a piece of a body. And all bytes of a body, with its framing.
+    _idle = _body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, and where there are too many let go of the one that has done nothing for longest."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self.since = self.loop.time()
         self._leaving = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=self.let_go)
         self.metrics.connections += 1
@@ -103,7 +121,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def let_go(self) -> None:
         """Close, at once where the other side is through."""
-        if self.phase == BODY or self._begun or self.pipeline:
+        if self.phase == BODY or self._begun or self.pipeline or self._unread:
             self._linger()
         else:
             self.transport.close()
@@ -112,6 +130,7 @@ class GuardedProtocol(HttpToolsProtocol):
         # Not closed: because bytes that nobody has read take the answer with them that is on its way.
         self.phase, self.since, self._body = LINGER, self.loop.time(), 0
         self.pipeline.clear()
+        self._keep(b"")
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
@@ -120,7 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer what was asked, where the other side has said all that it has to say; over TLS that cannot be."""
         if self.phase != BUSY or self.scheme == "https":
             return None
-        self._refused = True
+        self._ended = True
         return True
 
     def is_late(self, now: float) -> bool:
@@ -140,14 +159,15 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused or self.phase == LINGER:
             self._pass_over(data)
             return
-        if self.phase == BODY:
-            self._body += len(data)
+        if self._unread:
+            self._keep(self._unread + data)
         else:
-            self._head += len(data)
-        self._feed(data)
-        # Behind a request that waits for its answer, more than one read: because uvicorn reads no further once it has another.
-        if self._head > (MAX_HEAD_BYTES if self.phase == HEAD else _MOST_OF_A_READ) and not self._refused:
-            self.refuse(*_TOO_LARGE)
+            self._feed(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._unread, self.flow.enough = data, bool(data)  # type: ignore[attr-defined]
+        if data:
+            self.flow.pause_reading()
 
     def _pass_over(self, data: bytes) -> None:
         self._body += len(data)
@@ -156,20 +176,31 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        rest: bytes | memoryview = memoryview(data) if len(data) > _PIECE else data
         try:
-            while data:
-                data = self._parse(data)
+            while rest and len(self.pipeline) < _MOST_WAITING and not self._refused:
+                rest = self._parse(rest)
         except httptools.HttpParserError:
             self.send_400_response("")
+        if rest or self._unread:
+            self._keep(b"" if self._refused else bytes(rest))
 
-    def _parse(self, data: bytes) -> bytes:
-        """Give bytes to the parser; return those that it is to be given next."""
+    def _parse(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Give some bytes to the parser; return those that it is to be given next."""
+        piece, rest = data[:_PIECE], data[_PIECE:]
+        self._idle += len(piece)
+        if self.phase == BODY:
+            self._body += len(piece)
         try:
-            self.parser.feed_data(data)
+            self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
             # Not left to the parser: because it takes the body of a request that would change the protocol for no body.
-            return b"" if self._refused else self._head_without_upgrade() + data[upgrade.args[0] :]
-        return b""
+            return b"" if self._refused else self._head_without_upgrade() + bytes(data[upgrade.args[0] :])
+        if self._idle > MAX_HEAD_BYTES and not self._refused:
+            self.refuse(*_TOO_LARGE)
+        elif self._body > MAX_DRAINED_BYTES and not self._refused:
+            self.refuse("413 Content Too Large", "the chunks of the body are too small")
+        return rest
 
     def _head_without_upgrade(self) -> bytes:
         kept = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
@@ -186,7 +217,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._begun = True
+        self._begun, self._idle = True, 0
         if self.phase != BUSY:
             self.phase, self.since = HEAD, self.loop.time()
 
@@ -196,6 +227,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         fault = self._too_large() or self._ambiguous()
+        self._idle = 0
         if fault:
             self.refuse(*fault)
             return
@@ -210,7 +242,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> tuple[str, str] | None:
         headers = self.headers
-        if self._head <= MAX_HEAD_BYTES and len(headers) <= MAX_HEADERS:
+        # The piece in which it began is not counted.
+        if self._idle <= MAX_HEAD_BYTES - _PIECE and len(headers) <= MAX_HEADERS:
             return None
         size = sum(len(name) + len(value) for name, value in headers) + len(self.url)
         return _TOO_LARGE if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS else None
@@ -234,6 +267,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
+        self._idle = 0
         if not self._refused:
             super().on_body(body)
 
@@ -247,12 +281,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """Wait for the next request, or begin with the one that came in the meantime."""
         if self.phase == LINGER:
             return
-        self._head = 0
-        self.phase, self.since = self._next_phase(), self.loop.time()
-        if self._refused and self.phase != BUSY:
+        self.phase, self.since, self._body = self._next_phase(), self.loop.time(), 0
+        if self.phase != BUSY and (self._refused or (self._ended and not self._unread)):
             self._end()
-        else:
-            super().on_response_complete()
+            return
+        super().on_response_complete()
+        if self._unread and not self.pipeline and not self.transport.is_closing():
+            self._feed(self._unread)
 
     def _next_phase(self) -> int:
         if self.pipeline:
