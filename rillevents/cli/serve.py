@@ -66,13 +66,13 @@ def add_to(app: typer.Typer) -> None:
         return Result()
 
 
-def _tell(as_json: bool) -> Callable[[str], None]:
-    def tell(url: str) -> None:
+def _tell(as_json: bool) -> Callable[[str, str], None]:
+    def tell(url: str, keeps: str) -> None:
         from rillevents.cli.render import show
 
         quiet = is_quiet(os.environ)
         intake = f"{url}/events/default"
-        told = (f"listening on {url}; to send there:",)
+        told = (f"listening on {url}; {keeps}", "to send there:")
         show(Shown(Result("serving", {"url": url, "intake_url": intake}, messages=told), as_json, quiet))
         if sys.stderr is not None and not quiet:
             # Without our name before it: because it is there to be copied.

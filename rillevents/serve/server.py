@@ -21,6 +21,7 @@ from rillevents import config, consent
 from rillevents.destination import destination_name, exporter_to
 from rillevents.errors import Busy, RilleventsError, UsageError
 from rillevents.exporters.destination import without_userinfo
+from rillevents.files import ensure_home
 from rillevents.paths import Paths
 from rillevents.serve.access import Access
 from rillevents.serve.app import App
@@ -44,13 +45,17 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Server:
-    """A server with these options for this user; `run` returns once it was stopped. *warn* is called from several threads."""
+    """A server with these options for this user; `run` returns once it was stopped.
+
+    *on_ready* gets its URL, and in words where events are kept. *warn* is called from several threads.
+    """
 
     options: Options
     paths: Paths
     environ: Mapping[str, str]
-    on_ready: Callable[[str], None]
+    on_ready: Callable[[str, str], None]
     warn: Say
+    keeps: str = ""
     metrics: Metrics = field(default_factory=Metrics)
     forwarder: Forwarder | None = None
     writer: StoreWriter | None = None
@@ -81,7 +86,7 @@ class Server:
             look=self.look.paths(),
             allowed=self._allowed(),
             gauges=self._figures,
-            on_stored=self.look.note,
+            on_stored=None if self.writer else self.look.note,
         )
         committer.start()
         if self.forwarder:
@@ -94,21 +99,24 @@ class Server:
                 self.forwarder.close()
 
     def _ready(self, listener: socket.socket) -> Callable[[], None]:
-        return lambda: self.on_ready(self.options.url(listener.getsockname()[1]))
+        return lambda: self.on_ready(self.options.url(listener.getsockname()[1]), self.keeps)
 
     def _storage(self) -> Storage:
+        ensure_home(self.paths.home)
         if not self.options.to:
             path = self.options.store or self.paths.default_store
             if not path:
                 raise RilleventsError("there is no place for the store (no home folder)", hint="name one with --store")
             self.writer = StoreWriter(path, keep_us=self.options.keep_us, warn=self.warn)
             self.look = StoreLook(path)
+            self.keeps = f"events are stored in {path}"
             return self.writer
         settings = config.load(self.paths)
         for warning in settings.warnings:
             self.warn(warning)
         if self.options.to == "spool":
             self.look = Recent(partial(refused, self.paths.spool_dirs))
+            self.keeps = f"events go into the spool {self.paths.spool_dir}; run: rillevents flush"
             return SpoolStorage(self.paths.spool_dirs, max_bytes=settings.max_bytes)
         return self._forwarding(settings)
 
@@ -117,6 +125,7 @@ class Server:
         exporter = exporter_to(self.paths, self.environ, settings, to=to, warn=self.warn)
         name = without_userinfo(to or _intake(self.paths, self.environ, settings))
         spools = (spool_for(self.paths, name),)
+        self.keeps = f"events go to {name}, by way of the spool {spools[0]}"
         self.look = Recent(partial(refused, spools))
         self.forwarder = Forwarder(
             exporter,
@@ -247,7 +256,7 @@ def _most_connections(wanted: int) -> int:
 
 
 def run(
-    options: Options, paths: Paths, environ: Mapping[str, str], *, on_ready: Callable[[str], None], warn: Say
+    options: Options, paths: Paths, environ: Mapping[str, str], *, on_ready: Callable[[str, str], None], warn: Say
 ) -> None:
     """Serve until a signal ends it; raises RilleventsError where it cannot begin."""
     Server(options, paths, environ, on_ready, warn).run()

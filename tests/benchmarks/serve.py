@@ -68,7 +68,7 @@ class KeepingNothing(Server):
         return Nothing()
 
 KeepingNothing(
-    Options(port=0), Paths(os.environ), os.environ, lambda url: print(json.dumps({"url": url}), flush=True), print
+    Options(port=0), Paths(os.environ), os.environ, lambda url, keeps: print(json.dumps({"url": url}), flush=True), print
 ).run()
 """
 # An ID of its own for each event: the run, the request and the place in it; a time that moves on. Replaced in a body that is made

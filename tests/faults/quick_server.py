@@ -33,7 +33,7 @@ def main(limits: dict[str, float]) -> None:
         Options(port=0),
         Paths(os.environ),
         os.environ,
-        on_ready=lambda url: print(json.dumps({"url": url}), flush=True),
+        on_ready=lambda url, keeps: print(json.dumps({"url": url}), flush=True),
         warn=lambda message: print(message, file=sys.stderr, flush=True),
         deadlines=Deadlines(**limits),
         max_connections=most,
