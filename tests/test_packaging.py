@@ -81,6 +81,7 @@ def test_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "rillevents/py.typed" in names
     assert any(name.startswith("rillevents/docs/") for name in names)
+    assert {"rillevents/serve/page/index.html", "rillevents/serve/page/page.js"} <= set(names)
     for script in ("rillevents.bash", "_rillevents", "rillevents.fish", "rillevents.ps1"):
         assert f"rillevents/_completions/{script}" in names
     assert not [name for name in names if name.startswith("tests")]
@@ -138,6 +139,15 @@ def test_pyinstaller(installed: Installed, tmp_path: Path) -> None:
         )
     assert "delivered\n" == done.stdout
     assert "pro" == only(intake.events)["plan"]
+
+
+def test_serve_without_its_extra(installed: Installed) -> None:
+    """Without the extra `serve` says what to install; its help, and everything else, is there all the same."""
+    done = installed("serve", "--port", "0")
+    assert 78 == done.returncode
+    assert "serve needs uvicorn, which is not installed; run: pip install 'rillevents[serve]'" in done.stderr
+    assert 0 == installed("serve", "--help").returncode
+    assert 0 == installed("stats").returncode
 
 
 def test_without_pytest(environment: Path) -> None:
