@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -187,7 +188,7 @@ class TestIndexes:
             (Query(name="name-7", since=199_900 * 10**9), "events_name_us (event_name=? AND", 1),
             (Query(since=199_990 * 10**9), "events_us (", 10),
             (Query(until=10 * 10**9), "events_us (", 10),
-            (Query("log", "name-?", since=199_900 * 10**9), "events_us (", 10),
+            (Query("log", "x*", since=199_900 * 10**9), "events_us (", 100),
         ],
         ids=["name", "name-since", "since", "until", "glob-since"],
     )
@@ -201,6 +202,7 @@ class TestIndexes:
             statements.append((sql, [*values, *at, 500]))
         for sql, values in statements:
             [(*_, plan)] = large.file.rows(f"EXPLAIN QUERY PLAN {sql}", values)
+            plan = plan.decode()
             assert plan.replace("COVERING ", "").startswith(f"SEARCH events USING INDEX {index}")
             assert "event_us>" in plan or "(event_us,rowid)>" in plan
             assert "event_us<" in plan or "(event_us,rowid)<" in plan
@@ -210,7 +212,7 @@ class TestIndexes:
         plans = large.file.rows(
             "EXPLAIN QUERY PLAN SELECT 1 FROM events NOT INDEXED WHERE rowid > 5 ORDER BY rowid LIMIT 1"
         )
-        assert ["SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"] == [plan for *_, plan in plans]
+        assert [b"SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"] == [plan for *_, plan in plans]
 
 
 class TestFile:
@@ -240,8 +242,31 @@ class TestFile:
             insert(writer, [line("b")])
             assert 2 == store.count()
             writer.close()
-            make_store(path, [line("c")])
-            assert 3 == store.count()
+            for number in range(3, 10):
+                make_store(path, [line(str(number))])
+                assert number == store.count()
+
+    @pytest.mark.parametrize("name", ["name-1*", ""], ids=["glob", "all"])
+    def test_interrupted(self, name: str, large: Store) -> None:
+        """An interrupt while a store is read is an interrupt, and not an error of the store's."""
+
+        class Interrupted(BaseException):
+            """A signal arrived."""
+
+        def interrupt(number: int, frame: object) -> None:
+            raise Interrupted
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            for milliseconds in range(1, 60, 3):
+                signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000)
+                with pytest.raises(Interrupted):
+                    while True:
+                        large.count(Query(name=name, since=1))
+                        sum(1 for _ in large.lines(Query(name=name, since=1)))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def test_a_reader_that_stands_still(self, path: Path) -> None:
         """Whoever stops in the middle of the lines keeps no writer from folding its journal in, and then reads on."""

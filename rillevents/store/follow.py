@@ -43,11 +43,12 @@ class _Growing:
         self._found = found
         # The position is that of an ID, not a row's number: because a store that old events are deleted from gives numbers
         # away again, and one that is packed gives them all anew.
-        self._ids: deque[str] = deque(maxlen=_REMEMBERED)
+        self._ids: deque[bytes | None] = deque(maxlen=_REMEMBERED)
         self._row = 0
         # Every row, not only those looked for: because the position has to move past the others, too.
+        wanted = f"{found.condition} AND event_us BETWEEN ? AND ?"
         self._sql = (
-            f"SELECT rowid, event_id, CASE WHEN {found.condition} AND event_us BETWEEN ? AND ? THEN CAST(body AS BLOB) END"  # noqa: S608 - no value is in it
+            f"SELECT rowid, CAST(event_id AS BLOB), event_us, CASE WHEN {wanted} THEN CAST(body AS BLOB) END"  # noqa: S608 - no value is in it
             " FROM events NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?"
         )
 
@@ -68,16 +69,16 @@ class _Growing:
         return (*self._found.values, self._found.low, self._found.high, self._row, PAGE)
 
     def _taken(self, rows: list[Any]) -> Iterator[bytes]:
-        for rowid, event_id, body in rows:
+        for rowid, event_id, us, body in rows:
             self._row = rowid
             self._ids.append(event_id)
-            if self._found.accepts(body):
+            if self._found.accepts(us, body):
                 yield body + b"\n"
 
     def _position(self) -> int:
         """Return the row of the last event that was read and is still there."""
         while self._ids:
-            sql = "SELECT rowid FROM events WHERE event_id = ?"
+            sql = "SELECT rowid FROM events WHERE event_id = CAST(? AS TEXT)"
             found = self._file.rows(sql, (self._ids[-1],), same_file=True)
             if found:
                 return int(found[0][0])

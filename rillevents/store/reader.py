@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from rillevents.event import format_time
 from rillevents.query import Query, decoded, moment
+from rillevents.sinks.filter import matches
 from rillevents.spool.lines import is_event, required_fields
 from rillevents.store.readonly import ReadOnlyFile
 
@@ -93,22 +94,23 @@ class Store:
         return [line for _, _, line in sorted(heapq.nlargest(limit, timed))]
 
     def count(self, query: Query = _EVERYTHING) -> int:
-        """Return how many events *query* accepts; without attributes to look into that is a matter of the indexes."""
+        """Return how many events *query* accepts: by the indexes alone, unless it asks for attributes or has wildcards."""
         found = Filter(query)
         if not found.is_complete:
             return sum(1 for _ in self.lines(query))
         sql, values = found.count()
-        return int(self.file.rows(sql, values)[0][0])
+        counted = int(self.file.rows(sql, values)[0][0])
+        return counted + sum(1 for edge in found.at_the_edges() for _ in self._found(edge, backwards=False, page=PAGE))
 
     def rejected(self, limit: int = 50, *, since: int | None = None) -> list[Rejected]:
         """Return the *limit* lines that were rejected last, since then if a time is given, the newest first."""
         rows = self.file.rows(
-            "SELECT CAST(received_us AS INTEGER), CAST(stream AS TEXT), CAST(reason AS TEXT), CAST(event_id AS TEXT),"
-            " CAST(body AS TEXT) FROM rejected"
+            "SELECT CAST(received_us AS INTEGER), CAST(stream AS BLOB), CAST(reason AS BLOB), CAST(event_id AS BLOB),"
+            " CAST(body AS BLOB) FROM rejected"
             " WHERE received_us >= ? ORDER BY rowid DESC LIMIT ?",
             (_LEAST if since is None else _clamped(-(-since // 1000)), limit),
         )
-        return [Rejected(format_time(us * 1000), *(text or "" for text in texts)) for us, *texts in rows]
+        return [Rejected(format_time(us * 1000), *map(_text, texts)) for us, *texts in rows]
 
     def totals(self) -> Totals:
         """Return what the store holds."""
@@ -117,9 +119,8 @@ class Store:
             " (SELECT MIN(event_us) FROM events), (SELECT MAX(event_us) FROM events)"
         )
         events, rejected, oldest, newest = found[0]
-        return Totals(
-            events, rejected, oldest, newest, dict(self.file.rows("SELECT name, n FROM counts ORDER BY name"))
-        )
+        counted = self.file.rows("SELECT CAST(name AS BLOB), n FROM counts ORDER BY name")
+        return Totals(events, rejected, oldest, newest, {_text(name): n for name, n in counted})
 
     def counts(self, since: int, until: int, *, buckets: int, limit: int = 50) -> list[Counted]:
         """Return the *limit* most frequent types and names from *since* to before *until*, counted in *buckets* equal parts."""
@@ -127,7 +128,7 @@ class Store:
         width = max(1, -(-(end - first) // buckets))
         rows = self.file.rows(_COUNTS, {"first": first, "end": end, "width": width, "limit": limit})
         return [
-            Counted(event_type, event_name, _spread({row[3]: row[4] for row in group}, buckets))
+            Counted(_text(event_type), _text(event_name), _spread({row[3]: row[4] for row in group}, buckets))
             for (_, event_type, event_name), group in groupby(rows, key=lambda row: row[:3])
         ]
 
@@ -137,7 +138,7 @@ class Store:
         while True:
             rows = self.file.rows(sql, (*values, *at, page))
             for us, rowid, body in rows:
-                if found.accepts(body):
+                if found.accepts(us, body):
                     yield us, rowid, body + b"\n"
             if len(rows) < page:
                 return
@@ -148,49 +149,57 @@ _COUNTS = """
 WITH most AS (
     SELECT event_type AS type, event_name AS name, COUNT(*) AS n FROM events
     WHERE event_us >= :first AND event_us < :end GROUP BY 1, 2 ORDER BY n DESC, 1, 2 LIMIT :limit)
-SELECT n, type, name, (event_us - :first) / :width AS bucket, COUNT(*)
+SELECT n, CAST(type AS BLOB), CAST(name AS BLOB), (event_us - :first) / :width AS bucket, COUNT(*)
 FROM events JOIN most ON event_type = type AND event_name = name
 WHERE event_us >= :first AND event_us < :end GROUP BY 2, 3, 4 ORDER BY n DESC, 2, 3, 4
 """
 
 
 class Filter:
-    """A query as SQL; `is_complete` where the SQL says all of it, and nothing is left to ask of the event itself."""
+    """A query as SQL; `is_complete` where that says all of it, but for the nanoseconds of the events at the `edges` of the time.
+
+    What SQL cannot say is asked of the event, page by page, not by a function that SQLite calls: because an interrupt that
+    arrives in one of those is taken for an error of SQLite's.
+    """
 
     def __init__(self, query: Query) -> None:
         self.query = query
-        self.is_complete = not query.attributes
+        self.values: list[str] = []
         self.conditions: list[str] = []
-        self.values: list[Any] = []
+        self._is_pattern = any(sign in query.name for sign in "*?[")
+        self._asks_more = bool(query.attributes)
         self.low = _LEAST if query.since is None else _clamped(query.since // 1000)
         self.high = _MOST if query.until is None else _clamped((query.until - 1) // 1000)
-        self._add_text("event_type = ?", query.event_type)
-        is_pattern = any(sign in query.name for sign in "*?[")
-        self._add_text("is_like(event_name, ?)" if is_pattern else "event_name = ?", query.name)
-        if query.since is not None and query.since % 1000:
-            self._add("(event_us > ? OR below_us(event_time) >= ?)", self.low, query.since % 1000)
-        if query.until is not None and query.until % 1000:
-            self._add("(event_us < ? OR below_us(event_time) < ?)", self.high, query.until % 1000)
+        edges = ((self.low, query.since), (self.high, query.until))
+        self.edges = {us for us, bound in edges if bound is not None and bound % 1000}
+        self._add("event_type = ?", query.event_type)
+        if not self._is_pattern:
+            self._add("event_name = ?", query.name)
 
-    def _add_text(self, condition: str, text: str) -> None:
+    def _add(self, condition: str, text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            # A byte of the command line that is no UTF-8: SQLite does not take it, and an event's own name cannot hold it.
-            self.is_complete = False
+            # A byte of the command line that is no UTF-8: SQLite does not take it.
+            self._asks_more = True
             return
         if text:
-            self._add(condition, text)
+            self.conditions.append(condition)
+            self.values.append(text)
 
-    def _add(self, condition: str, *values: Any) -> None:
-        self.conditions.append(condition)
-        self.values += values
+    @property
+    def is_complete(self) -> bool:
+        """Whether no event has to be looked at, but those at the edges."""
+        return not self._is_pattern and not self._asks_more
 
-    def accepts(self, body: bytes | None) -> bool:
+    def accepts(self, us: int, body: bytes | None) -> bool:
         """Return whether *body*, of which the SQL holds, is an event, as a spool's lines have to be, and is looked for."""
         if body is None or not is_event(body):
             return False
-        return self.is_complete or self.query.accepts(decoded(body))
+        # Before the rest: because the name alone is quicker to get at than all of the event.
+        if self._is_pattern and not matches(required_fields(body).event_name, self.query.name):
+            return False
+        return self.query.accepts(decoded(body)) if self._asks_more or us in self.edges else True
 
     @property
     def condition(self) -> str:
@@ -198,9 +207,17 @@ class Filter:
         return " AND ".join(["TRUE", *self.conditions])
 
     def count(self) -> tuple[str, list[Any]]:
-        """Return the statement that counts, and its values."""
+        """Return the statement that counts what is between the edges, and its values."""
         sql = f"SELECT COUNT(*) FROM events WHERE {self.condition} AND event_us BETWEEN ? AND ?"  # noqa: S608 - no value is in it
-        return sql, [*self.values, self.low, self.high]
+        return sql, [*self.values, self.low + (self.low in self.edges), self.high - (self.high in self.edges)]
+
+    def at_the_edges(self) -> Iterator[Filter]:
+        """Yield the filters for the microseconds of which the nanoseconds have to be looked at."""
+        for us in self.edges:
+            if self.low <= us <= self.high:
+                edge = Filter(self.query)
+                edge.low = edge.high = us
+                yield edge
 
     def page(self, *, backwards: bool) -> tuple[str, list[Any], tuple[int, int]]:
         """Return the statement for a page, its values but for the place where it begins and its size, and the first place.
@@ -231,6 +248,11 @@ def _until_enough(rows: Iterator[tuple[int, int, bytes]], limit: int) -> Iterato
             return
         last = row[0]
         yield row
+
+
+def _text(data: bytes | None) -> str:
+    """Return a text of the tables, whatever bytes it has."""
+    return (data or b"").decode("utf-8", "backslashreplace")
 
 
 def _spread(counted: dict[int, int], buckets: int) -> list[int]:

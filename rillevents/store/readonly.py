@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from rillevents.errors import Busy, RilleventsError, StoreError
-from rillevents.sinks.filter import matches
 from rillevents.store.schema import VERSION, unknown_version
-from rillevents.timestamp import parse_time
 
 _BUSY_SECONDS = 2.0
 _TRIES = 5
+_TICK_NS = 100_000_000
 _HINT = "name a file that `rillevents serve --store FILE` writes"
 _JOURNALS = ("-wal", "-journal")
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -40,6 +40,7 @@ class ReadOnlyFile:
             raise StoreError(f"the folder of {path} is gone", hint=_HINT) from None
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
+        self._is_fresh = False
 
     def rows(self, sql: str, values: Values = (), *, same_file: bool = False) -> list[Any]:
         """Return all that one statement finds in the file that has the name now; raises StoreError, Busy.
@@ -78,13 +79,15 @@ class ReadOnlyFile:
             self._connection = None
 
     def _current(self, *, same_file: bool) -> sqlite3.Connection:
-        if self._connection and not self._has_moved():
+        if self._connection and not self._is_fresh and not self._has_moved():
             return self._connection
         found = _identify(self.path)
         if same_file and self._identity and found[:2] != self._identity[:2]:
             raise Replaced
         self._disconnect()
         self._identity = found
+        # Opened again as long as it is: because a second change within a tick of the file system's clock leaves no trace.
+        self._is_fresh = not found[-1] and abs(time.time_ns() - found[3]) < _TICK_NS
         self._connection = _connect(self.path, is_written=found[-1])
         return self._connection
 
@@ -126,12 +129,11 @@ def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"file://{quote(os.fsencode(path))}?{mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
         )
-        connection.text_factory = _text
+        # As it is stored: because a text that is no UTF-8 is no reason to see nothing of the rest.
+        connection.text_factory = bytes
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.create_function("is_like", 2, matches, deterministic=True)
-        connection.create_function("below_us", 1, _below_us, deterministic=True)
     except sqlite3.Error as error:
         if connection:
             connection.close()
@@ -140,18 +142,6 @@ def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:
         connection.close()
         raise unknown_version(path, version) if version else StoreError(f"{path} is no store of events", hint=_HINT)
     return connection
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")
-
-
-def _below_us(text: str) -> int | None:
-    """Return the nanoseconds of a time that its microseconds leave out."""
-    try:
-        return parse_time(text) % 1000
-    except ValueError:
-        return None
 
 
 def refused(path: str, error: sqlite3.Error) -> RilleventsError:
