@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import resource
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,3 +172,59 @@ class TestFloods:
                 line.send((b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 8000)[: 256 << 10])
             assert seconds_of(server) < 10
             assert memory(server) - before < 100 << 10
+
+
+def knock(port: int, count: int, stack: contextlib.ExitStack) -> None:
+    """Open so many connections at once, and leave them."""
+    for _ in range(count):
+        client = stack.enter_context(socket.socket())
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", port))
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """Enough of them for us to hold more connections than a server has room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("this needs 4,096 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class FewFiles(Tool):
+    """The command line, in a process that may open only so many files."""
+
+    def __init__(self, home: Path, files: str) -> None:
+        super().__init__(home)
+        self._files = files
+
+    def command(self, *words: str | bytes) -> list[str | bytes]:
+        return ["sh", "-c", f'ulimit {self._files}; exec "$@"', "sh", *super().command(*words)]
+
+
+class TestManyConnections:
+    @pytest.mark.parametrize("files", ["-Sn 1024", "-n 256"], ids=["as-usual", "few-files"])
+    def test_idle(self, files: str, descriptors: None, tmp_path: Path) -> None:
+        """Two thousand connections that do nothing keep nobody out: the oldest make room."""
+        (tmp_path / "user").mkdir()
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(Serving(FewFiles(tmp_path / "home", files)))
+            for _ in range(2):
+                knock(server.port, 2000, stack)
+                assert seconds_of(server) < 10
+            assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 1064
+            assert 'rillevents_hung_up_total{why="evicted"}' in server.ask("GET", "/metrics").body.decode()
+
+    def test_slow_bodies(self, tmp_path: Path) -> None:
+        """Where all are sending, who comes is asked to come again; who has sent for long, and has not finished, makes room."""
+        (tmp_path / "user").mkdir()
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(Serving(QuickTool(tmp_path / "home", head=2.0, connections=20)))
+            for line in stack.enter_context(many(60, server.port)):
+                line.send(SLOW["no-body"][0])
+            full = server.post(event("full"))
+            assert (503, "1") == (full.status, full.headers["retry-after"])
+            until(lambda: server.post(event("later")).status == 200, 20)
+            assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 60

@@ -83,12 +83,20 @@ class GuardedProtocol(HttpToolsProtocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        quiet = [other for other in self.connections if other.phase in (HEAD, IDLE, LINGER) and other is not self]  # type: ignore[union-attr]
-        if quiet:
+        now = self.loop.time()
+        while len(self.connections) > self.max_connections:
+            others = [each for each in self.connections if each is not self and each.may_go(now)]  # type: ignore[union-attr]
+            if not others:
+                self.refuse(
+                    "503 Service Unavailable", "too many connections", f"retry-after: {RETRY_AFTER_SECONDS}\r\n"
+                )
+                return
             # The oldest, not the newest: because who holds a thousand open does not stop those that come after.
-            min(quiet, key=lambda other: other.since).hang_up("evicted")  # type: ignore[union-attr]
-        else:
-            self.refuse("503 Service Unavailable", "too many connections", f"retry-after: {RETRY_AFTER_SECONDS}\r\n")
+            min(others, key=lambda other: other.since).hang_up("evicted")  # type: ignore[union-attr]
+
+    def may_go(self, now: float) -> bool:
+        """Whether this connection is one that makes room for another: nothing is under way on it, or little for long."""
+        return self.phase in (HEAD, IDLE, LINGER) or (self.phase == BODY and now - self.since > self.deadlines.head)
 
     def hang_up(self, why: str) -> None:
         """Close the connection at once, whatever is under way on it."""
