@@ -21,6 +21,9 @@ from rillevents.event import (
 from rillevents.spool.lines import Required, is_event, required_fields
 from rillevents.timestamp import microseconds, parse_time
 
+# From the first digit of a number on: because from each of them it would take as long again. A sign counts as a digit.
+_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % ndjson.MAX_DIGITS)
+
 
 def decode_line(line: bytes) -> dict[str, Any]:
     """Return the JSON object that *line* is; raises InvalidEvent saying what it is instead."""
@@ -62,8 +65,8 @@ def _is_understood(line: bytes) -> bool:
         parse_time(required.event_time, strict=True)
     except ValueError:
         return False
-    if len(line) > ndjson.MAX_DIGITS:
-        # Only then: because a shorter line cannot hold a number that Python's own reader refuses for its length.
+    if len(line) > ndjson.MAX_DIGITS and (len(line) > MAX_EVENT_BYTES or _LONG_NUMBER.search(line)):
+        # Only then: because no other line can hold a number that Python's own reader refuses for its length.
         decode_line(line)
     return bool(required.event_id and required.event_type and required.event_name) and not ndjson.is_too_deep(line)
 
