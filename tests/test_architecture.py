@@ -29,7 +29,7 @@ LAYERS = (
     ("destination", "bulk", "query", "status", "notices", "_fake_intake", "testing"),
     ("store.readonly", "store.reader", "store.follow", "store.glance", "source", "stats"),
     (
-        "serve", "serve.limits", "serve.answer", "serve.body", "serve.access", "serve.arrival", "serve.endpoints", "serve.metrics",
+        "serve", "serve.limits", "serve.answer", "serve.body", "serve.access", "serve.arrival", "serve.endpoints", "serve.reading", "serve.metrics",
         "serve.commit", "serve.forward", "serve.app", "serve.protocol", "serve.look", "serve.recent", "serve.spread", "serve.options", "serve.server",
     ),
     ("_options", "_record", "_fastlane"),

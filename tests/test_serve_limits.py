@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gzip
 import re
 import resource
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from serving import Serving, event, until
 from support import Tool
+
+from rillevents.serve.answer import Refused
+from rillevents.serve.body import Body
+from rillevents.serve.commit import Committer, Overloaded
+from rillevents.serve.endpoints import endpoint_at
+from rillevents.serve.metrics import Metrics
+from rillevents.serve.reading import Reading
+from rillevents.store.incoming import Bad, Incoming
 
 from .faults.quick_server import QuickTool
 from .faults.raw_http import CHUNKED, Line, exchange, many, request, statuses
 
 # Of the whole server, which takes about 60 MB for itself.
 MOST_MEMORY = 400 << 10
+EVENT = event("plain")
 GET = request(method=b"GET", target=b"/healthz")
 
 
@@ -228,3 +241,128 @@ class TestManyConnections:
             assert (503, "1") == (full.status, full.headers["retry-after"])
             until(lambda: server.post(event("later")).status == 200, 20)
             assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 60
+
+
+def compressed(count: int, piece: bytes) -> bytes:
+    """Return so many bytes of a piece again and again, as gzip."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(piece * (count // len(piece))) + packer.flush()
+
+
+START = event("bomb").rstrip()[:-1]
+INFLATED = 31 << 20
+GZIP, ZSTD = b"Content-Encoding: gzip\r\n", b"Content-Encoding: zstd\r\n"
+# A body, its encoding, and what /events/…, /local/track and /v1/telemetry/events say to it.
+BOMBS = {
+    "100,000-arrays": (b"[" * 100_000, b"", (400, 200, 400)),
+    "100,000-arrays-and-back": (b"[" * 100_000 + b"]" * 100_000, b"", (400, 200, 400)),
+    "100,000-objects": (b'{"a":' * 100_000, b"", (400, 200, 400)),
+    "100,000-arrays-on-lines": (b"[\n" * 100_000 + b"]" * 100_000, b"", (413, 200, 400)),
+    "deep-within": (b'{"events":[' + START + b',"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}]}", b"", (400, 200, 400)),
+    "5,000-digits": (START + b',"a":' + b"9" * 5000 + b"}", b"", (400, 200, 400)),
+    "nan": (START + b',"a":NaN}', b"", (400, 200, 400)),
+    "infinity": (START + b',"a":-Infinity}', b"", (400, 200, 400)),
+    "lone-surrogate": (START + b',"a":"\\ud800"}', b"", (400, 200, 400)),
+    "lone-surrogate-as-id": (START.replace(b"bomb", b"\\udfff") + b"}", b"", (400, 200, 400)),
+    "invalid-utf-8": (START + b',"a":"\xff"}', b"", (400, 200, 400)),
+    "surrogate-in-utf-8": (START + b',"a":"\xed\xa0\x80"}', b"", (400, 200, 400)),
+    "utf-16": (START.decode().encode("utf-16"), b"", (400, 200, 400)),
+    "byte-order-mark": (b"\xef\xbb\xbf" + event("bom"), b"", (400, 200, 400)),
+    "id-twice-once-a-number": (START + b',"event_id":5}', b"", (400, 200, 400)),
+    "nul": (START + b',"a":"\0"}', b"", (400, 200, 400)),
+    "1,000,000-keys": (b"{" + b",".join(b'"k%d":1' % n for n in range(1_000_000)) + b"}", b"", (400, 413, 413)),
+    "90,000-keys": (b"{" + b",".join(b'"k%d":1' % n for n in range(90_000)) + b"}", b"", (400, 200, 400)),
+    "500,000-elements": (b"[" + b"1," * 499_000 + b"1]", b"", (400, 413, 400)),
+    "1,000,000-elements": (b"[" + b"1," * 999_999 + b"1]", b"", (400, 413, 413)),
+    "500,000-events": (b'{"events":[' + b"1," * 499_000 + b"1]}", b"", (400, 200, 413)),
+    "300,000-objects": (b"[" + b"{}," * 300_000 + b"{}]", b"", (400, 413, 400)),
+    "8,000,000-newlines": (b"\n" * 8_000_000, b"", (413, 413, 413)),
+    "1,000,000-newlines": (b"\n" * 1_000_000, b"", (413, 200, 400)),
+    "10,000-bad-lines": (b"x\n" * 9_999, b"", (400, 200, 400)),
+    "500-lines-of-numbers": ((START + b',"a":[' + b"1," * 16_000 + b"1]}\n") * 500, b"", (200, 413, 413)),
+    "gzip-of-1-GB": (compressed(1 << 30, b"\0"), GZIP, (413, 413, 413)),
+    "gzip-of-31-MB": (compressed(INFLATED, b"\0"), GZIP, (400, 413, 413)),
+    "gzip-of-newlines": (compressed(INFLATED, b"\n"), GZIP, (413, 413, 413)),
+    "gzip-of-blanks": (compressed(INFLATED, b" "), GZIP, (400, 413, 413)),
+    "gzip-of-brackets": (compressed(INFLATED, b"["), GZIP, (400, 413, 413)),
+    "gzip-of-lines-of-numbers": (
+        compressed(INFLATED, START + b',"a":[' + b"1," * 16_000 + b"1]}\n"),
+        GZIP,
+        (200, 413, 413),
+    ),
+    "gzip-of-1-MB-of-bad-lines": (compressed(9_999 * 100, b"x" * 99 + b"\n"), GZIP, (400, 200, 400)),
+    "gzip-in-gzip": (gzip.compress(compressed(INFLATED, b"\0")), GZIP, (400, 200, 400)),
+    "gzip-twice-said": (gzip.compress(gzip.compress(EVENT)), b"Content-Encoding: gzip, gzip\r\n", (415, 415, 415)),
+    "gzip-cut-short": (gzip.compress(EVENT)[:-5], GZIP, (400, 400, 400)),
+    "gzip-and-more": (gzip.compress(EVENT) + b"more", GZIP, (400, 400, 400)),
+    "two-members": (gzip.compress(EVENT) * 2, GZIP, (400, 400, 400)),
+    "gzip-damaged": (gzip.compress(EVENT)[:-8] + bytes(8), GZIP, (400, 400, 400)),
+    "no-gzip": (EVENT, GZIP, (400, 400, 400)),
+    "empty-gzip": (b"", GZIP, (400, 400, 400)),
+    "zstd-of-1-GB": (zstandard.compress(bytes(1 << 30)), ZSTD, (413, 413, 413)),
+    "zstd-of-who-knows": (
+        zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1 << 28)),
+        ZSTD,
+        (413, 413, 413),
+    ),
+    "zstd-cut-short": (zstandard.compress(EVENT)[:-5], ZSTD, (400, 400, 400)),
+    "zstd-and-more": (zstandard.compress(EVENT) + b"more", ZSTD, (400, 400, 400)),
+    "no-zstd": (b"(\xb5/\xfd" + b"abc" * 100, ZSTD, (400, 400, 400)),
+    "empty-zstd": (b"", ZSTD, (400, 400, 400)),
+    "brotli": (EVENT, b"Content-Encoding: br\r\n", (415, 415, 415)),
+}
+TARGETS = (b"/events/default", b"/local/track", b"/v1/telemetry/events")
+
+
+class TestBombs:
+    @pytest.mark.parametrize(("body", "headers", "expected"), BOMBS.values(), ids=BOMBS)
+    def test_of_every_kind(self, body: bytes, headers: bytes, expected: tuple[int, ...], server: Serving) -> None:
+        """Whatever a body becomes, it is answered within seconds by what the sender did wrong, and others are served meanwhile."""
+        started = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            lines = [stack.enter_context(Line(server.port)) for _ in TARGETS]
+            for line, target in zip(lines, TARGETS, strict=True):
+                line.send(request(body, headers, target=target))
+            assert seconds_of(server, 2) < 5
+            assert list(expected) == [answer.status if answer else 0 for answer in (line.answer() for line in lines)]
+        assert time.monotonic() - started < 15
+
+    def test_many_at_once(self, server: Serving) -> None:
+        """So many bombs at once wait for each other, and take no more memory than a few."""
+        bomb = request(compressed(INFLATED, START + b',"a":[' + b"1," * 16_000 + b"1]}\n"), GZIP)
+        with many(6, server.port, timeout=60) as lines:
+            for line in lines:
+                line.send(bomb)
+            assert seconds_of(server) < 5
+            assert {200} == {answer.status if answer else 0 for answer in (line.answer() for line in lines)}
+
+    def test_what_is_looked_at_counts(self) -> None:
+        """Bodies that wait to be taken apart are held, too: over the limit, who comes is asked to come again."""
+        asyncio.run(self._read_too_much())
+
+    async def _read_too_much(self) -> None:
+        endpoint = endpoint_at("/events/default")
+        assert endpoint
+        reading = Reading(Metrics(), most=3_000_000)
+        headers = {b"content-length": b"1000000"}
+
+        async def received() -> dict[str, object]:
+            return {"type": "http.request", "body": b"x" * 1_000_000}
+
+        bodies = [reading.events(endpoint, headers, Body(received, headers)) for _ in range(5)]
+        found = await asyncio.gather(*bodies, return_exceptions=True)
+        assert [Incoming] * 3 + [Refused] * 2 == [type(each) for each in found]
+        assert [503, 503] == [each.answer.status for each in found if isinstance(each, Refused)]
+        assert 0 == reading.held
+
+    def test_what_is_no_event_waits_for_the_disk_as_well(self) -> None:
+        """What is kept though it is no event is counted while it waits."""
+        asyncio.run(self._submit_too_much())
+
+    async def _submit_too_much(self) -> None:
+        committer = Committer(None, asyncio.get_running_loop())  # type: ignore[arg-type] - it does not begin
+        bad = Incoming([], [], [], [Bad(number, "no event", b"x") for number in range(10_000)], size=20_000)
+        for _ in range(10):
+            committer.submit(bad)
+        with pytest.raises(Overloaded):
+            committer.submit(bad)

@@ -3,7 +3,8 @@
     options.py    what it is asked to be        server.py     sockets, signals, the order of starting and stopping
     app.py        request → answer              protocol.py   deadlines, caps, what is no HTTP
     access.py     Host, Origin, credentials     endpoints.py  where events are sent to     answer.py  what is said
-    body.py       bytes, within limits          arrival.py    bytes → events and verdicts
+    body.py       bytes, within limits          reading.py    bodies → events, beside each other
+    arrival.py    bytes → events and verdicts
     commit.py     many requests, one commit     forward.py    a spool of its own, and its flusher
     metrics.py    what is counted               look.py       what people look at
 

@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rillevents.serve.access import Access, is_loopback_client
-from rillevents.serve.answer import Answer, Headers, Refused, all_good, judged, later, preflight, problem, too_large
-from rillevents.serve.arrival import TooMany
-from rillevents.serve.body import BadBody, Body, Gone, Receive, decoded
+from rillevents.serve.answer import Answer, Headers, Refused, all_good, judged, later, preflight, problem
+from rillevents.serve.body import Body, Gone, Receive
 from rillevents.serve.commit import Committer, Overloaded
 from rillevents.serve.endpoints import Endpoint, endpoint_at
-from rillevents.serve.limits import LARGE_BYTES, MAX_BODY_BYTES, MAX_EVENTS, MAX_RECEIVING_BYTES
 from rillevents.serve.metrics import Metrics, exposition
+from rillevents.serve.reading import Reading
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.writer import CONFLICT
 
@@ -56,7 +55,7 @@ class App:
         self._allowed = allowed
         self._gauges = gauges
         self._on_stored = on_stored
-        self._receiving = 0
+        self._reading = Reading(metrics)
         self._lookers = ThreadPoolExecutor(_LOOKERS, "rillevents-look")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,7 +125,7 @@ class App:
             self._authenticate(headers)
         if not self._allowed():
             return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: nothing is taken")
-        incoming = await self._received(endpoint, headers, body)
+        incoming = await self._reading.events(endpoint, headers, body)
         incoming.stream, incoming.received_us = endpoint.stream, time.time_ns() // 1000
         if not incoming.lines and not incoming.bad:
             return all_good(0, 0) if endpoint.is_local else problem(400, "there is no event in the body")
@@ -152,50 +151,6 @@ class App:
         rejected += [(incoming.numbers[index], CONFLICT) for index in stored.conflicts]
         kept = endpoint.is_local or stored.accepted or stored.duplicates
         return judged(200 if kept else 400, stored, sorted(rejected))
-
-    async def _received(self, endpoint: Endpoint, headers: Headers, body: Body) -> Incoming:
-        limit = min(endpoint.limit, MAX_BODY_BYTES)
-        # What a body says about its size is believed where it is too much, and else looked at as it comes.
-        length = headers.get(b"content-length", b"")
-        if len(length) > 4 and (len(length) > 12 or int(length) > limit):
-            raise Refused(too_large(f"the body has more than {limit} bytes"))
-        found = await body.piece()
-        if not body.ended:
-            found = await self._rest(found, limit, body)
-        self._metrics.body_bytes += len(found)
-        encoding = headers.get(b"content-encoding", b"")
-        if encoding or len(found) > LARGE_BYTES:
-            return await self._understood(endpoint, found, encoding)
-        return _parsed(endpoint, found)
-
-    async def _rest(self, first: bytes, limit: int, body: Body) -> bytes:
-        held = len(first)
-        pieces = [first]
-        self._receiving += held
-        try:
-            while not body.ended:
-                pieces.append(await body.piece())
-                held += len(pieces[-1])
-                self._receiving += len(pieces[-1])
-                if held > limit:
-                    raise Refused(too_large(f"the body has more than {limit} bytes"))
-                if self._receiving > MAX_RECEIVING_BYTES:
-                    raise Refused(later("too much is being received"))
-            return b"".join(pieces)
-        finally:
-            self._receiving -= held
-
-    async def _understood(self, endpoint: Endpoint, body: bytes, encoding: bytes) -> Incoming:
-        def understand() -> Incoming:
-            try:
-                return _parsed(endpoint, decoded(body, encoding, endpoint.limit))
-            except BadBody as error:
-                raise Refused(problem(error.status, error.reason)) from None
-
-        # Compressed ones sooner: because they may become a hundred times as large.
-        if len(body) > (LARGE_BYTES >> 4 if encoding else LARGE_BYTES):
-            return await asyncio.get_running_loop().run_in_executor(None, understand)
-        return understand()
 
     def _watched(self, path: str, method: str, scope: Scope, headers: Headers) -> Answer:
         if method not in ("GET", "HEAD"):
@@ -228,13 +183,6 @@ class App:
         # On a thread: because a store of millions takes its time, and events must not wait for who looks at them.
         # A thread of their own: because those of the loop take bodies apart, and must not be busy with people.
         return await asyncio.get_running_loop().run_in_executor(self._lookers, found, _query(scope["query_string"]))
-
-
-def _parsed(endpoint: Endpoint, body: bytes) -> Incoming:
-    try:
-        return endpoint.parse(body)
-    except TooMany:
-        raise Refused(too_large(f"the body has more than {MAX_EVENTS} events")) from None
 
 
 def _query(text: bytes) -> dict[str, str]:

@@ -38,8 +38,8 @@ _array = msgspec.json.Decoder(list[msgspec.Raw])
 _wrapped = msgspec.json.Decoder(_Wrapped)
 
 
-def parse_ndjson(body: bytes) -> Incoming:
-    """Return the events of NDJSON, one a line; raises TooMany."""
+def quick_ndjson(body: bytes) -> Incoming | None:
+    """Return the events of NDJSON where all can be taken at a glance, else None; raises TooMany."""
     if not body.endswith(b"\n"):
         body += b"\n"
     count = body.count(b"\n")
@@ -48,11 +48,16 @@ def parse_ndjson(body: bytes) -> Incoming:
     if count > MAX_EVENTS:
         raise TooMany
     fields = certain_events(body)
-    if fields:
-        # One more split than there are lines, and the last is empty.
-        lines = [line + b"\n" for line in body.split(b"\n")[:-1]]
-        return Incoming(lines, fields, range(1, count + 1), size=len(body))
-    return _checked(enumerate(body.split(b"\n"), 1), len(body))
+    if not fields:
+        return None
+    # One more split than there are lines, and the last is empty.
+    lines = [line + b"\n" for line in body.split(b"\n")[:-1]]
+    return Incoming(lines, fields, range(1, count + 1), size=len(body))
+
+
+def parse_ndjson(body: bytes) -> Incoming:
+    """Return the events of NDJSON, one a line; raises TooMany."""
+    return quick_ndjson(body) or _checked(enumerate(body.split(b"\n"), 1), len(body))
 
 
 def parse_local(body: bytes) -> Incoming:

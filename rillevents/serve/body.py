@@ -101,6 +101,9 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         if claimed > limit:
             raise BadBody(413, f"the body has more than {limit} bytes")
         unzip = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        # Where it does not say: because to zstd what is too much and what is damaged are one.
+        if claimed < 0 and len(unzip.stream_reader(body).read(limit + 1)) > limit:
+            raise BadBody(413, f"the body has more than {limit} bytes")
         return unzip.decompress(body, max_output_size=limit, allow_extra_data=False)
     except zstandard.ZstdError:
         raise BadBody(400, "the body is not one frame of zstd, or is damaged") from None

@@ -56,7 +56,7 @@ class Committer:
 
     def submit(self, incoming: Incoming) -> asyncio.Future[Told]:
         """Return what becomes of it: the future has the counts once it is on the disk, or Unavailable; raises Overloaded."""
-        events, size = self.events + len(incoming.lines), self.bytes + incoming.size
+        events, size = self.events + _count(incoming), self.bytes + incoming.size
         if self.events and (events > MAX_WAITING_EVENTS or size > MAX_WAITING_BYTES):
             raise Overloaded
         self.events, self.bytes = events, size
@@ -121,7 +121,7 @@ class Committer:
 
     def _tell(self, batch: Sequence[Waiting], results: Sequence[Told]) -> None:
         for (incoming, future), result in zip(batch, results, strict=True):
-            self.events -= len(incoming.lines)
+            self.events -= _count(incoming)
             self.bytes -= incoming.size
             # Where it is done already, who asked has gone; it is stored all the same.
             if not future.done():
@@ -132,3 +132,8 @@ class Committer:
             self._storage.tidy()
         except Exception as error:  # noqa: BLE001 - what is not cleared away now is the next time
             self._heard(getattr(error, "message", "") or f"{type(error).__name__}: {error}")
+
+
+def _count(incoming: Incoming) -> int:
+    # What is no event, too: because it is kept as well, and takes more room than it has bytes.
+    return len(incoming.lines) + len(incoming.bad)

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from rillevents.serve.arrival import Parse, parse_local, parse_ndjson, parse_wrapped
+from rillevents.serve.arrival import Parse, parse_local, parse_ndjson, parse_wrapped, quick_ndjson
 from rillevents.serve.limits import MAX_INFLATED_BYTES, MAX_LOCAL_BYTES
+from rillevents.store.incoming import Incoming
 
 _STREAM = re.compile(r"/events/([A-Za-z0-9._~-]{1,128})")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What takes events: their stream, how it reads a body, and whether a page of an allowed origin needs no credentials."""
+    """What takes events: their stream, how it reads a body, and whether a page of an allowed origin needs no credentials.
+
+    `quick` reads it where that is quick, and else returns None.
+    """
 
     stream: str
     parse: Parse = parse_ndjson
+    quick: Callable[[bytes], Incoming | None] = quick_ndjson
     limit: int = MAX_INFLATED_BYTES
     is_local: bool = False
 
 
+def _never(body: bytes) -> Incoming | None:
+    return None
+
+
 _ENDPOINTS = {
     "/events/default": Endpoint("default"),
-    "/local/track": Endpoint("local", parse_local, MAX_LOCAL_BYTES, is_local=True),
-    "/v1/telemetry/events": Endpoint("telemetry", parse_wrapped, MAX_LOCAL_BYTES),
+    "/local/track": Endpoint("local", parse_local, _never, MAX_LOCAL_BYTES, is_local=True),
+    "/v1/telemetry/events": Endpoint("telemetry", parse_wrapped, _never, MAX_LOCAL_BYTES),
 }
 
 

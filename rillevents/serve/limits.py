@@ -28,8 +28,12 @@ BODY_BYTES_A_SECOND = 16 << 10
 # What is under way when SIGTERM comes.
 GRACE_SECONDS = 10
 RETRY_AFTER_SECONDS = 1
-# So large a body is looked at on a thread: because others would wait for it.
+# So large a body is looked at on a thread: because others would wait for it. A smaller one, too, where its events have to be
+# looked at one by one, which takes a hundred times as long.
 LARGE_BYTES = 512 << 10
+SLOW_BYTES = 1 << 10
+# Threads that look at bodies: each may hold a few times what a body may be.
+READERS = 2
 
 
 @dataclass(frozen=True, slots=True)
