@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -175,8 +176,29 @@ class Serving:
         self.process.stdout.close()
 
 
+def damage(tool: Tool) -> None:
+    """Put a folder where a server has its store: until it is gone, nothing can be stored there, or looked at."""
+    path = Path(tool.paths.default_store)
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+    path.mkdir()
+
+
+class Elsewhere(http.server.ThreadingHTTPServer):
+    """Serves an empty page: with another port, or another name, it is another origin. `asked` is what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Blank)
+        self.port = int(self.server_address[1])
+        self.asked: list[str] = []
+
+
 class _Blank(http.server.BaseHTTPRequestHandler):
+    server: Elsewhere
+
     def do_GET(self) -> None:
+        if self.path != "/favicon.ico":
+            self.server.asked.append(self.path)
         body = b"<!doctype html><title>elsewhere</title><body>elsewhere"
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
@@ -189,13 +211,13 @@ class _Blank(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def elsewhere() -> Iterator[int]:
-    """Serve an empty page, and yield its port: with another port or another name it is another origin."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Blank) as server:
+def elsewhere() -> Iterator[Elsewhere]:
+    """Serve an empty page of another origin."""
+    with Elsewhere() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield server.server_address[1]
+            yield server
         finally:
             server.shutdown()
             thread.join()

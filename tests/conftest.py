@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import Browser, chromium
 from support import Tool
 
 # Processes of these are not measured for coverage: because they start thousands, and measuring one takes ten times as long as
@@ -43,3 +44,10 @@ def tool(tmp_path: Path) -> Tool:
     """The command line, with an empty home."""
     (tmp_path / "user").mkdir()
     return Tool(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests that need one."""
+    with chromium() as found:
+        yield found

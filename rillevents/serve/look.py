@@ -41,7 +41,7 @@ POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_ASSETS = {
+ASSETS = {
     "/": ("index.html", b"text/html; charset=utf-8"),
     "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
     "/live.js": ("live.js", b"text/javascript; charset=utf-8"),
@@ -83,7 +83,7 @@ class Look:
             "/api/stats": self._asked(_stats, "since", "until", "buckets"),
             "/api/values": self._asked(_values, "name", "type", "since", "until", "bins"),
         }
-        return asked | {path: _asset(*asset) for path, asset in _ASSETS.items()}
+        return asked | {path: _asset(*asset) for path, asset in ASSETS.items()}
 
     def _asked(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], *known: str) -> Show:
         """Return what answers with JSON, of what *show* finds, or of why it could not."""

@@ -83,11 +83,12 @@ class Glance:
         rows = self._numbers(
             f"SELECT rowid FROM events NOT INDEXED WHERE rowid > ? AND rowid <= ? AND {found.condition}"  # noqa: S608 - no value is in it
             " AND event_us BETWEEN ? AND ? ORDER BY rowid LIMIT ?",
-            (row, end, *found.values, found.low, found.high, limit),
+            (row, end, *found.values, found.low, found.high, limit + 1),
         )
-        lines = list(self._lines(rows, _MOST_BYTES))
-        if lines and (len(rows) == limit or len(lines) < len(rows)):
-            end = lines[-1][0]
+        lines = list(self._lines(rows[:limit], _MOST_BYTES))
+        if len(lines) < len(rows):
+            # One that has no room in any answer is passed over: because nothing would come after it.
+            end = lines[-1][0] if lines else rows[0]
         complete = end >= self._number("SELECT MAX(rowid) FROM events")
         return Seen([line for _, line in lines], self._cursor(end), complete)
 

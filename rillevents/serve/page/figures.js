@@ -170,7 +170,7 @@ export class Figures {
 function notes(stats) {
   const found = [];
   if (!stats.complete) found.push(`Too many events for all of that time; counted since ${clock(stats.since)}.`);
-  if (stats.kept !== "store") found.push(`This server hands events on. What is shown are ${stats.kept} since it was started.`);
+  if (stats.kept !== "store") found.push(`This server hands events on; these are ${stats.kept} since it was started.`);
   return found;
 }
 

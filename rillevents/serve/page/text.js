@@ -55,7 +55,7 @@ export const count = (n) => COUNTS.format(n);
 
 export function number(value, digits = 4) {
   const size = Math.abs(value);
-  if (value !== 0 && (size >= 1e15 || size < 1e-4)) return value.toExponential(2);
+  if (value !== 0 && (size >= 1e15 || size < 1e-4)) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
   return size >= 1e6 ? SHORT_NUMBERS.format(value) : NUMBERS[digits - 3].format(value);
 }
 

@@ -1,0 +1,472 @@
+"""The page of a server, in a real browser: what it shows, and what cannot be done to it by what it shows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import Browser, Serving, damage, elsewhere
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from support import Tool
+
+from rillevents.event import format_time
+
+MARKUP = "<img src=x onerror=\"window.hit=1\"><script>window.hit=2</script><svg onload='window.hit=3'>"
+
+
+def event(name: str = "hello", kind: str = "behavioral", *, ago: float = 0, **more: Any) -> dict[str, Any]:
+    """Return an event of now, or of some seconds ago."""
+    at = format_time(time.time_ns() - int(ago * 1e9))
+    return {"event_id": str(uuid.uuid4()), "event_time": at, "event_type": kind, "event_name": name, **more}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server for all tests that do not stop it."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "user").mkdir()
+    with Serving(Tool(folder / "home")) as started:
+        yield started
+
+
+@pytest.fixture
+def serving(shared: Serving) -> Serving:
+    """A server with an empty store."""
+    with sqlite3.connect(shared.tool.paths.default_store) as connection:
+        for table in ("events", "rejected", "counts"):
+            connection.execute(f"DELETE FROM {table}")
+    connection.close()
+    return shared
+
+
+@pytest.fixture
+def tool(serving: Serving) -> Tool:
+    """The command line, with the home of the server."""
+    return serving.tool
+
+
+@pytest.fixture
+def page(browser: Browser, serving: Serving) -> Iterator[Browser]:
+    """The page of that server, of ordinary size; nothing that it wrote to the console is left over when the test ends."""
+    browser.driver.get("about:blank")
+    browser.console()
+    browser.requested()
+    browser.look("light", 1400, 1000)
+    show(browser, serving)
+    yield browser
+    browser.driver.get("about:blank")
+
+
+def show(browser: Browser, serving: Serving) -> None:
+    """Open the page, and wait until it has shown something."""
+    browser.driver.get(serving.url)
+    browser.until(lambda: "live" == browser.text("#state-text"))
+
+
+def names(page: Browser) -> list[str]:
+    """Return the names in the list of events, from the top."""
+    return page.texts("#list .name")
+
+
+def poke(page: Browser) -> None:
+    """Let the page ask for events now, as it does when somebody comes back to it."""
+    page.run("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def names_are(page: Browser, *expected: str) -> None:
+    """Wait for the list to hold these names, from the top."""
+    poke(page)
+    page.until(lambda: list(expected) == names(page))
+
+
+def names_hold(page: Browser, expected: str) -> None:
+    """Wait for the list to hold this name."""
+    poke(page)
+    page.until(lambda: expected in names(page))
+
+
+def click(page: Browser, selector: str) -> None:
+    """Click the first element there."""
+    page.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def refresh(page: Browser) -> None:
+    """Let the figures be asked for now, not in some seconds: by choosing another time."""
+    checked = page.run("return document.querySelector('#range input:checked').value")
+    other = "15m" if checked == "1h" else "1h"
+    click(page, f"#range label:has([value='{other}'])")
+
+
+def type_name(page: Browser, text: str) -> None:
+    """Type into the filter."""
+    field = page.driver.find_element(By.ID, "name")
+    field.clear()
+    field.send_keys(text)
+
+
+class TestEvents:
+    def test_nothing_yet(self, page: Browser, serving: Serving) -> None:
+        """Before there is anything, the page says what to type; what comes then takes its place by itself."""
+        assert f"export RILLEVENTS_INTAKE_URL={serving.url}/events/default" == page.text("#type-export")
+        assert page.text("#type-record").startswith("rillevents record behavioral")
+        assert not page.run("return document.querySelector('#full').checkVisibility()")
+        serving.send(event())
+        page.until(lambda: page.run("return document.querySelector('#full').checkVisibility()"))
+        names_are(page, "hello")
+
+    def test_what_it_says_to_type_works(self, page: Browser, serving: Serving, tool: Tool) -> None:
+        """Who types what the page says sees the event."""
+        url = page.text("#type-export").partition("=")[2]
+        record, flush = page.text("#type-record").split(" && ")
+        for command in (record, flush):
+            assert 0 == tool(*command.split()[1:], RILLEVENTS_INTAKE_URL=url).returncode
+        names_are(page, "hello")
+        assert "from=me" in page.text("#list .attributes")
+
+    def test_live(self, page: Browser, serving: Serving) -> None:
+        """Events appear as they come, on top, and one that is open stays open."""
+        serving.send(event("first", plan="pro"), event("second", "metric", value=41.5))
+        names_are(page, "second", "first")
+        assert page.texts("#list .attributes")[0].startswith("value=41.5")
+        click(page, "#list summary")
+        page.until(lambda: '"value": 41.5' in page.text("#list details[open] pre"))
+        serving.send(event("third"))
+        # Without a poke: the page has to see to it by itself.
+        page.until(lambda: ["third", "second", "first"] == names(page))
+        assert '"value": 41.5' in page.text("#list details[open] pre")
+
+    def test_filters(self, page: Browser, serving: Serving) -> None:
+        """The list can be narrowed by type, by a part of a name, by a pattern, and by what is clicked; new events respect it."""
+        serving.send(
+            event("build-seconds", "metric", value=1), event("login-start"), event("login-success"), event("x", "log")
+        )
+        names_are(page, "x", "login-success", "login-start", "build-seconds")
+        type_name(page, "login")
+        names_are(page, "login-success", "login-start")
+        type_name(page, "*-s[et]*")
+        names_are(page, "login-start", "build-seconds")
+        serving.send(event("x"), event("re-start"))
+        names_are(page, "re-start", "login-start", "build-seconds")
+        type_name(page, "none")
+        names_are(page)
+        assert page.run("return document.querySelector('#none').checkVisibility()")
+        refresh(page)
+        page.until(lambda: "login-success" in page.texts("#names .name"))
+        page.run(
+            "[...document.querySelectorAll('#names .name')].find((e) => e.textContent === 'login-success').click()"
+        )
+        names_are(page, "login-success")
+        assert "behavioral" == page.run("return document.querySelector('#type').value")
+        type_name(page, Keys.BACKSPACE * 40)
+        page.run(
+            "const type = document.querySelector('#type'); type.value = 'log'; type.dispatchEvent(new Event('input'))"
+        )
+        names_are(page, "x")
+
+    def test_pause(self, page: Browser, serving: Serving) -> None:
+        """A list that is paused stands still, and goes on with all that has come in the meantime."""
+        serving.send(event("before"))
+        names_are(page, "before")
+        click(page, "#pause")
+        serving.send(event("meanwhile"))
+        refresh(page)
+        page.until(lambda: "2" == page.text("#total"))
+        assert ["before"] == names(page)
+        click(page, "#pause")
+        names_are(page, "meanwhile", "before")
+
+    def test_many(self, page: Browser, serving: Serving) -> None:
+        """More events than a list can follow do not fill the browser: it goes on with the newest."""
+        serving.send(event("first"))
+        names_are(page, "first")
+        serving.send(*[event(f"e{number}") for number in range(1500)])
+        page.until(lambda: "e1499" == names(page)[0])
+        assert len(names(page)) <= 200
+
+    def test_reading_further_down(self, page: Browser, serving: Serving) -> None:
+        """Who reads further down in the list goes on reading the same line when events come, and no panel moves."""
+        serving.send(*[event(f"e{number}") for number in range(80)])
+        page.until(lambda: 80 == len(names(page)))
+        page.run("document.querySelector('#list').scrollTop = 600")
+        where = (
+            "const boxes = [...document.querySelectorAll('.panel, .figures')].map((e) => e.getBoundingClientRect().toJSON());"
+            "const row = [...document.querySelectorAll('#list .event')].find((e) => e.textContent.includes('e50'));"
+            "return [...boxes.flatMap(Object.values), row.getBoundingClientRect().top]"
+        )
+        before = page.run(where)
+        serving.send(event("late"), event("late", "metric", value=3))
+        serving.post(b"bad\n")
+        refresh(page)
+        page.until(lambda: "1" == page.text("#rejected-total") and "late" == names(page)[0])
+        # Within a pixel: because scrolling is rounded to those of the screen.
+        assert pytest.approx(before, abs=0.6) == page.run(where)
+
+
+class TestFigures:
+    def test_counts(self, page: Browser, serving: Serving) -> None:
+        """Events are counted by type and by name, over the time that was chosen."""
+        serving.send(*[event("often") for _ in range(3)], event("once", "log"), event("old", "audit", ago=5000))
+        refresh(page)
+        page.until(lambda: "4" == page.text("#total"))
+        assert ["behavioral 3", "metric 0", "log 1", "other 0"] == page.texts("#legend li")
+        assert [("often", "3"), ("once", "1")] == list(
+            zip(page.texts("#names .name"), page.texts("#names .total"), strict=True)
+        )
+        click(page, "#range label:has([value='24h'])")
+        page.until(lambda: "5" == page.text("#total"))
+        assert "other 1" == page.texts("#legend li")[3]
+        assert 3 <= page.run("return document.querySelectorAll('#stack rect').length")
+
+    def test_values(self, page: Browser, serving: Serving) -> None:
+        """The values of the metric that is chosen are shown with their percentiles."""
+        serving.send(*[event("a", "metric", value=number) for number in range(1, 101)])
+        serving.send(*[event("b", "metric", value=7) for _ in range(2)])
+        refresh(page)
+        shown = lambda: dict(zip(page.texts("#percentiles dt"), page.texts("#percentiles dd"), strict=True))  # noqa: E731
+        page.until(lambda: "100 values" == page.text("#spread-note"))
+        assert {"min": "1", "p50": "50", "p90": "90", "p99": "99", "max": "100", "mean": "50.5"} == shown()
+        assert 3 == page.run("return document.querySelectorAll('#histogram line').length")
+        page.run(
+            "const m = document.querySelector('#metric'); m.value = 'b'; m.dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+        page.until(lambda: "2 values" == page.text("#spread-note"))
+        assert "7" == shown()["p99"]
+
+    def test_rejected(self, page: Browser, serving: Serving) -> None:
+        """What was rejected is shown with its reason, and opens to the whole line."""
+        assert 400 == serving.post(b'{"event_id":"a"}\n')
+        refresh(page)
+        page.until(lambda: ["missing event_time"] == page.texts("#rejected .reason"))
+        assert "1" == page.text("#rejected-total")
+        click(page, "#rejected summary")
+        assert '{"event_id":"a"}' == page.text("#rejected pre")
+
+    def test_keyboard(self, page: Browser, serving: Serving) -> None:
+        """All that can be clicked can be reached and used by the keyboard, the bars of the chart, too."""
+        serving.send(event("one", "metric", value=1))
+        serving.post(b"bad\n")
+        refresh(page)
+        page.until(lambda: page.texts("#rejected .reason") and names(page))
+        click(page, "h1")
+        reached = []
+        for _ in range(10):
+            ActionChains(page.driver).send_keys(Keys.TAB).perform()
+            reached.append(
+                page.run("const e = document.activeElement; return e.id || e.name || e.className || e.tagName")
+            )
+        expected = ["stack", "name kind-metric", "type", "name", "pause", "SUMMARY", "metric", "SUMMARY"]
+        assert expected == [each for each in reached if each in expected][: len(expected)]
+        page.run("document.querySelector('#stack').focus()")
+        ActionChains(page.driver).send_keys(Keys.ARROW_LEFT).perform()
+        assert "·" in page.text("#readout")
+        while "1 metric" not in page.text("#readout"):
+            ActionChains(page.driver).send_keys(Keys.ARROW_LEFT).perform()
+
+    def test_forwarding(self, browser: Browser, tmp_path: Path) -> None:
+        """A server that hands events on says that what is shown is not all there was."""
+        (tmp_path / "user").mkdir()
+        tool = Tool(tmp_path / "home")
+        with Serving(tool, "--to", "spool") as serving:
+            serving.send(event("passing"))
+            show(browser, serving)
+            names_are(browser, "passing")
+            assert "hands events on" in browser.text("#stats-note")
+        browser.driver.get("about:blank")
+
+
+HOSTILE = [
+    {"event_type": MARKUP, "event_name": MARKUP, MARKUP: MARKUP, "list": [MARKUP]},
+    {"event_name": "\u202egnp.exe\u2066", "control": "\x00\x07\x1b[31m\r\n", "tag": "\U000e0041", "zero": "\u200b"},
+    {"event_name": "long", "event_type": "t" * 900, "text": "x" * 30_000},
+    {"event_name": "n" * 1000, "wide": "W" * 3000, "zalgo": "e" + "\u0301" * 500},
+    {"event_name": "metric", "event_type": "metric", "value": 1e308},
+    {"event_name": "metric", "event_type": "metric", "value": -1e308},
+    {"event_name": "*[?]", "event_type": "metric", "value": 5e-324},
+    {"event_name": "__proto__", "event_type": "constructor", "__proto__": {"x": 1}, "toString": 1, "hasOwnProperty": None},
+    {"event_name": "deep", "deep": json.loads("[" * 190 + "]" * 190)},
+    {"event_name": "keys", **{f"k{number}": number for number in range(2000)}},
+    {"event_name": "😀👩‍👩‍👧", "text": "שלום עולם"},
+]  # fmt: skip
+
+
+class TestHostile:
+    def fill(self, serving: Serving) -> None:
+        """Send all that is hostile, as events and as what is rejected."""
+        for more in HOSTILE:
+            serving.send(event() | more)
+        line = json.dumps(event("exact"))[:-1] + ',"big":12345678901234567890123,"tiny":1.50,"no":1e999}'
+        assert 200 == serving.post(line.encode())
+        for text in (
+            MARKUP,
+            json.dumps({"event_id": MARKUP, "event_time": MARKUP, "event_type": "x", "event_name": "\u202ex"}),
+        ):
+            serving.post(text.encode(), "/local/track")
+
+    def test_markup(self, page: Browser, serving: Serving) -> None:
+        """Markup in whatever field runs nothing, makes no element, and violates no policy: it is text like any other."""
+        self.fill(serving)
+        names_hold(page, "exact")
+        refresh(page)
+        page.until(lambda: 2 == len(page.texts("#rejected .reason")))
+        page.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
+        page.until(lambda: len(page.texts("#list pre")) == len(HOSTILE) + 1)
+        assert MARKUP in names(page)
+        assert MARKUP in page.texts("#rejected pre")
+        assert None is page.run("return window.hit ?? null")
+        assert 0 == page.run("return document.querySelectorAll('main img, main script, main svg[onload]').length")
+        assert [] == page.console()
+        assert "live" == page.text("#state-text")
+
+    def test_what_cannot_be_seen(self, page: Browser, serving: Serving) -> None:
+        """Controls and marks that turn text round are shown as what they are; letters of any script, and emoji, as themselves."""
+        self.fill(serving)
+        names_hold(page, "exact")
+        assert {"\\u{202e}gnp.exe\\u{2066}", "😀👩‍👩‍👧", "__proto__", "*[?]"} <= set(names(page))
+        told = " ".join(page.texts("#list .attributes"))
+        assert "\\u{0}\\u{7}\\u{1b}[31m\\u{d}\\u{a}" in told
+        assert "\\u{e0041}" in told
+        assert "שלום עולם" in told
+        assert not set("\u202e\u2066\x00\x1b\u200b") & set(page.text("body"))
+
+    def test_numbers(self, page: Browser, serving: Serving) -> None:
+        """A number is shown as it was written, also where JavaScript could not hold it."""
+        self.fill(serving)
+        names_hold(page, "exact")
+        told = next(text for text in page.texts("#list .attributes") if "big=" in text)
+        assert "big=12345678901234567890123 tiny=1.50 no=1e999 " == told
+
+    def test_values(self, page: Browser, serving: Serving) -> None:
+        """The largest, the smallest, and the metric with the oddest name have a histogram like any other."""
+        self.fill(serving)
+        refresh(page)
+        page.until(lambda: "1e308" in page.texts("#percentiles dd"))
+        page.run(
+            "const m = document.querySelector('#metric'); m.value = '*[?]'; m.dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+        page.until(lambda: "4.94e-324" in page.texts("#percentiles dd"))
+
+    def test_choosing(self, page: Browser, serving: Serving) -> None:
+        """A name that is itself a pattern, or markup, can be chosen like any other, and finds its own events alone."""
+        self.fill(serving)
+        refresh(page)
+        page.until(lambda: 10 == len(page.texts("#names .name")))
+        for name in ("*[?]", MARKUP):
+            page.run(
+                "[...document.querySelectorAll('#names .name')].find((e) => e.textContent.startsWith(arguments[0])).click()",
+                name[:20],
+            )
+            names_are(page, name)
+
+    @pytest.mark.parametrize("width", [400, 1400])
+    def test_width(self, width: int, page: Browser, serving: Serving) -> None:
+        """Whatever an event holds, the page is no wider than the window."""
+        page.look("light", width, 900)
+        self.fill(serving)
+        refresh(page)
+        page.until(lambda: "exact" in names(page) and page.texts("#rejected .reason") and page.texts("#names .name"))
+        page.run("document.querySelectorAll('details').forEach((e) => { e.open = true })")
+        page.until(lambda: page.texts("#list pre"))
+        assert page.run("return document.documentElement.scrollWidth") <= width
+
+
+class TestConnection:
+    def test_nothing_leaves(self, page: Browser, serving: Serving) -> None:
+        """The page asks its own server, and nobody else."""
+        serving.send(event(text="http://evil.test/"))
+        names_are(page, "hello")
+        asked = [url for url in page.requested() if not url.startswith("about:")]
+        assert f"{serving.url}/page.css" in asked
+        assert any(url.startswith(f"{serving.url}/api/events?") for url in asked)
+        assert [] == [url for url in asked if not url.startswith(f"{serving.url}/")]
+        assert [] == page.console()
+
+    def test_the_policy_holds(self, page: Browser, serving: Serving) -> None:
+        """Should markup ever get into the page, the browser would not run it, nor ask another host."""
+        with elsewhere() as other:
+            hostile = f"<img src='http://evil.test:{other.port}/x' onerror='window.hit=1'>"
+            page.run("document.body.insertAdjacentHTML('beforeend', arguments[0])", hostile)
+            page.until(lambda: any("Content Security Policy" in line for line in page.console()))
+            assert "TypeError" in page.later(f"await fetch('http://evil.test:{other.port}/')")
+            assert [] == other.asked
+        assert None is page.run("return window.hit ?? null")
+
+    def test_restart(self, page: Browser, tmp_path: Path) -> None:
+        """When the server is gone the page says so and keeps what it has; when it is back, it goes on by itself."""
+        (tmp_path / "user").mkdir()
+        tool = Tool(tmp_path / "home")
+        with Serving(tool) as serving:
+            serving.send(event("before"))
+            show(page, serving)
+            names_are(page, "before")
+        page.until(lambda: page.run("return document.querySelector('#gone').checkVisibility()"))
+        assert ("server gone", ["before"]) == (page.text("#state-text"), names(page))
+        assert f"No answer from 127.0.0.1:{serving.port}." == page.text("#gone-what")
+        with Serving(tool, port=serving.port) as again:
+            again.send(event("after"))
+            page.until(lambda: ["after", "before"] == names(page))
+            page.until(lambda: not page.run("return document.querySelector('#gone').checkVisibility()"))
+            assert "live" == page.text("#state-text")
+            # And a server that cannot look into its store says why.
+            damage(tool)
+            page.until(lambda: "in trouble" == page.text("#state-text"))
+            assert "no regular file" in page.text("#gone-what")
+            Path(tool.paths.default_store).rmdir()
+            again.send(event("anew"))
+            names_are(page, "anew")
+
+    def test_unseen(self, page: Browser, serving: Serving) -> None:
+        """Nobody is asked anything while the page is not looked at; when it is again, it is up to date at once."""
+        serving.send(event("before"))
+        names_are(page, "before")
+        hide = "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
+        page.run(hide, True)
+        time.sleep(0.5)
+        page.requested()
+        serving.send(event("meanwhile"))
+        time.sleep(3)
+        assert [] == page.requested()
+        page.run(hide, False)
+        names_are(page, "meanwhile", "before")
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_contrast(self, scheme: str, page: Browser, serving: Serving) -> None:
+        """In the light and in the dark, text stands out from what is behind it."""
+        serving.send(event("hello", plan="pro"))
+        serving.post(b"bad\n")
+        page.look(scheme, 1400, 1000)
+        refresh(page)
+        page.until(lambda: names(page) and page.texts("#rejected .reason"))
+        assert (scheme == "dark") == (luminance(style(page, "body", "color")) > 0.5)
+        panel = luminance(style(page, ".panel", "background-color"))
+        for selector in (
+            "h2",
+            "#list .name",
+            "#list .key",
+            "#list time",
+            "#rejected .reason",
+            "#readout",
+            "#names .total",
+        ):
+            text = luminance(style(page, selector, "color"))
+            assert (max(text, panel) + 0.05) / (min(text, panel) + 0.05) >= 4.5, selector
+
+
+def style(page: Browser, selector: str, key: str) -> str:
+    """Return what an element's style is, in the end."""
+    script = "return getComputedStyle(document.querySelector(arguments[0])).getPropertyValue(arguments[1])"
+    return str(page.run(script, selector, key))
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of `rgb(r, g, b)`, as the guidelines for accessibility define it."""
+    parts = [int(part) / 255 for part in color[4:-1].split(",")]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
