@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import Tool, need, only
 
+from rillevents.serve import look
 from rillevents.testing import FakeIntake
 
 ROOT = Path(__file__).parent.parent
@@ -77,13 +78,15 @@ def test_script(installed: Installed) -> None:
 
 
 def test_contents(wheel: Path) -> None:
-    """The wheel holds the manual's pages, the completions and the marker for types, and no test."""
+    """The wheel holds the manual's pages, the server's page, the completions and the marker for types, and no test."""
     names = zipfile.ZipFile(wheel).namelist()
     assert "rillevents/py.typed" in names
     assert any(name.startswith("rillevents/docs/") for name in names)
     assert {"rillevents/serve/page/index.html", "rillevents/serve/page/page.js"} <= set(names)
     for script in ("rillevents.bash", "_rillevents", "rillevents.fish", "rillevents.ps1"):
         assert f"rillevents/_completions/{script}" in names
+    for _, (asset, _) in look.ASSETS.items():
+        assert f"rillevents/serve/page/{asset}" in names
     assert not [name for name in names if name.startswith("tests")]
 
 
