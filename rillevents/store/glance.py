@@ -14,7 +14,7 @@ from typing import Any
 from rillevents.query import Query, decoded
 from rillevents.store.reader import Counted, Filter, Rejected, Store
 
-LOOKED_AT = 100_000
+LOOKED_AT = 50_000
 COUNTED = 200_000
 VALUES = 10_000
 # Of all lines that one look returns, or takes values from.
