@@ -422,6 +422,14 @@ class TestConnection:
             again.send(event("anew"))
             names_are(page, "anew")
 
+    def test_password(self, page: Browser, tmp_path: Path) -> None:
+        """Where a password is asked for, the page works once the browser knows it, and shows nothing before."""
+        (tmp_path / "user").mkdir()
+        with Serving(Tool(tmp_path / "home"), "--user", "ada", RILLEVENTS_SERVE_PASSWORD="s3cret") as serving:
+            assert 401 == serving.get("/api/events")[0]
+            page.driver.get(serving.url.replace("://", "://ada:s3cret@"))
+            page.until(lambda: "live" == page.text("#state-text"))
+
     def test_unseen(self, page: Browser, serving: Serving) -> None:
         """Nobody is asked anything while the page is not looked at; when it is again, it is up to date at once."""
         serving.send(event("before"))

@@ -27,7 +27,8 @@ let isDueAtOnce = false;
 
 async function ask(path, parameters, parse = JSON.parse) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "");
-  const [response, text] = await answer(`${path}?${new URLSearchParams(given)}`);
+  // The origin before it: because no browser asks for what it would otherwise be relative to, an address with a password in it.
+  const [response, text] = await answer(`${location.origin}${path}?${new URLSearchParams(given)}`);
   if (!response.ok) throw new Refusal(response.status, text);
   return parse(text);
 }
