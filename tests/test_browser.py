@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,8 +86,6 @@ def arrives(serving: Serving, name: str) -> None:
 
 def answers(serving: Serving, status: int) -> int:
     """Return how often the server has answered so."""
-    import urllib.request
-
     with urllib.request.urlopen(f"{serving.url}/metrics") as response:
         lines = response.read().decode().splitlines()
     return next(

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -297,8 +298,6 @@ class TestAnswers:
         """An event in an answer has the bytes that it came with."""
         line = b'{"event_id":"n","event_time":"2026-11-23T12:00:00+00:00","event_type":"n","event_name":"n", "n":1.50,"big":12345678901234567890123}'
         serving.post(line + b"\n")
-        import urllib.request
-
         with urllib.request.urlopen(f"{serving.url}/api/events?type=n") as response:
             assert line in response.read()
 

@@ -118,6 +118,8 @@ class TestEvents:
         assert f"export RILLEVENTS_INTAKE_URL={serving.url}/events/default" == page.text("#type-export")
         assert page.text("#type-record").startswith("rillevents record behavioral")
         assert not page.run("return document.querySelector('#full').checkVisibility()")
+        click(page, "[data-copies='type-export']")
+        assert page.text("#type-export") == page.run("return getSelection().toString()")
         serving.send(event())
         page.until(lambda: page.run("return document.querySelector('#full').checkVisibility()"))
         names_are(page, "hello")

@@ -6,7 +6,8 @@
     body.py       bytes, within limits          reading.py    bodies → events, beside each other
     arrival.py    bytes → events and verdicts
     commit.py     many requests, one commit     forward.py    a spool of its own, and its flusher
-    metrics.py    what is counted               look.py       what people look at
+    metrics.py    what is counted               look.py       what people look at, by path: JSON, and page/
+    recent.py     the latest, where none are stored           spread.py     percentiles and histograms
 
 Rules that every change here is held to:
 

@@ -170,8 +170,15 @@ function listen() {
   });
   for (const button of document.querySelectorAll("[data-copies]")) {
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(byId(button.dataset.copies).textContent);
-      say(button, "Copied");
+      const code = byId(button.dataset.copies);
+      getSelection().selectAllChildren(code);
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        say(button, "Copied");
+      } catch {
+        // Not allowed to: what is selected can be copied by hand.
+        return;
+      }
       setTimeout(() => say(button, "Copy"), 1500);
     });
   }
