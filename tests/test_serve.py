@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import gzip
@@ -16,6 +17,12 @@ from serving import Serving, Told, event, exchange, ids, rows, stored_ids, until
 from support import Tool, need, only
 
 from rillevents import Client, IntakeSink
+from rillevents.serve.access import Access
+from rillevents.serve.answer import Answer
+from rillevents.serve.app import App
+from rillevents.serve.commit import Committer
+from rillevents.serve.forward import SpoolStorage
+from rillevents.serve.metrics import Metrics
 from rillevents.testing import FakeIntake
 
 
@@ -435,6 +442,34 @@ class TestMetrics:
         for path in ("/healthz", "/readyz"):
             assert 200 == server.ask("GET", path, Host="anything.example").status
             assert 405 == server.post(b"", path).status
+
+
+class TestFaultsOfOurs:
+    def test_told(self, tmp_path: Path) -> None:
+        """A fault of the server's own is 500 without a word about it to who asked, and told once to who runs it."""
+        told: list[str] = []
+        answers: list[dict[str, object]] = []
+
+        def broken(parameters: object) -> Answer:
+            raise KeyError("secret")
+
+        async def ask() -> None:
+            committer = Committer(SpoolStorage([str(tmp_path)], max_bytes=1), asyncio.get_running_loop())
+            app = App(Access(), committer, Metrics(), look={"/": broken}, warn=told.append)
+            scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "client": ("127.0.0.1", 1)}
+            for _ in range(2):
+                await app({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: dict[str, object]) -> None:
+            answers.append(message)
+
+        asyncio.run(ask())
+        assert [500, 500] == [message["status"] for message in answers if "status" in message]
+        assert "secret" not in str(answers)
+        assert ["a fault of ours, answered with 500: KeyError: 'secret'; please report it"] == told
 
 
 class TestOrder:

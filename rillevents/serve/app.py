@@ -26,6 +26,7 @@ from rillevents.store.writer import CONFLICT
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+_MOST_FAULTS = 20
 _OPEN = ("/healthz", "/readyz", "/metrics")
 # So many look at once; others wait.
 _LOOKERS = 2
@@ -47,6 +48,7 @@ class App:
         allowed: Callable[[], bool] = lambda: True,
         gauges: Callable[[], tuple[Mapping[str, float], Mapping[str, float]]] = lambda: ({}, {}),
         on_stored: Callable[[Incoming, Stored], None] | None = None,
+        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._access = access
         self._committer = committer
@@ -55,6 +57,8 @@ class App:
         self._allowed = allowed
         self._gauges = gauges
         self._on_stored = on_stored
+        self._warn = warn
+        self._faults: set[str] = set()
         self._reading = Reading(metrics)
         self._lookers = ThreadPoolExecutor(_LOOKERS, "rillevents-look")
 
@@ -68,8 +72,8 @@ class App:
             answer = refused.answer
         except Gone:
             return
-        except Exception:  # noqa: BLE001 - a fault of ours is no reason to say more than that to whoever asked
-            self._metrics.hung_up["fault"] += 1
+        except Exception as error:  # noqa: BLE001 - a fault of ours is no reason to say more than that to whoever asked
+            self._tell_fault(f"{type(error).__name__}: {error}")
             answer = problem(500, "a fault of this server")
         self._metrics.answers[answer.status] += 1
         found = answer.fields
@@ -79,6 +83,12 @@ class App:
             found = [*found, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": answer.status, "headers": found})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _tell_fault(self, fault: str) -> None:
+        """Tell who runs the server, once for each kind: because who asked may ask again and again."""
+        if fault not in self._faults and len(self._faults) < _MOST_FAULTS:
+            self._faults.add(fault)
+            self._warn(f"a fault of ours, answered with 500: {fault}; please report it")
 
     def _shared_with(self, origin: bytes, path: str) -> list[tuple[bytes, bytes]]:
         """Return the headers that let a page of an allowed origin read the answer.

@@ -87,6 +87,7 @@ class Server:
             allowed=self._allowed(),
             gauges=self._figures,
             on_stored=None if self.writer else self.look.note,
+            warn=self.warn,
         )
         committer.start()
         if self.forwarder:

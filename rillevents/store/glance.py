@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from rillevents.query import Query, decoded
+from rillevents.sinks.filter import matches
 from rillevents.store.reader import Counted, Filter, Rejected, Store
 
 LOOKED_AT = 50_000
@@ -80,11 +83,11 @@ class Glance:
         numbers = "SELECT rowid FROM events NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?"
         end = self._number(f"SELECT MAX(rowid) FROM ({numbers})", row, LOOKED_AT) or row  # noqa: S608 - our own text
         found = Filter(query)
-        rows = self._numbers(
-            f"SELECT rowid FROM events NOT INDEXED WHERE rowid > ? AND rowid <= ? AND {found.condition}"  # noqa: S608 - no value is in it
-            " AND event_us BETWEEN ? AND ? ORDER BY rowid LIMIT ?",
-            (row, end, *found.values, found.low, found.high, limit + 1),
+        sql = (
+            "SELECT rowid, event_us, event_name FROM events NOT INDEXED"  # noqa: S608 - no value is in it
+            f" WHERE rowid > ? AND rowid <= ? AND {found.condition} AND event_us BETWEEN ? AND ? ORDER BY rowid"
         )
+        rows = self._accepted(found, sql, (row, end, *found.values, found.low, found.high), limit + 1)
         lines = list(self._lines(rows[:limit], _MOST_BYTES))
         if len(lines) < len(rows):
             # One that has no room in any answer is passed over: because nothing would come after it.
@@ -120,8 +123,23 @@ class Glance:
         found = Filter(query)
         rows, values = _bounded(query, found)
         # Their numbers first, then what they hold: because a body is read from the disk even where nothing asks for it.
-        sql = f"SELECT row FROM ({rows}) WHERE {found.condition} LIMIT ?"  # noqa: S608 - no value is in it
-        return self._numbers(sql, (*values, LOOKED_AT, *found.values, limit))
+        sql = f"SELECT row, event_us, event_name FROM ({rows}) WHERE {found.condition}"  # noqa: S608 - no value is in it
+        return self._accepted(found, sql, (*values, LOOKED_AT, *found.values), limit)
+
+    def _accepted(self, found: Filter, sql: str, values: tuple[Any, ...], limit: int) -> list[int]:
+        """Return the first *limit* rows that a filter accepts of those that a statement has, with their times and names."""
+        if found.is_complete and not found.edges:
+            return self._numbers(f"{sql} LIMIT ?", (*values, limit))
+        rows = self._file.rows(sql, values, same_file=True)
+        named = (row for row in rows if _is_named(found.query, row[2]))
+        return [row for row, us, _ in islice(filter(partial(self._is_within, found), named), limit)]
+
+    def _is_within(self, found: Filter, row: tuple[int, int, bytes]) -> bool:
+        """Return whether an event's nanoseconds are within the time that is asked for; only at its edges they may not be."""
+        if row[1] not in found.edges:
+            return True
+        bodies = self._file.rows("SELECT CAST(body AS BLOB) FROM events WHERE rowid = ?", row[:1], same_file=True)
+        return any(found.accepts(row[1], body) for (body,) in bodies)
 
     def _has_more(self, query: Query) -> bool:
         """Return whether there is more in that time than a filter passes over."""
@@ -145,7 +163,7 @@ class Glance:
     def _cursor(self, row: int) -> str:
         """Return a row as a cursor: with its event's ID, because a store that is replaced or packed gives numbers away again."""
         found = self._file.rows("SELECT event_id FROM events WHERE rowid = ?", (row,), same_file=True)
-        return cursor(row, found[0][0] if found else "")
+        return cursor(row, (found[0][0] or b"").decode("utf-8", "backslashreplace") if found else "")
 
     def _number(self, sql: str, *values: Any) -> int:
         return int(self._file.rows(sql, values, same_file=True)[0][0] or 0)
@@ -170,9 +188,18 @@ def value_of(line: bytes) -> list[float]:
     return [float(min(max(value, -_LARGEST), _LARGEST))]
 
 
+def _is_pattern(query: Query) -> bool:
+    return any(sign in query.name for sign in "*?[")
+
+
+def _is_named(query: Query, name: bytes | None) -> bool:
+    """Return whether a pattern matches an event's name; what is no pattern SQL has asked for."""
+    return not _is_pattern(query) or matches((name or b"").decode("utf-8", "backslashreplace"), query.name)
+
+
 def _bounded(query: Query, found: Filter) -> tuple[str, list[Any]]:
     """Return the statement for the newest events of that time, its name's where it is one, and its values but for the limit."""
-    is_name = bool(query.name) and not any(sign in query.name for sign in "*?[")
+    is_name = bool(query.name) and not _is_pattern(query)
     by_name = "event_name = ? AND" if is_name else ""
     sql = (
         "SELECT rowid AS row, event_us, event_time, event_type, event_name FROM events"  # noqa: S608 - no value is in it
