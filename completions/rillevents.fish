@@ -170,7 +170,7 @@ complete -c rillevents -n '__rillevents_at \'\'' -s q -l quiet -d 'Nothing on st
 complete -c rillevents -n '__rillevents_at \'\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'flush\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'intake, http(s)://…, or file:PATH'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'intake, http(s)://…, kafka://…, or file:PATH'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Seconds in total'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l no-wait -d 'Leave at once if another flush is at it'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l dry-run -d 'Print what would be sent, and send nothing'
@@ -235,7 +235,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'No
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent duckdb events exit-codes faults flushing library limits performance quickstart recording redaction spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent duckdb events exit-codes faults flushing kafka library limits page performance quickstart recording redaction serve spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
@@ -410,19 +410,19 @@ complete -c rillevents -n '__rillevents_at \'config list\'' -s q -l quiet -d 'No
 complete -c rillevents -n '__rillevents_at \'config list\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config list\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout attributes.'
+complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key attributes.'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout attributes.'
+complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key attributes.'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout attributes.'
+complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key attributes.'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l version -d 'Print the version'

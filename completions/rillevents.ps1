@@ -67,6 +67,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'flush.batch_bytes' = 'flush.batch_bytes'
                 'flush.compression' = 'flush.compression'
                 'flush.stall_timeout' = 'flush.stall_timeout'
+                'kafka.key' = 'kafka.key'
                 'attributes.' = 'attributes.'
             }
         'shell' = [ordered]@{
@@ -84,12 +85,15 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'exit-codes' = 'exit-codes'
                 'faults' = 'faults'
                 'flushing' = 'flushing'
+                'kafka' = 'kafka'
                 'library' = 'library'
                 'limits' = 'limits'
+                'page' = 'page'
                 'performance' = 'performance'
                 'quickstart' = 'quickstart'
                 'recording' = 'recording'
                 'redaction' = 'redaction'
+                'serve' = 'serve'
                 'spool' = 'spool'
                 'stats' = 'stats'
                 'testing' = 'testing'
@@ -125,7 +129,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
         'flush' = @{
             Commands = [ordered]@{}
             Options = [ordered]@{
-                '--to' = 'intake, http(s)://…, or file:PATH'
+                '--to' = 'intake, http(s)://…, kafka://…, or file:PATH'
                 '--timeout' = 'Seconds in total'
                 '--no-wait' = 'Leave at once if another flush is at it'
                 '--dry-run' = 'Print what would be sent, and send nothing'

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rillevents.event import Event as Event
     from rillevents.exporters.file import FileExporter as FileExporter
     from rillevents.exporters.intake import IntakeExporter as IntakeExporter
+    from rillevents.exporters.kafka import KafkaExporter as KafkaExporter
     from rillevents.flusher import FlushResult as FlushResult
     from rillevents.paths import Application as Application
     from rillevents.redact import Redactor as Redactor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rillevents.sinks.batching import BatchingSink as BatchingSink
     from rillevents.sinks.batching import IntakeSink as IntakeSink
     from rillevents.sinks.filter import FilterSink as FilterSink
+    from rillevents.sinks.kafka import KafkaSink as KafkaSink
     from rillevents.sinks.logger import LoggerSink as LoggerSink
     from rillevents.sinks.noop import NoopSink as NoopSink
     from rillevents.sinks.spool import SpoolSink as SpoolSink
@@ -52,12 +54,14 @@ _HOMES = {
     "rillevents.event": ("ATTRIBUTE_KEYS", "BEHAVIORAL_NAMES", "EVENT_TYPES", "MAX_EVENT_BYTES", "Event"),
     "rillevents.exporters.file": ("FileExporter",),
     "rillevents.exporters.intake": ("IntakeExporter",),
+    "rillevents.exporters.kafka": ("KafkaExporter",),
     "rillevents.flusher": ("FlushResult",),
     "rillevents.paths": ("Application",),
     "rillevents.redact": ("Redactor",),
     "rillevents.sinks": ("Sink",),
     "rillevents.sinks.batching": ("BatchingSink", "IntakeSink"),
     "rillevents.sinks.filter": ("FilterSink",),
+    "rillevents.sinks.kafka": ("KafkaSink",),
     "rillevents.sinks.logger": ("LoggerSink",),
     "rillevents.sinks.noop": ("NoopSink",),
     "rillevents.sinks.spool": ("SpoolSink",),
@@ -80,6 +84,8 @@ __all__ = [
     "IntakeExporter",
     "IntakeSink",
     "InvalidEvent",
+    "KafkaExporter",
+    "KafkaSink",
     "LoggerSink",
     "NoopSink",
     "Redactor",

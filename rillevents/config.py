@@ -85,13 +85,21 @@ def _exposed(config: Config, path: str) -> list[str]:
     except OSError:
         return []
     warnings = []
-    if (config.get("intake", "password") or config.get("intake", "token")) and found.st_mode & 0o077:
+    if _holds_secret(config) and found.st_mode & 0o077:
         warnings.append(f"{path} holds a secret that others can read; run: chmod 600 {path}")
     # Not told to root: in a user's home, who says `sudo` means that user's file.
     foreign = me != 0 and found.st_uid not in (0, me)
     if foreign or found.st_mode & 0o002:
         warnings.append(f"{path} can be changed by other users, and with it where events go")
     return warnings
+
+
+def _holds_secret(config: Config) -> bool:
+    from rillevents.config_file import is_secret
+
+    return any(
+        is_secret(f"{name}.{key}") for name, table in config.sections.items() for key, value in table.items() if value
+    )
 
 
 def load_for_recording(paths: Paths, *, cache: bool = True) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,9 @@ from rillevents.files import make_folder, prepare_home, read_file, replace_file
 from rillevents.paths import Paths
 
 SECRETS = ("intake.password", "intake.token")
+# What librdkafka calls its secrets.
+_SECRET = re.compile(r"password|passphrase|secret|\.pem$|^ssl_key$|oauthbearer\.config$")
+_LIBRDKAFKA = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -64,6 +68,12 @@ def _compression(value: object) -> str:
     return str(value)
 
 
+def _librdkafka(value: object) -> str | int | float | bool:
+    if not isinstance(value, (str, int, float)) or value == "":
+        raise ValueError("text, a number, true or false")
+    return value
+
+
 def _attribute(value: object) -> Any:
     return ndjson.loads(ndjson.dumps(value))
 
@@ -87,6 +97,7 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
         "compression": _compression,
         "stall_timeout": _seconds,
     },
+    "kafka": {"key": _text},
 }
 KEYS = tuple(f"{section}.{key}" for section, keys in SCHEMA.items() for key in keys)
 
@@ -107,7 +118,7 @@ def parse(content: bytes, path: str, *, lenient: bool = False) -> Config:
             warnings.append(f"{path}: [{section}] is unknown{did_you_mean(section, (*SCHEMA, 'attributes'))}")
             continue
         sections[section] = {}
-        for key, value in table.items():
+        for key, value in _flat(table).items() if section == "kafka" else table.items():
             check = checker(f"{section}.{key}")
             if check is None:
                 warnings.append(f"{path}: {section}.{key} is unknown{did_you_mean(f'{section}.{key}', KEYS)}")
@@ -126,15 +137,32 @@ def checker(key: str) -> Callable[[object], Any] | None:
     section, _, name = key.partition(".")
     if section == "attributes":
         return _attribute if name and name not in ENVELOPE else None
+    if section == "kafka" and name not in SCHEMA[section]:
+        return _librdkafka if _LIBRDKAFKA.fullmatch(name) else None
     return SCHEMA.get(section, {}).get(name)
+
+
+def is_secret(key: str) -> bool:
+    """Return whether the setting `section.key` is one that nobody may see."""
+    section, _, name = key.partition(".")
+    return key in SECRETS or (section == "kafka" and _SECRET.search(name) is not None)
+
+
+def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the dots in a key as part of it: because `linger.ms = 5` without quotes is a table in TOML."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        inner = _flat(value) if isinstance(value, dict) and value else {"": value}
+        found |= {f"{key}.{name}" if name else key: leaf for name, leaf in inner.items()}
+    return found
 
 
 def _checked(check: Callable[[object], Any], value: object, what: str) -> Any:
     try:
         return check(value)
     except (TypeError, ValueError, RecursionError) as error:
-        # Never what stands under [intake]: that is where the secrets are, and a message is seen by many.
-        shown = "" if "intake." in what else f", not {repr(value)[:80]}"
+        # Never what stands under [intake] or [kafka]: that is where the secrets are, and a message is seen by many.
+        shown = "" if re.search(r"\b(intake|kafka)\.", what) else f", not {repr(value)[:80]}"
         raise ConfigError(f"{what} takes {error}{shown}") from None
 
 
@@ -191,6 +219,7 @@ def change(paths: Paths, key: str, value: Any) -> bool:
         if table is None:
             return False
         raise ConfigError(f"{target}: {section} is no table", hint=f"mend it: write [{section}] in a line of its own")
+    table, name = _place(table, name)
     if value is None and name not in table:
         return False
     if value is None:
@@ -201,3 +230,11 @@ def change(paths: Paths, key: str, value: Any) -> bool:
     make_folder(target.rpartition("/")[0])
     replace_file(target, tomlkit.dumps(document).encode())
     return True
+
+
+def _place(table: Any, name: str) -> tuple[Any, str]:
+    """Return the table in which *name* stands, and its name there: `linger.ms` may be one key or a key of a table."""
+    first, dot, rest = name.partition(".")
+    if name not in table and dot and hasattr(table.get(first), "keys"):
+        return _place(table[first], rest)
+    return table, name

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rillevents import config, consent
+from rillevents.config_file import is_secret
 from rillevents.errors import ConfigError, SpoolError
-from rillevents.exporters.destination import IntakeSettings, exporter_for, origin, without_userinfo
+from rillevents.exporters.destination import IntakeSettings, exporter_for, is_kafka, origin, without_userinfo
+from rillevents.exporters.kafka_settings import KafkaAddress
 from rillevents.files import read_file
 from rillevents.paths import Paths
 from rillevents.spool.view import contents
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from rillevents.flusher import FlushResult
 
 _COMMAND_SECONDS = 30
+# What comes after RILLEVENTS_KAFKA_, and the setting that it stands for.
+_KAFKA_VARIABLES = {
+    "SASL_USERNAME": "sasl.username",
+    "SASL_PASSWORD": "sasl.password",
+    "SASL_OAUTHBEARER_CLIENT_SECRET": "sasl.oauthbearer.client.secret",
+    "SSL_KEY_PASSWORD": "ssl.key.password",
+    "SSL_KEYSTORE_PASSWORD": "ssl.keystore.password",
+}
 
 
 def flush(
@@ -60,8 +70,8 @@ def flush(
         return FlushResult("unconfigured", pending=held_events(paths), reason=str(error))
     flusher = Flusher(
         exporter,
-        batch_events=settings.get("flush", "batch_events", 1000),
-        batch_bytes=settings.get("flush", "batch_bytes", 1 << 20),
+        batch_events=settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
+        batch_bytes=settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
         # What the password's command took is taken off: because the time-out is a total.
         timeout=None if timeout is None else max(0.0, timeout - (time.monotonic() - started)),
         stall_timeout=settings.get("flush", "stall_timeout", 30.0),
@@ -86,12 +96,14 @@ def exporter_to(
     warn: Callable[[str], None] = lambda message: None,
 ) -> Exporter:
     """Return an exporter to where events are to go, *to* or what is configured; raises ConfigError, and UsageError."""
+    name = to or _named(destination_name(paths, environ, settings))
     return exporter_for(
-        to or _named(destination_name(paths, environ, settings)),
+        name,
         intake_settings(paths, environ, settings, warn=warn, timeout=timeout),
         ca_cert=ca_cert,
         compression=settings.get("flush", "compression", "none"),
         environ=environ,
+        kafka=kafka_settings(paths, environ, settings, name),
     )
 
 
@@ -154,6 +166,26 @@ def intake_settings(
     if secrets and found.user and not found.password:
         warn(f"there is no password for {found.user}: an empty one is sent")
     return found
+
+
+def kafka_settings(paths: Paths, environ: Mapping[str, str], settings: config.Config, to: str = "") -> dict[str, Any]:
+    """Return what stands under `[kafka]`, and over it the credentials of the environment.
+
+    Raises ConfigError where *to* leads to other brokers than `flush.to`, and config.toml holds a secret, which is for those.
+    """
+    configured = settings.sections.get("kafka", {})
+    told = {
+        name: value
+        for variable, name in _KAFKA_VARIABLES.items()
+        if (value := paths.app.variable(environ, f"KAFKA_{variable}"))
+    }
+    home = settings.get("flush", "to", "")
+    if is_kafka(to) and is_kafka(home) and any(is_secret(f"kafka.{name}") for name in {*configured} - {*told}):
+        servers, known = (set(KafkaAddress.from_url(url).servers) for url in (to, home))
+        if not servers & known:
+            hint = "set them in the environment: rillevents help kafka"
+            raise ConfigError("the credentials under [kafka] are for the brokers of flush.to, not for these", hint=hint)
+    return {**configured, **told}
 
 
 def _merged(configured: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, Any]:

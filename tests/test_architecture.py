@@ -22,9 +22,9 @@ LAYERS = (
     ("paths", "consent", "install_id", "config", "config_file"),
     ("spool.folder", "spool.append", "spool.live", "spool.state", "spool.tally", "spool.lines", "spool.quarantine", "spool.batch", "spool"),
     ("store", "store.schema", "store.incoming", "store.writer"),
-    ("exporters", "retry", "exporters.file", "exporters.destination", "exporters.encoding", "exporters.intake", "delivery"),
+    ("exporters", "retry", "exporters.file", "exporters.destination", "exporters.encoding", "exporters.intake", "exporters.kafka_settings", "exporters.kafka_message", "exporters.kafka_producer", "exporters.kafka_sending", "exporters.kafka", "delivery"),
     ("spool.drain", "spool.view", "spool.follow", "spool.retry", "flusher"),
-    ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching"),
+    ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching", "sinks.kafka"),
     ("_token_forms", "redact", "raw", "legacy", "context", "client", "timed", "configured"),
     ("destination", "bulk", "query", "status", "notices", "_fake_intake", "testing"),
     ("store.readonly", "store.reader", "store.follow", "store.glance", "source", "stats"),
@@ -104,6 +104,8 @@ def test_public_names() -> None:
         "IntakeExporter",
         "IntakeSink",
         "InvalidEvent",
+        "KafkaExporter",
+        "KafkaSink",
         "LoggerSink",
         "NoopSink",
         "Redactor",
@@ -168,7 +170,7 @@ def test_exit_codes_of_errors() -> None:
 def test_core_dependencies_are_enough() -> None:
     """Importing, recording and flushing need nothing that is not a core dependency."""
     wanted = {"typer", "rich", "httpx", "platformdirs", "msgspec", "tomlkit"}
-    optional = {"zstandard", "pytest", "uvicorn", "httptools", "uvloop", "prometheus_client"}
+    optional = {"zstandard", "confluent_kafka", "pytest", "uvicorn", "httptools", "uvloop", "prometheus_client"}
     found = set()
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -187,3 +189,14 @@ def test_type_checker_and_linter() -> None:
     for words in (["mypy"], ["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         done = subprocess.run([sys.executable, "-m", *words], cwd=root, capture_output=True, text=True, check=False)
         assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_one_place_imports_confluent_kafka() -> None:
+    """Only the Kafka exporter imports confluent-kafka, inside of functions: who sends elsewhere never loads it."""
+    found = {
+        (module_of(path), node.col_offset > 0)
+        for path in FILES
+        for node in _without_type_checking(ast.parse(path.read_text()))
+        if "confluent_kafka" in ast.unparse(node) and isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert {(f"exporters.{name}", True) for name in ("kafka", "kafka_producer", "kafka_sending")} == found

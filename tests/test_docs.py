@@ -25,7 +25,7 @@ from rillevents._record import failure_mode, is_quiet
 from rillevents.cli.app import app
 from rillevents.cli.manual import topics
 from rillevents.config_file import KEYS, checker, parse
-from rillevents.destination import destination_name, intake_settings
+from rillevents.destination import destination_name, intake_settings, kafka_settings
 from rillevents.flusher import EXIT_CODES
 from rillevents.paths import Paths
 from rillevents.spool.view import pending
@@ -200,6 +200,7 @@ def variables_in_the_code() -> set[str]:
     config.identity_attributes(paths, asked)
     destination_name(paths, asked, nothing)
     intake_settings(paths, asked, nothing, secrets=False)
+    kafka_settings(paths, asked, nothing)
     failure_mode(None, asked)
     is_quiet(asked)
     called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*[\w.]+,\s*"([A-Z_]+)"', ALL_SOURCE)}

@@ -240,7 +240,7 @@ class TestDestinations:
         [
             pytest.param("intake", ConfigError, "RILLEVENTS_INTAKE_URL", id="none"),
             pytest.param("https://u:hunter2@x/", UsageError, "RILLEVENTS_INTAKE_PASSWORD", id="argv"),
-            pytest.param("kafka://h/t", ConfigError, "not in this version", id="kafka"),
+            pytest.param("kafka://h/t", ConfigError, "HOST:PORT", id="kafka"),
             pytest.param("nowhere", ConfigError, "file:PATH", id="unknown"),
             pytest.param("file:", ConfigError, "file:PATH", id="no-path"),
             pytest.param("file://host/x", ConfigError, "file:///PATH", id="file-host"),

@@ -10,7 +10,7 @@ import typer
 from rillevents import config
 from rillevents.cli.common import group, paths, register
 from rillevents.cli.result import Result
-from rillevents.config_file import KEYS, SECRETS, change, checker, did_you_mean, read_setting
+from rillevents.config_file import KEYS, change, checker, did_you_mean, is_secret, read_setting
 from rillevents.errors import RilleventsError, UsageError
 
 app = group(
@@ -46,7 +46,7 @@ def get(key: Key) -> Result:
     _check_key(key)
     found = _flat(config.load(paths()))
     if key not in found:
-        value = "" if key in SECRETS else " VALUE"
+        value = "" if is_secret(key) else " VALUE"
         raise UsageError(f"{key} is not set", hint=f"run: rillevents config set {key}{value}")
     return Result("setting", found[key])
 
@@ -67,7 +67,7 @@ def set_(
 ) -> Result:
     """Set one setting; a secret is asked for, or read from stdin, and never given as an argument."""
     _check_key(key)
-    if key in SECRETS:
+    if is_secret(key):
         if value is not None:
             raise UsageError(
                 f"{key} is a secret, and arguments are seen by other users", hint=f"run: rillevents config set {key}"
@@ -115,15 +115,16 @@ def _check_key(key: str) -> None:
 
 def _check_url(url: str) -> None:
     from rillevents.errors import ConfigError
-    from rillevents.exporters.destination import split_url, without_userinfo
+    from rillevents.exporters.destination import is_kafka, split_url, without_userinfo
+    from rillevents.exporters.kafka_settings import KafkaAddress
 
-    if url != without_userinfo(url):
+    if url != without_userinfo(url) and not is_kafka(url):
         raise UsageError(
             "the URL holds a user or password, and arguments are seen by other users",
             hint="set it without, then run: rillevents config set intake.user USER && rillevents config set intake.password",
         )
     try:
-        split_url(url)
+        (KafkaAddress.from_url if is_kafka(url) else split_url)(url)
     except ConfigError as error:
         raise UsageError(error.message, hint=error.hint) from None
 
@@ -143,7 +144,7 @@ def _flat(settings: config.Config) -> dict[str, Any]:
 
 
 def _shown(key: str, value: Any) -> Any:
-    if key in SECRETS:
+    if is_secret(key):
         return "(secret)"
     if key in ("intake.url", "flush.to"):
         from rillevents.exporters.destination import without_userinfo

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _EXAMPLE = """
 rillevents flush
 rillevents flush --timeout 20 --to https://intake.example.com/events
+rillevents flush --to kafka://kafka.example.com:9092/events
 rillevents flush --to file:events-%Y-%m-%d.ndjson
 """
 
@@ -33,7 +34,9 @@ def add_to(app: typer.Typer) -> None:
 
     @register(app, "flush", _EXAMPLE, json=True, on_error="fail")
     def flush_command(
-        to: Annotated[str, typer.Option("--to", metavar="URL", help="intake, http(s)://…, or file:PATH.")] = "",
+        to: Annotated[
+            str, typer.Option("--to", metavar="URL", help="intake, http(s)://…, kafka://…, or file:PATH.")
+        ] = "",
         timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Seconds in total.")] = None,
         no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave at once if another flush is at it.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,

@@ -48,7 +48,8 @@ class Exporter(Protocol):
 
     `export` is called from one thread at a time, though not always from the same, and may be left behind while it
     still waits; `close` may be called meanwhile, from another thread, and more than once. One may have a method `prepare`,
-    too: a flush gives it the batch that comes next while one is under way, and does not mind what it raises.
+    too: a flush gives it the batch that comes next while one is under way, and does not mind what it raises. One may say by
+    `batch_events` and `batch_bytes` how much it likes at a time, where nobody has configured it.
     """
 
     def export(self, batch: Batch) -> Outcome:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from rillevents.errors import ConfigError, UsageError
@@ -18,7 +19,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 # Up to the last one: because a password may hold an @ or a slash, and may stand where no URL should have one.
 _USERINFO = re.compile(r"^([\w+.-]+:/+)?.*@", re.ASCII | re.DOTALL)
-_POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, file:PATH"
+_POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
 _SHAPE = "an intake's URL looks like https://intake.example/events/default"
 
 
@@ -51,6 +52,11 @@ class IntakeSettings:
         return cls(parts._replace(netloc=address).geturl(), user or None, password or None, token or None)
 
 
+def is_kafka(to: str) -> bool:
+    """Return whether a destination is a Kafka topic."""
+    return to[:6].lower() == "kafka:"
+
+
 def without_userinfo(to: str) -> str:
     """Return a destination as it may be shown: without what stands before an `@` in a URL."""
     return to if to.startswith("file:") else _USERINFO.sub(r"\1", to)
@@ -63,17 +69,27 @@ def exporter_for(
     ca_cert: str | os.PathLike[str] | None = None,
     compression: str = "none",
     environ: Mapping[str, str] | None = None,
+    kafka: Mapping[str, Any] | None = None,
 ) -> Exporter:
-    """Return an exporter for `intake`, an http(s) URL, or `file:PATH`; nothing is connected to or opened yet.
+    """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected to or opened yet.
 
-    A URL gets the configured intake's credentials only if its origin is the same. Raises UsageError where the URL
-    carries credentials of its own, ConfigError where the destination cannot be used.
+    A URL gets the configured intake's credentials only if its origin is the same. *kafka* are the settings under `[kafka]`.
+    Raises UsageError where the URL carries credentials of its own, ConfigError where the destination cannot be used.
     """
     scheme = to.partition(":")[0].lower()
     if scheme == "file" and ":" in to:
         from rillevents.exporters.file import FileExporter
 
         return FileExporter(_file_path(to.partition(":")[2]))
+    if is_kafka(to):
+        from rillevents.exporters.kafka import KafkaExporter
+
+        settings = dict(kafka or {})
+        return KafkaExporter(to, key=settings.pop("key", "install_id"), settings=settings)
+    return _intake_exporter(to, scheme, intake, ca_cert=ca_cert, compression=compression, environ=environ)
+
+
+def _intake_exporter(to: str, scheme: str, intake: IntakeSettings | None, **given: Any) -> Exporter:
     settings = _settings_for(to, scheme, intake)
     from rillevents.exporters.intake import IntakeExporter
 
@@ -82,9 +98,7 @@ def exporter_for(
         user=settings.user,
         password=settings.password,
         token=settings.token,
-        ca_cert=ca_cert,
-        compression=compression,
-        environ=environ,
+        **given,
     )
 
 
@@ -94,8 +108,6 @@ def _settings_for(to: str, scheme: str, intake: IntakeSettings | None) -> Intake
             hint = "set RILLEVENTS_INTAKE_URL, or run: rillevents config set intake.url URL"
             raise ConfigError("no destination is configured", hint=hint)
         return intake
-    if scheme == "kafka":
-        raise ConfigError("kafka:// is not in this version", hint=_POSSIBLE)
     if scheme not in DEFAULT_PORTS or "://" not in to:
         raise ConfigError("this is no destination", hint=_POSSIBLE)
     if "@" in split_url(to).netloc:

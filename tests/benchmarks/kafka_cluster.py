@@ -1,0 +1,215 @@
+"""A real Apache Kafka cluster on 127.0.0.1: three brokers in KRaft mode with small heaps, for the tests and the benchmark.
+
+    mvn -f tests/benchmarks/kafka.xml dependency:copy-dependencies    # fetches it into ~/.cache/rillevents-tests/kafka
+
+The jars lie in the folder that `RILLEVENTS_TEST_KAFKA` names, else in `~/.cache/rillevents-tests/kafka`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+CLUSTER_ID = "cmlsbGV2ZW50cy10ZXN0cw"
+READY_SECONDS = 60
+# The start is most of what the tests cost: so no compiler that pays only later, and no threads for the collector.
+JVM = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+SETTINGS = """\
+process.roles=broker,controller
+node.id={node}
+log.dirs={folder}/data
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+controller.quorum.voters={voters}
+auto.create.topics.enable=false
+num.partitions=3
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+group.initial.rebalance.delay.ms=0
+# A broker that is killed is missed soon: the tests wait for that.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+controlled.shutdown.enable=false
+unclean.leader.election.enable=false
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.enable=false
+"""
+
+
+def jars() -> Path:
+    """Return the folder in which Kafka's jars lie, or would."""
+    told = os.environ.get("RILLEVENTS_TEST_KAFKA")
+    return Path(told) if told else Path.home() / ".cache" / "rillevents-tests" / "kafka"
+
+
+def missing() -> str:
+    """Return why there can be no cluster here, nothing where there can."""
+    if not shutil.which("java"):
+        return "java is not installed"
+    if not any(jars().glob("kafka_2.13-*.jar")):
+        return f"Apache Kafka is not in {jars()}: see .ci/run"
+    return ""
+
+
+class Broker:
+    """One node, broker and controller in one; it can be killed, and started again with what it had."""
+
+    def __init__(self, node: int, folder: Path, ports: tuple[int, int], voters: str) -> None:
+        self.node = node
+        self.port, controller = ports
+        self._folder = folder
+        self._settings = folder / "server.properties"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir()
+        self._settings.write_text(
+            SETTINGS.format(node=node, folder=folder, port=self.port, controller=controller, voters=voters)
+        )
+
+    def format(self) -> None:
+        """Make its storage."""
+        words = ("kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config", str(self._settings))
+        subprocess.run([*_java(), *words], check=True, stdout=subprocess.DEVNULL)
+
+    def start(self) -> None:
+        """Start it; whether it is up is asked of the cluster."""
+        with (self._folder / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                [*_java(), "kafka.Kafka", str(self._settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def kill(self) -> None:
+        """Kill it as a power cut would, if it runs."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def is_listening(self) -> bool:
+        """Return whether it takes connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Cluster:
+    """Three brokers; a topic has three partitions, each on all of them, and two have to have an event."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = list(_free_ports(6))
+        voters = ",".join(f"{node}@127.0.0.1:{ports[2 + node]}" for node in (1, 2, 3))
+        self.brokers = [
+            Broker(node, folder / str(node), (ports[node - 1], ports[2 + node]), voters) for node in (1, 2, 3)
+        ]
+
+    @property
+    def servers(self) -> str:
+        """The brokers' addresses, as they stand in a URL."""
+        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    def start(self) -> None:
+        """Start all of them, and wait until they are up."""
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(Broker.format, self.brokers))
+        for broker in self.brokers:
+            broker.start()
+        self.await_brokers(3)
+
+    def stop(self) -> None:
+        """Kill all of them."""
+        for broker in self.brokers:
+            broker.kill()
+
+    def await_brokers(self, number: int) -> None:
+        """Return once so many brokers have joined the cluster and listen; raises TimeoutError."""
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            if sum(broker.is_listening() for broker in self.brokers) >= number and self._registered() >= number:
+                return
+            time.sleep(0.2)
+        raise TimeoutError(f"{number} brokers were not up within {READY_SECONDS} s")
+
+    def create(self, topic: str, *, partitions: int = 3, replicas: int = 3, **settings: str) -> str:
+        """Make a topic, and return the URL that leads to it; underscores in the names of *settings* stand for dots."""
+        from confluent_kafka.admin import NewTopic
+
+        config = {name.replace("_", "."): value for name, value in settings.items()}
+        admin = self._admin()
+        admin.create_topics([NewTopic(topic, partitions, replicas, config=config)])[topic].result(READY_SECONDS)
+        return f"kafka://{self.servers}/{topic}"
+
+    def replicas_in_sync(self, topic: str) -> int:
+        """Return how many replicas are in sync, of the partition that has the fewest."""
+        found = self._admin().list_topics(topic, timeout=10).topics[topic]
+        return min((len(partition.isrs) for partition in found.partitions.values()), default=0)
+
+    def _registered(self) -> int:
+        from confluent_kafka import KafkaException
+
+        try:
+            return len(self._admin().list_topics(timeout=2).brokers)
+        except KafkaException:
+            return 0
+
+    def _admin(self):  # type: ignore[no-untyped-def]
+        from confluent_kafka.admin import AdminClient
+
+        return AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+
+
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """Give a cluster that is up, and leave nothing of it behind."""
+    with tempfile.TemporaryDirectory(prefix="kafka-") as folder, ExitStack() as ends:
+        cluster = Cluster(Path(folder))
+        ends.callback(cluster.stop)
+        cluster.start()
+        yield cluster
+
+
+def consume(servers: str, topic: str, *, settings: Mapping[str, str] | None = None) -> list[tuple]:  # type: ignore[type-arg]
+    """Return all that a topic holds: of each message its key, value and headers."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    config = {"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": "false", **(settings or {})}
+    consumer = Consumer({**config, "log_level": 0})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10) for n in partitions}
+        wanted = sum(high - low for low, high in ends.values())
+        consumer.assign([TopicPartition(topic, n, low) for n, (low, _) in ends.items()])
+        found = []
+        until = time.monotonic() + READY_SECONDS
+        while len(found) < wanted and time.monotonic() < until:
+            found += [(m.key(), m.value(), m.headers()) for m in consumer.consume(10_000, 0.2) if m.error() is None]
+        return found
+    finally:
+        consumer.close()
+
+
+def _java() -> list[str]:
+    return ["java", *JVM, "-cp", f"{jars()}/*"]
+
+
+def _free_ports(number: int) -> Iterator[int]:
+    with ExitStack() as taken:
+        for _ in range(number):
+            probe = taken.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            yield probe.getsockname()[1]
