@@ -21,6 +21,7 @@ UNMEASURED = (
     "test_environment",
     "test_fixtures",
     "test_flush_faults",
+    "test_kafka",
     "test_large_spool",
     "test_latency",
     "test_proxies",

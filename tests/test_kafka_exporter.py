@@ -220,7 +220,7 @@ class TestUnreachable:
             outcome = exported(url, lines(1))
         assert time.monotonic() - started < 5
         assert (Kind.TEMPORARY, float("inf")) == (outcome.kind, outcome.retry_after)
-        assert "could not reach 127.0.0.1" in outcome.reason
+        assert "could not reach kafka://127.0.0.1" in outcome.reason
         assert "refused" in outcome.reason
 
     def test_in_the_midst(self, cluster: MockCluster) -> None:

@@ -141,6 +141,22 @@ class TestCredentials:
         for url in (HERE, "kafka://localhost:9,[::1]:9/t"):
             producer_settings(KafkaAddress.from_url(url), settings)
 
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            pytest.param({"enable.ssl.certificate.verification": False}, "whoever answers", id="unverified"),
+            pytest.param(
+                {"sasl.oauthbearer.token.endpoint.url": "http://id.example.com/t"}, "in plain text", id="oauth"
+            ),
+        ],
+    )
+    def test_not_to_whoever_answers(self, more: dict[str, object], says: str) -> None:
+        """Nor do they go where nobody's certificate is looked at."""
+        settings = {"security.protocol": "SASL_SSL", "sasl.username": "u", "sasl.password": "hunter2", **more}
+        with pytest.raises(ConfigError, match=says) as caught:
+            producer_settings(KafkaAddress.from_url(FAR), settings)
+        assert "hunter2" not in str(caught.value)
+
     def test_over_tls(self) -> None:
         """Over TLS they go wherever the destination leads."""
         settings = {"security.protocol": "SASL_SSL", "sasl.username": "u", "sasl.password": "p"}
@@ -178,26 +194,35 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("key", "more", "expected"),
         [
-            pytest.param("install_id", b',"install_id":"i-1"', b"i-1", id="attribute"),
-            pytest.param("install_id", b"", b"e-1", id="none"),
-            pytest.param("install_id", b',"install_id":""', b"e-1", id="empty"),
-            pytest.param("install_id", b',"install_id":null', b"e-1", id="null"),
-            pytest.param("install_id", b',"install_id":{"a":1}', b"e-1", id="object"),
-            pytest.param("install_id", b',"install_id":true', b"e-1", id="switch"),
-            pytest.param("shard", b',"shard":17', b"17", id="number"),
-            pytest.param("shard", b',"shard":1e999', b"inf", id="a-number-that-is-none"),
-            pytest.param("key", b',"key":"k"', b"k", id="called-key"),
-            pytest.param("event_id", b',"key":"k"', b"e-1", id="event-id"),
-            pytest.param("event_type", b"", b"log", id="event-type"),
-            pytest.param("user_id", ',"user_id":"\u00fc"'.encode(), "\u00fc".encode(), id="unicode"),
+            pytest.param("install_id", b',"install_id":"i-1"', "i-1", id="attribute"),
+            pytest.param("install_id", b"", "e-1", id="none"),
+            pytest.param("install_id", b',"install_id":""', "e-1", id="empty"),
+            pytest.param("install_id", b',"install_id":null', "e-1", id="null"),
+            pytest.param("install_id", b',"install_id":{"a":1}', "e-1", id="object"),
+            pytest.param("install_id", b',"install_id":true', "e-1", id="switch"),
+            pytest.param("shard", b',"shard":17', "17", id="number"),
+            pytest.param("shard", b',"shard":1e999', "inf", id="a-number-that-is-none"),
+            pytest.param("key", b',"key":"k"', "k", id="called-key"),
+            pytest.param("event_id", b',"key":"k"', "e-1", id="event-id"),
+            pytest.param("event_type", b"", "log", id="event-type"),
+            pytest.param("user_id", ',"user_id":"\u00fc"'.encode(), "\u00fc", id="unicode"),
         ],
     )
-    def test_key(self, key: str, more: bytes, expected: bytes) -> None:
+    def test_key(self, key: str, more: bytes, expected: str) -> None:
         """A message's key is the attribute asked for, and never nothing; its value is the line, its headers say what it is."""
         line = self.LINE % more
-        assert (line[:-1], expected, [("event_id", b"e-1"), ("event_type", b"log")]) == reader(key)(line)
+        assert (line[:-1], expected, [("event_id", "e-1"), ("event_type", "log")]) == reader(key)(line)
 
-    @pytest.mark.parametrize("line", [b"[]\n", b'{"event_id":"x"}\n', b"{\n", b'{"event_id":1,"event_type":"x"}\n'])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"[]\n",
+            b'{"event_id":"x"}\n',
+            b"{\n",
+            b'{"event_id":"\\ud800","event_type":"x"}\n',
+            b'{"event_id":1,"event_type":"x"}\n',
+        ],
+    )
     def test_no_event(self, line: bytes) -> None:
         """What is no event has a reason in place of a message."""
         assert str(reader("install_id")(line)).startswith("this is no event")

@@ -2,8 +2,8 @@
 
 Theory of operation. Each event becomes a message, and a batch is acknowledged once the brokers have reported every one of
 them; what they did not report is not. A batch is flushed as a whole, so that its last events do not wait for the linger,
-and it is large, so that the way to the brokers and back counts little. (The next one is not handed over meanwhile: because
-a flush would then send that in small pieces, which costs both sides twice as much.) librdkafka tries again by itself, for
+and it is large, so that the way to the brokers and back counts little. (The next one is not handed over meanwhile: that was
+tried, and cost more than it gained, because a flush sends what comes in small pieces.) librdkafka tries again by itself, for
 as long as `message.timeout.ms`; what is still not reported then is sent again by whoever called, and that alone: those that
 were reported are remembered.
 """
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 
     from rillevents.batch import Batch
 
-# Below 5 s with the start of the process: so long a cluster that cannot be reached is asked.
-METADATA_SECONDS = 4.0
+# A cluster that cannot be reached is found out within 5 s: this, and the start of a process on a busy machine.
+METADATA_SECONDS = 3.0
 # So long a topic may take to appear where brokers make what is asked for.
 TOPIC_SECONDS = 1.0
 SLICE = 0.25
+SAID = 90
 
 
 class _Stop(Exception):
@@ -72,8 +73,8 @@ class KafkaExporter:
 
     @property
     def name(self) -> str:
-        """Brokers and topic: what messages call the destination."""
-        return str(self._address)
+        """The first of the brokers, and the topic: what messages call the destination."""
+        return self._address.short
 
     def export(self, batch: Batch) -> Outcome:
         """Send the batch once, and wait until all of it is reported; librdkafka tries again meanwhile."""
@@ -117,7 +118,7 @@ class KafkaExporter:
         started = time.monotonic()
         while (problem := self._problem(producer)) is not None:
             waits = {Kind.TEMPORARY: METADATA_SECONDS, Kind.MISCONFIGURED: TOPIC_SECONDS}.get(problem.kind, 0.0)
-            if time.monotonic() - started >= waits - SLICE or self._closed:
+            if time.monotonic() - started >= waits or self._closed:
                 raise _Stop(problem)
             producer.poll(SLICE / 5)
 
@@ -126,12 +127,12 @@ class KafkaExporter:
         from confluent_kafka import KafkaException
 
         try:
-            found = producer.list_topics(self._address.topic, timeout=SLICE)
+            found = producer.list_topics(self._address.topic, timeout=METADATA_SECONDS / 3)
         except KafkaException as error:
             producer.poll(0)
             if self._trouble.refusal:
                 return self._refusal(self._trouble.refusal, "")
-            reason = f"could not reach {self._address.brokers}: {self._trouble.last or error.args[0].str()}"
+            reason = f"could not reach {self.name}: {self._trouble.last or error.args[0].str()}"
             # Not tried again at once: because librdkafka has, all the time.
             return Outcome(Kind.TEMPORARY, clean(reason), math.inf)
         abroad = [broker.host for broker in found.brokers.values() if not is_loopback(broker.host)]
@@ -183,7 +184,8 @@ class KafkaExporter:
     def _refusal(self, error: KafkaError, what: str) -> Outcome:
         advice = ADVICE.get(error.name(), "")
         trouble = self._trouble.last if kind_of(error) is Kind.TEMPORARY else ""
-        parts = [f"{self.name}: {what}{error.str()}", *filter(None, (trouble, advice))]
+        # What librdkafka says is cut off, rather than what to do about it.
+        parts = [f"{self.name}: {what}{clean(error.str(), SAID)}", *filter(None, (clean(trouble, SAID), advice))]
         return Outcome(kind_of(error), clean("; ".join(parts)))
 
     def _after_fork(self) -> None:

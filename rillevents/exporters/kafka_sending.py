@@ -56,13 +56,27 @@ class Sending:
 
     def advance(self) -> None:
         """Hand over what librdkafka has room for; raises KafkaException where it takes no more at all."""
-        while self._next < len(self.lines):
-            line = self.lines[self._next]
-            if self._known and self._known.get(id(line)) is line:
+        # In one loop, not a function for each message: because a call costs a tenth of what librdkafka does.
+        topic, produce, read, note, known = self._topic, self.producer.produce, self._read, self.note, self._known
+        for at in range(self._next, len(self.lines)):
+            self._next, line = at, self.lines[at]
+            if known and known.get(id(line)) is line:
                 self._skipped += 1
-            elif not self._put(self._read(line)):
+                continue
+            message = read(line)
+            if isinstance(message, str):
+                self._reject(message)
+                continue
+            try:
+                produce(topic, message[0], message[1], headers=message[2], on_delivery=note)
+                self._sent += 1
+            except BufferError:
                 return
-            self._next += 1
+            except self._failure as error:
+                if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
+                    raise
+                self._reject(TOO_LARGE)
+        self._next = len(self.lines)
 
     def note(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
         """Take the report on a message."""
@@ -76,22 +90,6 @@ class Sending:
         rejected = {index for index, _ in self.rejected}
         return [line for at, line in enumerate(self.lines) if at not in rejected and line[:-1] not in self.failed]
 
-    def _put(self, message: Message | str) -> bool:
-        if isinstance(message, str):
-            return self._reject(message)
-        value, key, headers = message
-        try:
-            self.producer.produce(self._topic, value, key, headers=headers, on_delivery=self.note)
-        except BufferError:
-            return False
-        except self._failure as error:
-            if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
-                raise
-            return self._reject(TOO_LARGE)
-        self._sent += 1
-        return True
-
-    def _reject(self, reason: str) -> bool:
+    def _reject(self, reason: str) -> None:
         self.rejected.append((self._next, reason))
         self._skipped += 1
-        return True

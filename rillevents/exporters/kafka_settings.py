@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from rillevents.errors import ConfigError, UsageError
 from rillevents.exporters.destination import is_loopback
@@ -49,8 +50,11 @@ class KafkaAddress:
     servers: tuple[tuple[str, int], ...]
     topic: str
 
-    def __str__(self) -> str:
-        return f"kafka://{self.brokers}/{self.topic}"
+    @property
+    def short(self) -> str:
+        """The destination as messages show it, with one of the brokers."""
+        host, port = self.servers[0]
+        return f"kafka://{host}:{port}{',…' * (len(self.servers) > 1)}/{self.topic}"
 
     @property
     def brokers(self) -> str:
@@ -94,13 +98,24 @@ def producer_settings(address: KafkaAddress, given: Mapping[str, Any]) -> dict[s
         allowed, why = _HELD.get(name, ((_text(value),), ""))
         if _text(value) not in allowed:
             raise ConfigError(f"[kafka] {name} = {_text(value)} is refused", hint=why)
-    settings = {**DEFAULTS, **given}
-    protocol = _text(settings.get("security.protocol", ""))
     far = [host for host, _ in address.servers if not is_loopback(host)]
-    if far and protocol in PLAIN and (protocol == "sasl_plaintext" or has_credentials(given)):
+    if far and stays_here(given):
         reason = f"refused before connecting: credentials would travel to {far[0]} in plain text"
         raise ConfigError(reason, hint='set "security.protocol" = "SASL_SSL" under [kafka]')
-    return {**settings, "bootstrap.servers": ",".join(_bootstrap(address, protocol in PLAIN))}
+    if (
+        far
+        and has_credentials(given)
+        and _text(given.get("enable.ssl.certificate.verification")) in ("false", "f", "0")
+    ):
+        reason = f"refused before connecting: credentials would go to whoever answers as {far[0]}"
+        raise ConfigError(reason, hint='leave "enable.ssl.certificate.verification" out, and set "ssl.ca.location"')
+    endpoint = urlsplit(str(given.get("sasl.oauthbearer.token.endpoint.url", "")))
+    if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
+        raise ConfigError(
+            "refused before connecting: the client's secret would travel in plain text", hint="use https://"
+        )
+    plain = _text(given.get("security.protocol", "")) in PLAIN
+    return {**DEFAULTS, **given, "bootstrap.servers": ",".join(_bootstrap(address, plain))}
 
 
 def stays_here(settings: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """A real Apache Kafka cluster on 127.0.0.1: three brokers in KRaft mode with small heaps, for the tests and the benchmark.
 
-    mvn -f tests/benchmarks/kafka.xml dependency:copy-dependencies    # fetches it into ~/.cache/rillevents-tests/kafka
+    .ci/run      # fetches it, as tests/benchmarks/kafka_pom.xml says
 
 The jars lie in the folder that `RILLEVENTS_TEST_KAFKA` names, else in `~/.cache/rillevents-tests/kafka`.
 """
@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+USER, PASSWORD = "worker", "pa55-w0rd"
 CLUSTER_ID = "cmlsbGV2ZW50cy10ZXN0cw"
 READY_SECONDS = 60
 # The start is most of what the tests cost: so no compiler that pays only later, and no threads for the collector.
@@ -27,8 +28,12 @@ SETTINGS = """\
 process.roles=broker,controller
 node.id={node}
 log.dirs={folder}/data
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_{user}="{password}";
 controller.listener.names=CONTROLLER
 controller.quorum.voters={voters}
 auto.create.topics.enable=false
@@ -68,15 +73,24 @@ def missing() -> str:
 class Broker:
     """One node, broker and controller in one; it can be killed, and started again with what it had."""
 
-    def __init__(self, node: int, folder: Path, ports: tuple[int, int], voters: str) -> None:
+    def __init__(self, node: int, folder: Path, ports: tuple[int, int, int], voters: str) -> None:
         self.node = node
-        self.port, controller = ports
+        self.port, self.sasl_port, controller = ports
         self._folder = folder
         self._settings = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         self._settings.write_text(
-            SETTINGS.format(node=node, folder=folder, port=self.port, controller=controller, voters=voters)
+            SETTINGS.format(
+                node=node,
+                folder=folder,
+                port=self.port,
+                sasl=self.sasl_port,
+                controller=controller,
+                voters=voters,
+                user=USER,
+                password=PASSWORD,
+            )
         )
 
     def format(self) -> None:
@@ -112,16 +126,20 @@ class Cluster:
     """Three brokers; a topic has three partitions, each on all of them, and two have to have an event."""
 
     def __init__(self, folder: Path) -> None:
-        ports = list(_free_ports(6))
-        voters = ",".join(f"{node}@127.0.0.1:{ports[2 + node]}" for node in (1, 2, 3))
-        self.brokers = [
-            Broker(node, folder / str(node), (ports[node - 1], ports[2 + node]), voters) for node in (1, 2, 3)
-        ]
+        ports = list(_free_ports(9))
+        groups = [(ports[at], ports[at + 1], ports[at + 2]) for at in (0, 3, 6)]
+        voters = ",".join(f"{node}@127.0.0.1:{group[2]}" for node, group in enumerate(groups, 1))
+        self.brokers = [Broker(node, folder / str(node), group, voters) for node, group in enumerate(groups, 1)]
 
     @property
     def servers(self) -> str:
         """The brokers' addresses, as they stand in a URL."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    @property
+    def sasl_servers(self) -> str:
+        """The same, where a user and a password are asked for."""
+        return ",".join(f"127.0.0.1:{broker.sasl_port}" for broker in self.brokers)
 
     def start(self) -> None:
         """Start all of them, and wait until they are up."""
@@ -154,10 +172,20 @@ class Cluster:
         admin.create_topics([NewTopic(topic, partitions, replicas, config=config)])[topic].result(READY_SECONDS)
         return f"kafka://{self.servers}/{topic}"
 
-    def replicas_in_sync(self, topic: str) -> int:
-        """Return how many replicas are in sync, of the partition that has the fewest."""
-        found = self._admin().list_topics(topic, timeout=10).topics[topic]
-        return min((len(partition.isrs) for partition in found.partitions.values()), default=0)
+    def delete(self, topic: str) -> None:
+        """Delete a topic."""
+        admin = self._admin()
+        admin.delete_topics([topic])[topic].result(READY_SECONDS)
+
+    def await_sync(self, topic: str) -> None:
+        """Return once every partition of a topic is on all brokers again; raises TimeoutError."""
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            found = self._admin().list_topics(topic, timeout=10).topics[topic].partitions.values()
+            if found and all(len(partition.isrs) == 3 for partition in found):
+                return
+            time.sleep(0.2)
+        raise TimeoutError(f"{topic} was not in sync within {READY_SECONDS} s")
 
     def _registered(self) -> int:
         from confluent_kafka import KafkaException
