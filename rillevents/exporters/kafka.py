@@ -1,11 +1,11 @@
 """Batches to a Kafka topic. confluent-kafka's exceptions end here, and it is imported only once an exporter is made.
 
 Theory of operation. Each event becomes a message, and a batch is acknowledged once the brokers have reported every one of
-them; what they did not report is not. A batch is flushed as a whole, so that its last events do not wait for the linger,
-and it is large, so that the way to the brokers and back counts little. (The next one is not handed over meanwhile: that was
-tried, and cost more than it gained, because a flush sends what comes in small pieces.) librdkafka tries again by itself, for
-as long as `message.timeout.ms`; what is still not reported then is sent again by whoever called, and that alone: those that
-were reported are remembered.
+them; what they did not report is not. A batch is flushed piece by piece, so that its events do not wait for the linger and
+the brokers have something to do while the next piece is handed over; and it is large, so that the way to them and back counts
+little. (The next batch is not handed over meanwhile: that was tried, and cost more than it gained, because a flush sends what
+comes in small pieces.) librdkafka tries again by itself, for as long as `message.timeout.ms`; what is still not reported then
+is sent again by whoever called, and that alone: those that were reported are remembered.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ METADATA_SECONDS = 3.0
 # So long a topic may take to appear where brokers make what is asked for.
 TOPIC_SECONDS = 1.0
 SLICE = 0.25
+# So many messages are on their way to the brokers while the next ones are handed over, and so long that takes to begin.
+PIECE, MOMENT = 5000, 0.001
 SAID = 90
 
 
@@ -148,13 +150,13 @@ class KafkaExporter:
 
     def _await(self, sending: Sending, batch: Batch) -> None:
         while True:
-            sending.advance()
+            goes_on = sending.advance(PIECE)
             if sending.is_over:
                 return
             if self._closed:
                 raise _Stop(Outcome(Kind.TEMPORARY, "closed"))
             # Not poll: because flush does not wait for the linger.
-            sending.producer.flush(SLICE)
+            sending.producer.flush(MOMENT if goes_on else SLICE)
             batch.progress(batch.size * sending.settled // len(batch))
 
     def _outcome(self, batch: Batch, sending: Sending) -> Outcome:

@@ -54,11 +54,15 @@ class Sending:
         """How many messages may not have been written."""
         return sum(line[:-1] in self.failed for line in self.lines)
 
-    def advance(self) -> None:
-        """Hand over what librdkafka has room for; raises KafkaException where it takes no more at all."""
+    def advance(self, most: int) -> bool:
+        """Hand over what librdkafka has room for, and return whether more can follow at once.
+
+        Raises KafkaException where it takes no more at all.
+        """
         # In one loop, not a function for each message: because a call costs a tenth of what librdkafka does.
         topic, produce, read, note, known = self._topic, self.producer.produce, self._read, self.note, self._known
-        for at in range(self._next, len(self.lines)):
+        end = min(self._next + most, len(self.lines))
+        for at in range(self._next, end):
             self._next, line = at, self.lines[at]
             if known and known.get(id(line)) is line:
                 self._skipped += 1
@@ -71,12 +75,13 @@ class Sending:
                 produce(topic, message[0], message[1], headers=message[2], on_delivery=note)
                 self._sent += 1
             except BufferError:
-                return
+                return False
             except self._failure as error:
                 if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
                     raise
                 self._reject(TOO_LARGE)
-        self._next = len(self.lines)
+        self._next = end
+        return end < len(self.lines)
 
     def note(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
         """Take the report on a message."""

@@ -116,6 +116,16 @@ class Broker:
             self._process.wait()
             self._process = None
 
+    def cpu_seconds(self) -> float:
+        """Return how long it has computed so far."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stored(self, topic: str) -> int:
+        """Return how many bytes of a topic it has on its disk."""
+        return sum(path.stat().st_size for path in self._folder.glob(f"data/{topic}-*/*.log"))
+
     def is_listening(self) -> bool:
         """Return whether it takes connections."""
         with socket.socket() as probe:
