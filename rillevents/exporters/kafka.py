@@ -57,8 +57,8 @@ class KafkaExporter:
     `close` may come from another thread, and ends a call under way. A child that is forked off gets connections of its own.
     """
 
-    batch_events = 20_000
-    batch_bytes = 8 << 20
+    batch_events = 10_000
+    batch_bytes = 4 << 20
 
     def __init__(self, url: str, *, key: str = "install_id", settings: Mapping[str, Any] | None = None) -> None:
         self._address = KafkaAddress.from_url(url)

@@ -12,7 +12,7 @@ from rillevents.exporters import Kind
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Producer
 
-OLDEST_LIBRARY = (2, 6)
+OLDEST_LIBRARY = (2, 16)
 
 _KINDS = {
     "MSG_SIZE_TOO_LARGE": Kind.TOO_LARGE,
