@@ -152,7 +152,7 @@ _rillevents_kind() {
     on_error) words='warn fail ignore' ;;
     setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent duckdb events exit-codes faults flushing kafka library limits page performance quickstart recording redaction serve spool stats testing' ;;
+    topic) words='ci configuration consent duckdb events exit-codes faults flushing kafka library limits page performance quickstart recording redaction scale serve spool stats testing' ;;
     esac
 }
 

@@ -213,7 +213,7 @@ complete -c rillevents -n '__rillevents_at \'stats\'' -s h -l help -d 'Show this
 complete -c rillevents -n '__rillevents_at \'serve\'' -l host -r -f -d 'The address to listen on'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l port -r -f -d '0: any that is free'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l store -r -F -d 'Keep events in this SQLite file'
-complete -c rillevents -n '__rillevents_at \'serve\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'Hand them on: intake, spool, http(s)://…, file:PATH'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'Hand them on: intake, spool, http(s)://…, kafka://…, file:PATH'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l keep -r -f -d 'Delete what is older: 30d, 12h'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l user -r -f -d 'Who sends has to say this name'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l password-file -r -F -d 'The user\'s password, or RILLEVENTS_SERVE_PASSWORD'
@@ -235,7 +235,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'No
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent duckdb events exit-codes faults flushing kafka library limits page performance quickstart recording redaction serve spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent duckdb events exit-codes faults flushing kafka library limits page performance quickstart recording redaction scale serve spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Nothing on stderr but usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'

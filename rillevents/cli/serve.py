@@ -32,7 +32,8 @@ def add_to(app: typer.Typer) -> None:
         port: Annotated[int, typer.Option("--port", metavar="PORT", help="0: any that is free.")] = DEFAULT_PORT,
         store: Annotated[str, typer.Option("--store", metavar="FILE", help="Keep events in this SQLite file.")] = "",
         to: Annotated[
-            str, typer.Option("--to", metavar="URL", help="Hand them on: intake, spool, http(s)://…, file:PATH.")
+            str,
+            typer.Option("--to", metavar="URL", help="Hand them on: intake, spool, http(s)://…, kafka://…, file:PATH."),
         ] = "",
         keep: Annotated[str, typer.Option("--keep", metavar="T", help="Delete what is older: 30d, 12h.")] = "",
         user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who sends has to say this name.")] = "",

@@ -132,8 +132,8 @@ class Server:
             exporter,
             spools,
             allowed=self._allowed(),
-            batch_events=settings.get("flush", "batch_events", 1000),
-            batch_bytes=settings.get("flush", "batch_bytes", 1 << 20),
+            batch_events=settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
+            batch_bytes=settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
             stall_timeout=settings.get("flush", "stall_timeout", 30.0),
             warn=self.warn,
         )
