@@ -7,6 +7,8 @@ import logging
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -375,3 +377,29 @@ def test_exporter_after_a_fork(cluster: MockCluster) -> None:
     assert Kind.ACCEPTED is exporter.export(Batch(lines(1, prefix="again"))).kind
     exporter.close()
     assert ["again-0", "child-0", "parent-0"] == sorted(ids(cluster.servers))
+
+
+FORKING = """\
+import os, sys, time
+from rillevents import KafkaExporter
+from rillevents.batch import Batch
+exporter = KafkaExporter(sys.argv[1])
+line = b'{"event_id":"e","event_time":"2026-01-01T00:00:00Z","event_type":"log","event_name":"x"}\\n'
+exporter.export(Batch([line]))
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+started = time.monotonic()
+code = os.waitpid(child, 0)[1]
+exporter.close()
+print(code, time.monotonic() - started < 0.9)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_that_ends_as_usual(cluster: MockCluster) -> None:
+    """e8: a child that clears up at its end does not wait for threads of librdkafka's that only its parent has."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, cluster.url()], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "0 True" == done.stdout.strip()
