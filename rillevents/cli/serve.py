@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -74,10 +75,13 @@ def _tell(as_json: bool) -> Callable[[str, str], None]:
         quiet = is_quiet(os.environ)
         intake = f"{url}/events/default"
         told = (f"listening on {url}; {keeps}", "to send there:")
-        show(Shown(Result("serving", {"url": url, "intake_url": intake}, messages=told), as_json, quiet))
-        if sys.stderr is not None and not quiet:
-            # Without our name before it: because it is there to be copied.
-            print(f"export RILLEVENTS_INTAKE_URL={intake}", file=sys.stderr, flush=True)
+        # Nobody may hear it: that is no reason not to serve.
+        with suppress(OSError):
+            show(Shown(Result("serving", {"url": url, "intake_url": intake}, messages=told), as_json, quiet))
+        with suppress(OSError):
+            if sys.stderr is not None and not quiet:
+                # Without our name before it: because it is there to be copied.
+                print(f"export RILLEVENTS_INTAKE_URL={intake}", file=sys.stderr, flush=True)
 
     return tell
 
