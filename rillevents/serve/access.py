@@ -28,7 +28,7 @@ class Access:
     ) -> None:
         self._hosts = {_checked_host(host) for host in hosts}
         self._origins = {_checked_origin(origin) for origin in origins}
-        credentials = base64.b64encode(f"{user}:{password}".encode())
+        credentials = base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape"))
         self._expected = credentials if user else b""
         self._known_hosts: set[bytes] = set()
 
@@ -55,9 +55,20 @@ class Access:
 
     def allows_origin(self, header: bytes) -> bool:
         """Whether a page of this Origin may send and read: one of this machine, or one that was named."""
+        return self._is_named(header) or self._is_of_this_machine(header)
+
+    def vouches(self, origin: bytes | None, *, is_local: bool) -> bool:
+        """Whether an Origin stands in for credentials: one that was named, or of this machine where who asks *is_local*.
+
+        Not one of this machine from elsewhere: because nobody has to name it, and anybody can say it.
+        """
+        return origin is not None and (self._is_named(origin) or (is_local and self._is_of_this_machine(origin)))
+
+    def _is_named(self, header: bytes) -> bool:
+        return header.decode("latin-1").lower() in self._origins
+
+    def _is_of_this_machine(self, header: bytes) -> bool:
         origin = header.decode("latin-1")
-        if origin.lower() in self._origins:
-            return True
         scheme, separator, host = origin.partition("://")
         found = _HOST.fullmatch(host)
         return bool(separator and scheme in ("http", "https") and found and found[1].lower() in _LOCAL)

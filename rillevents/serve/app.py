@@ -109,7 +109,7 @@ class App:
         if endpoint is None:
             return await self._show(path, method, scope, headers)
         if method == "POST":
-            return await self._take(endpoint, headers, body)
+            return await self._take(endpoint, scope, headers, body)
         if method == "OPTIONS":
             return preflight(headers)
         return problem(405, "events are sent by POST", (b"allow", b"POST, OPTIONS"))
@@ -129,9 +129,8 @@ class App:
                 problem(401, "a user and a password are needed", (b"www-authenticate", b'Basic realm="rillevents"'))
             )
 
-    async def _take(self, endpoint: Endpoint, headers: Headers, body: Body) -> Answer:
-        # The Origin has been looked at: one that is allowed stands in for credentials, because a beacon cannot carry any.
-        if self._access.needs_credentials and not (endpoint.is_local and b"origin" in headers):
+    async def _take(self, endpoint: Endpoint, scope: Scope, headers: Headers, body: Body) -> Answer:
+        if self._access.needs_credentials and not (endpoint.is_local and self._is_vouched_for(scope, headers)):
             self._authenticate(headers)
         if not self._allowed():
             return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: nothing is taken")
@@ -148,6 +147,10 @@ class App:
         if self._on_stored:
             self._on_stored(incoming, stored)
         return self._verdict(incoming, stored, endpoint)
+
+    def _is_vouched_for(self, scope: Scope, headers: Headers) -> bool:
+        # By the Origin: because a beacon can carry no credentials.
+        return self._access.vouches(headers.get(b"origin"), is_local=is_loopback_client(scope["client"]))
 
     def _verdict(self, incoming: Incoming, stored: Stored, endpoint: Endpoint) -> Answer:
         counts = self._metrics.events

@@ -84,12 +84,9 @@ class Options:
             raise ConfigError(f"there is no password for {self.user}", hint=hint)
         if not self.user and self.password_file:
             raise UsageError("there is a --password-file, and no --user", hint="name a --user")
-        if not is_local_bind(self.host):
-            if not self.tls_cert:
-                warnings.append(f"passwords travel to {self.host} in plain text; name --tls-cert and --tls-key")
-            hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, _bracketed(self.host))  # noqa: S104
-        else:
-            hosts = self.allow_hosts
+        if not is_local_bind(self.host) and not self.tls_cert:
+            warnings.append(f"passwords travel to {self.host} in plain text; name --tls-cert and --tls-key")
+        hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, _bracketed(self.host))  # noqa: S104
         return Access(hosts=hosts, origins=self.allow_origins, user=self.user, password=password)
 
     def url(self, port: int) -> str:

@@ -65,7 +65,11 @@ class Line:
             # Before it connects: because the window that is offered then stays.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
-        self.socket.connect((host, port))
+        try:
+            self.socket.connect((host, port))
+        except OSError:
+            self.socket.close()
+            raise
         self._held = b""
 
     def send(self, data: bytes) -> None:
