@@ -41,7 +41,11 @@ class TestHeaders:
                 until(lambda: len(intake.events) == 2)
         for asked in intake.requests:
             said = str(dict(asked.headers)).lower()
-            assert not [word for word in ("client", "6.6.6.6", "evil.test", "x-forwarded", "x-listed", "x-api", "cookie", "origin") if word in said]
+            assert not [
+                word
+                for word in ("client", "6.6.6.6", "evil.test", "x-forwarded", "x-listed", "x-api", "cookie", "origin")
+                if word in said
+            ]
             assert asked.authorized
             assert "/events/default" == asked.path
 

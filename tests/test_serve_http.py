@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import re
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 from serving import Serving, event, stored_ids, until
 from support import Tool
 
+from .faults import fuzz
 from .faults.raw_http import (
     CHUNKED,
     HOST,
@@ -331,3 +336,52 @@ class TestLargeBodies:
                 first = line.answer()
                 line.send(body)
                 assert expected == [first.status if first else 0, *statuses(line.answers())]
+
+
+class TestMutated:
+    """Whatever is made by chance of requests, over real sockets."""
+
+    # 100 is what a body that is asked for is told; 500 is a fault of ours.
+    ANSWERS = {100, 200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 431, 503, 505}
+    SECONDS = 6.0
+
+    def behaviour(self, data: bytes, port: int) -> str:
+        """Return what a server answers to some bytes, in numbers; it answers or hangs up."""
+        with Line(port, timeout=10) as line:
+            line.send(data)
+            with contextlib.suppress(OSError):
+                line.socket.shutdown(socket.SHUT_WR)
+            heard = b""
+            with contextlib.suppress(ConnectionError):
+                while piece := line.socket.recv(1 << 18):
+                    heard += piece
+        found = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", heard)]
+        assert self.ANSWERS >= {*found}, fuzz.shortened(data)
+        assert sum(map(int, re.findall(rb'"accepted":(\d+)', heard))) <= data.count(b"event_id") + data.count(
+            b"\x1f\x8b"
+        )
+        return str(found[:4])
+
+    def test_the_corpus(self, server: Serving) -> None:
+        """What every request is mutated from is answered as it is meant."""
+        found = {name: self.behaviour(data, server.port) for name, data in fuzz.seeds("request").items()}
+        assert "[200]" == found["plain.http"] == found["chunked.http"] == found["gzip.http"] == found["wrapped.http"]
+        assert "[200, 200, 200]" == found["pipelined.http"]
+        assert "[403]" == found["evil-host.http"]
+
+    def test_by_chance(self, server: Serving) -> None:
+        """It is answered, or hung up on, in no time, never by a fault of ours, and the server goes on."""
+        corpus = list(fuzz.seeds("request").values())
+        seen, runs, end = set(), 0, time.monotonic() + self.SECONDS
+        for data in fuzz.mutations(random.Random("request 1"), corpus):
+            runs += 1
+            found = self.behaviour(data, server.port)
+            if found not in seen:
+                corpus.append(data)
+            seen.add(found)
+            if time.monotonic() > end:
+                break
+        assert runs > 100
+        assert len(seen) > 10
+        assert [200] == statuses(exchange(server.port, HEALTH))
+        assert b'why="fault"' not in exchange(server.port, request(method=b"GET", target=b"/metrics"))[0].body
