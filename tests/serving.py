@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support import Tool
+from support import Tool, need
 
 STARTS_WITHIN = 60.0
 
@@ -143,3 +143,12 @@ def until(ready: Any, seconds: float = 30) -> None:
 def ids(lines: Sequence[bytes]) -> Iterator[str]:
     """Yield the IDs of lines of events."""
     return (json.loads(line)["event_id"] for line in lines)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for this machine, and return it and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -keyout {key} -out {cert}"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([need("openssl"), *words.split(), *names], check=True, capture_output=True)
+    return cert, key

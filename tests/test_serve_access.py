@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import Serving, event, stored_ids, until
-from support import Tool, need
+from serving import Serving, certificate, event, stored_ids, until
+from support import Tool
 
 from rillevents.serve.access import Access, is_loopback_client
 
@@ -378,15 +378,6 @@ class TestTls:
             assert 78 == done.returncode, pair
             assert "--tls-cert" in done.stderr
             assert "hunter2" not in done.stderr
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for this machine, and return it and its key."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -keyout {key} -out {cert}"
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([need("openssl"), *words.split(), *names], check=True, capture_output=True)
-    return cert, key
 
 
 class TestStreams:

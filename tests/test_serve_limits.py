@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import http.client
 import re
 import resource
 import socket
+import ssl
 import time
 import zlib
 from collections.abc import Iterator
@@ -15,7 +17,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from serving import Serving, event, until
+from serving import Serving, certificate, event, until
+from serving import exchange as exchange_events
 from support import Tool
 
 from rillevents.serve.answer import Refused
@@ -229,6 +232,19 @@ class TestManyConnections:
                 assert seconds_of(server) < 10
             assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 1064
             assert 'rillevents_hung_up_total{why="evicted"}' in server.ask("GET", "/metrics").body.decode()
+
+    def test_silent_handshakes(self, descriptors: None, tmp_path: Path) -> None:
+        """A server that speaks TLS has room for those who do not begin to, beside those who do."""
+        (tmp_path / "user").mkdir()
+        cert, key = certificate(tmp_path)
+        context = ssl.create_default_context(cafile=str(cert))
+        with contextlib.ExitStack() as stack:
+            words = ("--tls-cert", str(cert), "--tls-key", str(key))
+            server = stack.enter_context(Serving(FewFiles(tmp_path / "home", "-Sn 1024"), *words))
+            knock(server.port, 1500, stack)
+            connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=20)
+            stack.callback(connection.close)
+            assert 200 == exchange_events(connection, "POST", "/events/default", event("tls")).status
 
     def test_slow_bodies(self, tmp_path: Path) -> None:
         """Where all are sending, who comes is asked to come again; who has sent for long, and has not finished, makes room."""

@@ -39,6 +39,8 @@ _CONSENT_SECONDS = 1.0
 _BACKLOG = 2048
 # Files of our own: the store's, the spool's, the libraries'.
 _OWN_FILES = 64
+# For each connection so many that have not shaken hands yet: because for a minute nobody knows of these, and none makes room.
+_HANDSHAKES = 15
 
 Say = Callable[[str], None]
 
@@ -164,7 +166,10 @@ class Server:
         return {}, {}
 
     def _config(self, app: App) -> uvicorn.Config:
-        limits = {"deadlines": self.deadlines, "max_connections": _most_connections(self.max_connections)}
+        limits = {
+            "deadlines": self.deadlines,
+            "max_connections": _most_connections(self.max_connections, _HANDSHAKES if self.options.tls_cert else 0),
+        }
         protocol = type("Protocol", (GuardedProtocol,), {"metrics": self.metrics, **limits})
         return uvicorn.Config(
             app,
@@ -242,14 +247,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return found
 
 
-def _most_connections(wanted: int) -> int:
+def _most_connections(wanted: int, handshakes: int) -> int:
     """Return how many connections fit into what this process may open; it asks for more where that is few."""
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = wanted + _OWN_FILES
+    files = wanted * (1 + handshakes) + _OWN_FILES
     if soft != resource.RLIM_INFINITY and soft < files:
         soft = min(files, hard) if hard != resource.RLIM_INFINITY else files
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
