@@ -343,7 +343,7 @@ class TestMutated:
 
     # 100 is what a body that is asked for is told; 500 is a fault of ours.
     ANSWERS = {100, 200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 431, 503, 505}
-    SECONDS = 6.0
+    SECONDS = 4.0
 
     def behaviour(self, data: bytes, port: int) -> str:
         """Return what a server answers to some bytes, in numbers; it answers or hangs up."""
