@@ -182,7 +182,7 @@ def kafka_settings(paths: Paths, environ: Mapping[str, str], settings: config.Co
     home = settings.get("flush", "to", "")
     if is_kafka(to) and is_kafka(home) and any(is_secret(f"kafka.{name}") for name in {*configured} - {*told}):
         servers, known = (set(KafkaAddress.from_url(url).servers) for url in (to, home))
-        if not servers & known:
+        if not servers <= known:
             hint = "set them in the environment: rillevents help kafka"
             raise ConfigError("the credentials under [kafka] are for the brokers of flush.to, not for these", hint=hint)
     return {**configured, **told}

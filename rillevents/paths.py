@@ -80,6 +80,11 @@ class Paths:
         return _join(self.state_dir, "events.db")
 
     @property
+    def serve_dir(self) -> str:
+        """The folder in which a server that hands events on has its spools, one for each destination."""
+        return _join(self.state_dir, "serve")
+
+    @property
     def spool_dirs(self) -> tuple[str, ...]:
         """The places for the spool, in the order in which they are tried: one, or the state folder and the fallback."""
         places = (self._spool,) if self._spool else (_join(self.state_dir, "spool"), self.fallback_spool)

@@ -10,6 +10,7 @@ from rillevents.destination import destination_name, existing_spools, intake_set
 from rillevents.errors import ConfigError, SpoolError
 from rillevents.exporters.destination import without_userinfo
 from rillevents.paths import Paths
+from rillevents.spool.folder import listed
 from rillevents.spool.state import State
 from rillevents.spool.view import Contents, contents, ledger
 
@@ -40,6 +41,9 @@ def status(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], li
         "destination": destination,
         **_ledger(state, held),
     }
+    servers = _servers(paths)
+    if servers:
+        document["servers"] = servers
     return document, [warning for warning in (decision.warning, *warnings, *problems) if warning]
 
 
@@ -52,6 +56,22 @@ def _spools(paths: Paths) -> tuple[Contents, State, list[str]]:
         except SpoolError as error:
             problems.append(str(error))
     return held, state, problems
+
+
+def _servers(paths: Paths) -> list[dict[str, Any]]:
+    """What the spools of servers that hand events on hold, and what became of the others; none where there is no such server."""
+    found = []
+    for name in sorted(listed(paths.serve_dir)) if paths.serve_dir else ():
+        spool = f"{paths.serve_dir}/{name}"
+        try:
+            held, state = contents(spool), ledger(spool)
+        except SpoolError:
+            continue
+        if state:
+            counts = {key: state.counts[key] for key in ("delivered", "rejected")}
+            last = state.last_flush or None
+            found.append({"spool": spool, "events": held.events, "bytes": held.bytes, **counts, "last_flush": last})
+    return found
 
 
 def _destination(paths: Paths, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -119,12 +119,7 @@ class Serving:
     def url(self) -> str:
         """Where it listens; waits until it does."""
         assert self.process.stdout
-        told = ""
-        for line in self.process.stdout:
-            told += line
-            if line.startswith("}"):
-                break
-        return str(json.loads(told)["url"])
+        return str(json.loads(self.process.stdout.readline())["url"])
 
     @property
     def port(self) -> int:

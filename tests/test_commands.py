@@ -15,7 +15,7 @@ from support import Tool, make_store, only
 
 from rillevents import __version__
 from rillevents.cli.app import app
-from rillevents.store.schema import put_aside
+from rillevents.store.schema import identity_of, put_aside
 
 
 def commands() -> list[list[str]]:
@@ -231,7 +231,7 @@ class TestEvents:
         for event_id in ("second", "third"):
             make_store(path, [json.dumps(json.loads(line) | {"event_id": event_id}).encode()])
             seen.append(running.stdout.readline())
-            put_aside(str(path))
+            put_aside(str(path), identity_of(str(path)))
         running.terminate()
         assert 143 == running.wait(10)
         running.stdout.close()

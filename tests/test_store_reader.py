@@ -23,7 +23,7 @@ from rillevents.errors import Busy, RilleventsError, StoreError
 from rillevents.query import Query, find, newest
 from rillevents.store.follow import follow
 from rillevents.store.reader import Counted, Filter, Store, Totals
-from rillevents.store.schema import open_to_write, put_aside
+from rillevents.store.schema import identity_of, open_to_write, put_aside
 from rillevents.timestamp import parse_time
 
 NOON = parse_time("2026-11-23T12:00:00Z")
@@ -283,7 +283,10 @@ class TestFile:
 
     def test_left_by_the_killed(self, path: Path) -> None:
         """Events that a killed writer left in the journal are seen."""
-        code = "import os, sys; from test_store_reader import *; insert(open_to_write(sys.argv[1]), [line('a')]); os._exit(9)"
+        code = (
+            "import os, sys; from test_store_reader import *; "
+            "store = open_to_write(sys.argv[1]); insert(store, [line('a')]); os.kill(os.getpid(), 9)"
+        )
         subprocess.run(
             [sys.executable, "-c", code, str(path)],
             check=False,
@@ -478,7 +481,7 @@ class TestFollow:
 
         def begin_anew() -> None:
             insert(writer, [line("b")])
-            put_aside(str(path))
+            put_aside(str(path), identity_of(str(path)))
             make_store(path, [line("a"), line("c")])
 
         following.steps = [
@@ -498,7 +501,7 @@ class TestFollow:
             "for number in range(300):\n"
             "    writer = open_to_write(sys.argv[1])\n"
             "    insert(writer, [line(f'{number}-{part}') for part in range(3)])\n"
-            "    if number % 50 == 49: put_aside(sys.argv[1])\n"
+            "    if number % 50 == 49: put_aside(sys.argv[1], identity_of(sys.argv[1]))\n"
             "    writer.close()\n"
             "insert(open_to_write(sys.argv[1]), [line('end')])\n"
         )

@@ -111,8 +111,8 @@ def _serving(home: str) -> Iterator[str]:
         [sys.executable, "-m", "rillevents", *words], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as server:
         try:
-            told = b"".join(iter(server.stdout.readline, b"}\n")) if server.stdout else b""
-            yield str(json.loads(told + b"}")["intake_url"])
+            told = server.stdout.readline() if server.stdout else b""
+            yield str(json.loads(told)["intake_url"])
         finally:
             server.terminate()
 

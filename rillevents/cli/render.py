@@ -142,9 +142,19 @@ def _status(out: Console, data: Mapping[str, Any]) -> None:
             "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded"
             + _since(ledger["since"], "since"),
             "losses": f"{ledger['refused']:,} refused, {ledger['truncated']:,} truncated, dropped: {dropped or 'none'}",
-            "last flush": f"{last['at'][:19]}Z: {last['outcome']}; {last['reason']}".strip("; ") if last else "never",
+            "last flush": _last(last),
+            **{f"server {number}": _server(found) for number, found in enumerate(data.get("servers", ()), 1)},
         },
     )
+
+
+def _last(told: Mapping[str, Any] | None) -> str:
+    return f"{told['at'][:19]}Z: {told['outcome']}; {told['reason']}".strip("; ") if told else "never"
+
+
+def _server(found: Mapping[str, Any]) -> str:
+    counts = f"{events(found['events'])} waiting, {found['delivered']:,} delivered, {found['rejected']:,} rejected"
+    return f"{counts}; last: {_last(found['last_flush'])}; {found['spool']}"
 
 
 def _since(time: str | None, word: str = "the oldest of") -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Full, Queue
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -22,6 +25,10 @@ rillevents serve --port 0 --json
 rillevents serve --to intake --allow-origin https://app.example.com
 RILLEVENTS_SERVE_PASSWORD=… rillevents serve --host 0.0.0.0 --user ci --tls-cert cert.pem --tls-key key.pem
 """
+
+
+_MOST_UNSAID = 64
+_LAST_WORDS_SECONDS = 0.5
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,29 +71,62 @@ def add_to(app: typer.Typer) -> None:
                 raise
             told = f"serve needs {error.name}, which is not installed"
             raise ConfigError(told, hint="run: pip install 'rillevents[serve]'") from None
-        run(options, paths(), os.environ, on_ready=_tell(as_json), warn=_warn)
+        voice = _Voice(is_quiet(os.environ))
+        try:
+            run(options, paths(), os.environ, on_ready=_tell(as_json, voice), warn=voice.say)
+        finally:
+            voice.close()
         return Result()
 
 
-def _tell(as_json: bool) -> Callable[[str, str], None]:
+class _Voice:
+    """Says things on stderr, on a thread of its own: a pipe that nobody reads must not keep a server from serving.
+
+    What is too much to be kept is dropped. `close` waits a moment for what is not said yet.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._unsaid: Queue[tuple[str, bool] | None] = Queue(_MOST_UNSAID)
+        self._thread = Thread(target=self._run, name="rillevents-say", daemon=True)
+        self._thread.start()
+
+    def say(self, message: str, *, bare: bool = False) -> None:
+        """Say something soon; *bare* without our name before it."""
+        with suppress(Full):
+            self._unsaid.put_nowait((message, bare))
+
+    def close(self) -> None:
+        """Say what is left, and be silent."""
+        with suppress(Full):
+            self._unsaid.put_nowait(None)
+            self._thread.join(_LAST_WORDS_SECONDS)
+
+    def _run(self) -> None:
+        from rillevents.cli.render import say
+
+        while (unsaid := self._unsaid.get()) is not None:
+            message, bare = unsaid
+            if not bare:
+                say(Result(messages=(message,)), quiet=self._quiet)
+            elif sys.stderr is not None and not self._quiet:
+                with suppress(OSError):
+                    print(message, file=sys.stderr, flush=True)
+
+
+def _tell(as_json: bool, voice: _Voice) -> Callable[[str, str], None]:
     def tell(url: str, keeps: str) -> None:
         from rillevents.cli.render import show
 
-        quiet = is_quiet(os.environ)
         intake = f"{url}/events/default"
-        told = (f"listening on {url}; {keeps}", "to send there:")
-        # Nobody may hear it: that is no reason not to serve.
+        voice.say(f"listening on {url}; {keeps}")
+        voice.say("to send there:")
+        # Without our name before it: because it is there to be copied.
+        voice.say(f"export RILLEVENTS_INTAKE_URL={intake}", bare=True)
+        # On one line: because who reads it reads a line, from a stdout that stays open.
+        document = json.dumps({"url": url, "intake_url": intake}).encode() + b"\n"
+        # Nobody may read it: that is no reason not to serve.
         with suppress(OSError):
-            show(Shown(Result("serving", {"url": url, "intake_url": intake}, messages=told), as_json, quiet))
-        with suppress(OSError):
-            if sys.stderr is not None and not quiet:
-                # Without our name before it: because it is there to be copied.
-                print(f"export RILLEVENTS_INTAKE_URL={intake}", file=sys.stderr, flush=True)
+            show(Shown(Result("stream", lines=[document] if as_json else []), quiet=True))
 
     return tell
-
-
-def _warn(message: str) -> None:
-    from rillevents.cli.render import say
-
-    say(Result(messages=(message,)), quiet=is_quiet(os.environ))

@@ -144,9 +144,19 @@ class KafkaExporter:
         return self._refusal(refused, "") if refused else None
 
     def _send(self, producer: Producer, batch: Batch) -> Outcome:
+        self._forget_others(batch)
         sending = Sending(producer, self._address.topic, batch.lines, self._read, self._reported)
         self._await(sending, batch)
         return self._outcome(batch, sending)
+
+    def _forget_others(self, batch: Batch) -> None:
+        """Forget of what was reported that is no part of this batch, where it has become more than any batch is.
+
+        Not at once: because a batch is halved, and the other half comes next. But a flush that begins anew reads new objects.
+        """
+        if len(self._reported) > 2 * self.batch_events:
+            present = {id(line) for line in batch.lines}
+            self._reported = {key: line for key, line in self._reported.items() if key in present}
 
     def _await(self, sending: Sending, batch: Batch) -> None:
         while True:

@@ -6,7 +6,7 @@ import base64
 import hmac
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from rillevents.errors import UsageError
@@ -14,6 +14,9 @@ from rillevents.exporters.destination import is_loopback
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
 _MOST_KNOWN = 256
+_FORWARDED = (b"for", b"host", b"proto", b"port", b"server", b"ssl", b"prefix")
+# What proxies add to a request that they hand on.
+_OF_PROXIES = frozenset((b"forwarded", b"via", b"x-real-ip", *(b"x-forwarded-" + what for what in _FORWARDED)))
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -79,6 +82,13 @@ class Access:
             return True
         scheme, _, given = (authorization or b"").partition(b" ")
         return hmac.compare_digest(given.strip(), self._expected) and scheme.lower() == b"basic"
+
+
+def is_direct(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether who asks is on this machine, and asks this server by its name: through a proxy everybody looks like it."""
+    host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1"))
+    by_name = host is not None and (host[1].lower() in _LOCAL or is_loopback(host[1]))
+    return by_name and is_loopback_client(client) and _OF_PROXIES.isdisjoint(headers)
 
 
 def is_loopback_client(client: tuple[str, int] | None) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rillevents.serve.access import Access, is_loopback_client
+from rillevents.serve.access import Access, is_direct
 from rillevents.serve.answer import Answer, Headers, Refused, all_good, judged, later, preflight, problem
 from rillevents.serve.body import Body, Gone, Receive
 from rillevents.serve.commit import Committer, Overloaded
@@ -150,7 +150,7 @@ class App:
 
     def _is_vouched_for(self, scope: Scope, headers: Headers) -> bool:
         # By the Origin: because a beacon can carry no credentials.
-        return self._access.vouches(headers.get(b"origin"), is_local=is_loopback_client(scope["client"]))
+        return self._access.vouches(headers.get(b"origin"), is_local=is_direct(scope["client"], headers))
 
     def _verdict(self, incoming: Incoming, stored: Stored, endpoint: Endpoint) -> Answer:
         counts = self._metrics.events
@@ -173,7 +173,8 @@ class App:
         if path == "/readyz":
             ready = not self._committer.problem
             return Answer(200, b'{"status":"ready"}') if ready else later("events cannot be stored now")
-        if not is_loopback_client(scope["client"]):
+        # Whatever Host it is asked by: because who scrapes it does so by an address.
+        if not is_direct(scope["client"], {**headers, b"host": b"localhost"}):
             self._authenticate(headers)
         gauges, counters = self._gauges()
         waiting = {"waiting_events": self._committer.events, "waiting_bytes": self._committer.bytes}
@@ -186,8 +187,7 @@ class App:
             return problem(404, "there is nothing here; events are sent to /events/default")
         if method not in ("GET", "HEAD"):
             return problem(405, "this is asked for by GET", (b"allow", b"GET, HEAD"))
-        # Through a proxy everybody looks like it: so who comes through one is not on this machine.
-        if not is_loopback_client(scope["client"]) or b"x-forwarded-for" in headers or b"forwarded" in headers:
+        if not is_direct(scope["client"], headers):
             return problem(403, "this is shown on the server's own machine only")
         # A page elsewhere that asks without wanting to read sends no Origin; it would still make us count.
         if path != "/" and headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):

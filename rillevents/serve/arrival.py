@@ -87,7 +87,9 @@ def _listed(text: bytes, decode: Callable[[bytes], list[msgspec.Raw]]) -> Incomi
     try:
         found = decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        return _checked([], len(text), [Bad(1, _told(f"not JSON as it is expected here: {error}"), text)])
+        return _checked(
+            [], len(text), [Bad(1, _told(f"not JSON as it is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])]
+        )
     if len(found) > MAX_EVENTS:
         raise TooMany
     return _checked(((number, _on_one_line(bytes(item))) for number, item in enumerate(found, 1)), len(text))

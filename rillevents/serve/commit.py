@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from rillevents.serve.limits import MAX_COMMIT_BYTES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS
 from rillevents.store.incoming import Incoming, Storage, Stored, Unavailable
@@ -75,11 +76,12 @@ class Committer:
         self._thread.join()
 
     def _run(self) -> None:
+        is_more = False
         while True:
             self._idle = True
             # Looked at after that, not before: because one that came in between saw nobody to wake.
-            if not self._waiting and not self._closing:
-                self._work.wait(_TIDY_SECONDS)
+            if not self._waiting and not self._closing and not self._work.wait(0 if is_more else _TIDY_SECONDS):
+                self._ask_again()
             self._idle = False
             self._work.clear()
             while batch := self._take():
@@ -87,7 +89,7 @@ class Committer:
             if self._closing and not self._waiting:
                 self._storage.close()
                 return
-            self._tidy()
+            is_more = self._tidy()
 
     def _take(self) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -127,11 +129,20 @@ class Committer:
             if not future.done():
                 future.set_result(result)
 
-    def _tidy(self) -> None:
+    def _ask_again(self) -> None:
+        """Where something was wrong and nobody has come since, see whether it still is: or who asks /readyz first never comes."""
+        if self.problem:
+            with suppress(Exception):
+                self._storage.store([])
+                self._heard("")
+
+    def _tidy(self) -> bool:
+        """Do what is due, and return whether there is more of it."""
         try:
-            self._storage.tidy()
+            return self._storage.tidy()
         except Exception as error:  # noqa: BLE001 - what is not cleared away now is the next time
             self._heard(getattr(error, "message", "") or f"{type(error).__name__}: {error}")
+            return False
 
 
 def _count(incoming: Incoming) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from rillevents.errors import Busy, RilleventsError, SpoolError
 from rillevents.exporters import Exporter
@@ -13,9 +14,11 @@ from rillevents.flusher import Flusher, FlushResult
 from rillevents.paths import Paths
 from rillevents.retry import Backoff
 from rillevents.sinks.spool import SpoolSink
-from rillevents.spool.folder import check, create, unique
+from rillevents.spool.append import backlog, slot_bytes
+from rillevents.spool.folder import check, create, full, unique
 from rillevents.spool.lines import required_fields
 from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
+from rillevents.spool.view import contents
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.reader import Rejected
 
@@ -25,9 +28,14 @@ _LAST_SECONDS = 5.0
 
 
 def spool_for(paths: Paths, to: str) -> str:
-    """Return the folder of the spool of a server that forwards there; each destination has one, and gets no other's events."""
+    """Return the folder of the spool of a server that forwards there; each destination has one, and gets no other's events.
+
+    Raises RilleventsError where there is no place for it.
+    """
+    if not paths.state_dir:
+        raise RilleventsError("there is no place for a spool (no home folder)", hint="set RILLEVENTS_HOME")
     digest = hashlib.blake2b(to.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
-    return f"{paths.state_dir}/serve/{to.partition(':')[0]}-{digest}"
+    return f"{paths.serve_dir}/{to.partition(':')[0]}-{digest}"
 
 
 def refused(spools: Sequence[str], limit: int) -> list[Rejected]:
@@ -49,11 +57,14 @@ def refused(spools: Sequence[str], limit: int) -> list[Rejected]:
 class SpoolStorage:
     """Keeps events in a spool: one write and one sync for all that are given at a time, before it returns.
 
-    Duplicates are not looked for: whoever takes the events keeps them by their ID. *on_stored* is called after each.
+    Duplicates are not looked for: whoever takes the events keeps them by their ID. *on_stored* is told how many they were.
     """
 
-    def __init__(self, spools: Sequence[str], *, max_bytes: int, on_stored: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, spools: Sequence[str], *, max_bytes: int, on_stored: Callable[[int], None] = lambda events: None
+    ) -> None:
         self._spools = tuple(spools)
+        self._max_bytes = max_bytes
         self._sink = SpoolSink(spools, max_bytes=max_bytes, durable=True)
         self._on_stored = on_stored
 
@@ -63,11 +74,18 @@ class SpoolStorage:
         try:
             if lines:
                 self._sink.append(lines)
+            else:
+                self._check_room()
         except SpoolError as error:
             raise Unavailable(error.message) from None
         self._keep_bad([bad.line for arrived in incoming for bad in arrived.bad])
-        self._on_stored()
+        self._on_stored(sum(len(arrived.lines) for arrived in incoming))
         return [Stored(len(arrived.lines)) for arrived in incoming]
+
+    def _check_room(self) -> None:
+        folder = create(self._spools[0])
+        if backlog(folder) + slot_bytes(folder) >= self._max_bytes:
+            raise full(folder, self._max_bytes)
 
     def _keep_bad(self, lines: Sequence[bytes]) -> None:
         """Put what is no event into corrupt/, and count it as refused; a disk that has no room for it keeps nobody waiting."""
@@ -79,8 +97,9 @@ class SpoolStorage:
         except (OSError, SpoolError):
             return
 
-    def tidy(self) -> None:
+    def tidy(self) -> bool:
         """Do nothing: the flusher clears up."""
+        return False
 
     def close(self) -> None:
         """Close the file; everything is on the disk already."""
@@ -107,6 +126,9 @@ class Forwarder:
     ) -> None:
         self.last = FlushResult("empty")
         self.delivered = self.rejected = 0
+        self._stored = 0
+        # How many the last round left, and how many had been stored by then.
+        self._left = (0, 0)
         self._spools = spools
         self._allowed = allowed
         self._warn = warn
@@ -130,9 +152,16 @@ class Forwarder:
         self._work.set()
         self._thread.start()
 
-    def wake(self) -> None:
-        """There is something new."""
+    def wake(self, events: int) -> None:
+        """There are so many new events."""
+        self._stored += events
         self._work.set()
+
+    @property
+    def pending(self) -> int:
+        """How many events wait: those that the last round left, and those that have come since."""
+        left, stored_then = self._left
+        return max(0, left + self._stored - stored_then)
 
     def close(self) -> None:
         """Send what is there, for a few seconds at most, and end; what is left waits in the spool for the next server."""
@@ -143,6 +172,8 @@ class Forwarder:
         self._exporter.close()
 
     def _run(self) -> None:
+        with suppress(SpoolError):
+            self._left = (sum(contents(spool).events for spool in self._spools), 0)
         while not self._stopping.is_set():
             self._work.wait()
             self._stopping.wait(_GATHER_SECONDS)
@@ -168,6 +199,7 @@ class Forwarder:
         self.delivered += done.delivered
         self.rejected += done.rejected
         self.last = done
+        self._left = (done.pending, self._stored)
         if done.exit_code in (0, 65):
             self._failures = 0
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +30,20 @@ class Options:
     allow_origins: tuple[str, ...] = field(default_factory=tuple)
     tls_cert: str = ""
     tls_key: str = ""
+
+    @property
+    def destination(self) -> str:
+        """Where events go on to: the scheme in small letters, and a file by its whole path, so that it is one and the same."""
+        scheme, colon, rest = self.to.partition(":")
+        if scheme.lower() == "file" and colon:
+            path = rest.removeprefix("//") if rest.startswith("///") or not rest.startswith("//") else rest
+            return f"file:{os.path.abspath(path)}" if path and not path.startswith("//") else f"file:{rest}"
+        return f"{scheme.lower()}{colon}{rest}"
+
+    @property
+    def is_governed(self) -> bool:
+        """Whether consent is asked: everywhere but where events are stored, or handed to a file or to Kafka."""
+        return bool(self.to) and self.destination.partition(":")[0] not in ("file", "kafka")
 
     @property
     def keep_us(self) -> int:

@@ -18,7 +18,7 @@ from functools import partial
 import uvicorn
 
 from rillevents import config, consent
-from rillevents.destination import destination_name, exporter_to
+from rillevents.destination import exporter_to, intake_settings
 from rillevents.errors import Busy, RilleventsError, UsageError
 from rillevents.exporters.destination import without_userinfo
 from rillevents.files import ensure_home
@@ -117,16 +117,16 @@ class Server:
         settings = config.load(self.paths)
         for warning in settings.warnings:
             self.warn(warning)
-        if self.options.to == "spool":
+        if self.options.destination == "spool":
             self.look = Recent(partial(refused, self.paths.spool_dirs))
             self.keeps = f"events go into the spool {self.paths.spool_dir}; run: rillevents flush"
             return SpoolStorage(self.paths.spool_dirs, max_bytes=settings.max_bytes)
         return self._forwarding(settings)
 
     def _forwarding(self, settings: config.Config) -> Storage:
-        to = self.options.to if self.options.to != "intake" else ""
+        to = self.options.destination
         exporter = exporter_to(self.paths, self.environ, settings, to=to, warn=self.warn)
-        name = without_userinfo(to or _intake(self.paths, self.environ, settings))
+        name = without_userinfo(_intake(self.paths, self.environ, settings) if to == "intake" else to)
         spools = (spool_for(self.paths, name),)
         self.keeps = f"events go to {name}, by way of the spool {spools[0]}"
         self.look = Recent(partial(refused, spools))
@@ -143,7 +143,7 @@ class Server:
 
     def _allowed(self) -> Callable[[], bool]:
         """Return what says whether events may be taken: always, but for a user's own intake, to whom their consent applies."""
-        if self.options.to not in ("intake", "spool") and not self.options.to.startswith("http"):
+        if not self.options.is_governed:
             return lambda: True
         asked, allowed = -_CONSENT_SECONDS, True
 
@@ -159,7 +159,7 @@ class Server:
         if self.writer:
             return {}, {"removed": self.writer.removed, "stores_put_aside": self.writer.put_aside}
         if self.forwarder:
-            return {"pending": self.forwarder.last.pending}, {
+            return {"pending": self.forwarder.pending}, {
                 "delivered": self.forwarder.delivered,
                 "rejected": self.forwarder.rejected,
             }
@@ -190,11 +190,8 @@ class Server:
 
 
 def _intake(paths: Paths, environ: Mapping[str, str], settings: config.Config) -> str:
-    from rillevents.destination import intake_settings
-
-    name = destination_name(paths, environ, settings)
     intake = intake_settings(paths, environ, settings, secrets=False)
-    return intake.url if name == "intake" and intake else name
+    return intake.url if intake else ""
 
 
 class _Uvicorn(uvicorn.Server):

@@ -116,6 +116,16 @@ def lock(fd: int) -> bool:
     return True
 
 
+def wait_for_lock(fd: int) -> None:
+    """Take the lock of a file or a folder, however long somebody else has it; where there are no locks, do without."""
+    try:
+        if HAS_LOCKS:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
 def lock_to_unlink(fd: int) -> bool:
     """Take the lock of a file that is about to be unlinked; where there are no locks, every file was complete from the start."""
     try:

@@ -52,8 +52,8 @@ class Storage(Protocol):
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
         """Keep all of it, or raise Unavailable; once this returns it outlasts a kill and a loss of power."""
 
-    def tidy(self) -> None:
-        """Do what is due between two of these calls; raises Unavailable."""
+    def tidy(self) -> bool:
+        """Do what is due between two of these calls, and return whether there is more of it; raises Unavailable."""
 
     def close(self) -> None:
         """Let go of files and locks."""

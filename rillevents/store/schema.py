@@ -6,11 +6,13 @@ import os
 import sqlite3
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from rillevents.errors import StoreError
-from rillevents.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
-from rillevents.spool.append import sync_folder
+from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder
+from rillevents.spool.append import sync_folder, wait_for_lock
 
 VERSION: Final = 1
 # `body` is the event's line as it arrived, without its newline. `event_us` beside `event_time`: because as text, 10:00:00Z sorts
@@ -26,14 +28,18 @@ CREATE TABLE IF NOT EXISTS counts(name TEXT PRIMARY KEY, n INTEGER NOT NULL) WIT
 """
 # What SQLite puts beside a file while it is open.
 BESIDE: Final = ("-wal", "-shm", "-journal")
+_MAGIC: Final = b"SQLite format 3\0"
+# So a file is called that is meant to be a database: where it is none any more, it is a damaged one.
+_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
+_COLUMNS: Final = ["event_id", "event_time", "event_us", "event_type", "event_name", "stream", "received_us", "body"]
 _BUSY_SECONDS = 2.0
 
 
 def open_to_write(path: str) -> sqlite3.Connection:
     """Return a connection to the store at *path*, made where it is missing: WAL, and on the disk once a commit returns.
 
-    Raises StoreError where the file is a link, no file, somebody else's or of a version that is not known, and
-    sqlite3.Error where the disk or the database refuses. For one thread at a time.
+    Raises StoreError where the file is a link, no file, somebody else's, another program's, or of a version that is not known,
+    and sqlite3.Error where the disk or the database refuses. For one thread at a time.
     """
     _make_private_file(path)
     # Not tied to this thread: because who opens it to see whether it can be used is not who writes to it afterwards.
@@ -43,8 +49,7 @@ def open_to_write(path: str) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, VERSION):
-            raise unknown_version(path, version)
+        _check_is_ours(connection, path, version)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-16384")
@@ -56,6 +61,35 @@ def open_to_write(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def check_is_no_other_file(path: str) -> None:
+    """Raise StoreError for a file that never was a database: a slip in --store must not move somebody's notes away.
+
+    Only before this process opens it: because closing a descriptor gives away the locks that SQLite has by another.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    except OSError:
+        return  # Whoever opens it to write hears of that.
+    try:
+        begins = os.read(fd, len(_MAGIC)) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
+    if begins and begins != _MAGIC and not path.endswith(_SUFFIXES):
+        raise StoreError(f"{path} is no store of events, and was left alone", hint="name another file with --store")
+
+
+def _check_is_ours(connection: sqlite3.Connection, path: str, version: int) -> None:
+    """Raise StoreError for another program's database, and for a store of another version."""
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(events)")]
+    if tables and (version == 0 or (version == VERSION and columns != _COLUMNS)):
+        raise StoreError(
+            f"{path} is another program's database, and was left alone", hint="name another file with --store"
+        )
+    if version not in (0, VERSION):
+        raise unknown_version(path, version)
 
 
 def unknown_version(path: str, version: int) -> StoreError:
@@ -89,8 +123,36 @@ def _make_private_file(path: str) -> None:
     sync_folder(folder)
 
 
-def put_aside(path: str) -> str:
-    """Move a damaged store, and what SQLite keeps beside it, out of the way, and return its new name; raises OSError."""
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at *path* from any other that may stand there, None where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def put_aside(path: str, identity: tuple[int, int] | None) -> str:
+    """Move a damaged store, and what SQLite keeps beside it, out of the way, and return its new name.
+
+    "" where another file is at *path* by now, which stays. Two at once take turns. Raises OSError.
+    """
+    with _alone_in(os.path.dirname(path)):
+        return _put_aside(path) if identity and identity == identity_of(path) else ""
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    # The folder, not the file: because who closes a descriptor of the file gives SQLite's locks on it away.
+    fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | CLOEXEC)
+    try:
+        wait_for_lock(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _put_aside(path: str) -> str:
     aside = f"{path}.corrupt-{time.time_ns()}"
     for suffix in BESIDE:
         try:

@@ -11,22 +11,23 @@ The path is looked at after each commit: because a file that somebody deleted or
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TypeVar
+from urllib.parse import quote
 
+from rillevents.errors import StoreError
 from rillevents.store.incoming import Incoming, Stored, Unavailable
-from rillevents.store.schema import open_to_write, put_aside
+from rillevents.store.schema import check_is_no_other_file, identity_of, open_to_write, put_aside
 from rillevents.timestamp import microseconds
 
 T = TypeVar("T")
 Row = tuple[str, str, int, str, str, str, int, str]
 
-MAX_REJECTED = 10_000
+MAX_REJECTED = 2000
 TIDY_SECONDS = 10.0
 # So many rows are deleted at a time: because requests wait meanwhile.
 _SLICE = 2000
@@ -65,26 +66,34 @@ class StoreWriter:
         self._clock = clock
         self._tidied = -TIDY_SECONDS
         self._connection: sqlite3.Connection | None = None
-        self._identity = (0, 0)
-        self._attempt(lambda connection: connection.execute("SELECT 1 FROM events LIMIT 1"))
+        self._identity: tuple[int, int] | None = None
+        self._began = False
+        check_is_no_other_file(path)
+        try:
+            self._attempt(lambda connection: connection.execute("SELECT 1 FROM events LIMIT 1"))
+        except Unavailable as error:
+            raise StoreError(error.message, hint="name another file with --store") from None
+        self._began = True
 
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
         """Commit the events, the bad lines and the counts of these requests; raises Unavailable, and nothing of it is kept."""
         return self._attempt(lambda connection: _write(connection, incoming))
 
-    def tidy(self) -> None:
-        """Delete a slice of what is too old, and of the oldest rejected lines beyond MAX_REJECTED, once in ten seconds.
+    def tidy(self) -> bool:
+        """Delete a slice of what is too old, and of the oldest rejected lines beyond MAX_REJECTED; return whether there is more.
 
-        That is also how soon it is seen where somebody damages the file under way.
+        Once in ten seconds, or as long as there is more. That is also how soon it is seen where somebody damages the file.
         """
         if self._clock() - self._tidied < TIDY_SECONDS:
-            return
+            return False
         self._look_from_outside()
-        before = self._now_ns() // 1000 - self._keep_us if self._keep_us else 0
-        removed = self._attempt(lambda connection: _remove(connection, before))
+        now = self._now_ns() // 1000
+        before = now - self._keep_us if self._keep_us else 0
+        removed = self._attempt(lambda connection: _remove(connection, before, now))
         self.removed += removed["removed"]
-        # Where there is more to delete it goes on at once, but lets the requests that wait go first.
-        self._tidied = self._clock() if not any(n >= _SLICE for n in removed.values()) else -TIDY_SECONDS
+        is_more = any(n >= _SLICE for n in removed.values())
+        self._tidied = -TIDY_SECONDS if is_more else self._clock()
+        return is_more
 
     def close(self) -> None:
         """Close the file; SQLite folds its journal into it."""
@@ -100,6 +109,12 @@ class StoreWriter:
                 self._recover(error)
             except OSError as error:
                 raise Unavailable(f"{self.path} cannot be opened: {error.strerror or error}") from None
+            except StoreError as error:
+                # Not by us, and not now: somebody has put something else in its place.
+                self.close()
+                if not self._began:
+                    raise
+                raise Unavailable(error.message) from None
             else:
                 if self._is_named():
                     return done
@@ -109,8 +124,12 @@ class StoreWriter:
 
     def _look_from_outside(self) -> None:
         """Ask another connection: because ours has pages in memory, and does not notice what becomes of those in the file."""
+        if not self._is_named():
+            return  # Who stores next sees that, and begins a new one.
         try:
-            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            # To read, not to write: because what is missing would be made, with whatever mode the umask gives.
+            where = f"file:{quote(self.path)}?mode=ro"
+            with contextlib.closing(sqlite3.connect(where, uri=True, isolation_level=None)) as other:
                 other.execute("PRAGMA trusted_schema=OFF")
                 other.execute("SELECT body FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
         except sqlite3.Error as error:
@@ -119,18 +138,15 @@ class StoreWriter:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = open_to_write(self.path)
-            self._connection = connection
-            found = os.lstat(self.path)
-            self._identity = (found.st_dev, found.st_ino)
+            # Before it is opened: because where that fails, it has to be known which file it was.
+            self._identity = identity_of(self.path)
+            self._connection = open_to_write(self.path)
+            # And after it: because it may have been made only then, or be another one by now, which `_is_named` sees.
+            self._identity = self._identity or identity_of(self.path)
         return self._connection
 
     def _is_named(self) -> bool:
-        try:
-            found = os.lstat(self.path)
-        except OSError:
-            return False
-        return self._identity == (found.st_dev, found.st_ino)
+        return self._identity is not None and self._identity == identity_of(self.path)
 
     def _recover(self, error: sqlite3.Error) -> None:
         """Put a damaged file aside; raise Unavailable for everything else, and begin with a new connection next time."""
@@ -142,11 +158,13 @@ class StoreWriter:
         if _code(error) not in _DAMAGED:
             raise Unavailable(f"{self.path} cannot be written: {error}") from None
         try:
-            aside = put_aside(self.path)
-        except FileNotFoundError:
-            return
+            # The one that is damaged, not the one that is there by now: another server may have begun a new one, or
+            # somebody have put a copy back.
+            aside = put_aside(self.path, self._identity)
         except OSError as problem:
             raise Unavailable(f"{self.path} is damaged, and cannot be moved: {problem.strerror or problem}") from None
+        if not aside:
+            return
         self.put_aside += 1
         self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was begun")
 
@@ -269,19 +287,25 @@ def _count(connection: sqlite3.Connection, counts: Mapping[str, int]) -> None:
             connection.execute(_COUNT, (name, n))
 
 
-def _remove(connection: sqlite3.Connection, before_us: int) -> Counter[str]:
+def _remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> Counter[str]:
     """Delete events that were received before that (0: none), and the oldest rejected lines beyond their cap; count both."""
     removed: Counter[str] = Counter()
     with _Transaction(connection):
         if before_us:
-            # By the row's number, in whose order events come in: because no index has the time at which they did.
-            kept = "SELECT rowid FROM events WHERE received_us >= ? ORDER BY rowid LIMIT 1"
-            first = connection.execute(kept, (before_us,)).fetchone()
-            last = first[0] if first else 1 << 62
-            old = "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE rowid < ? ORDER BY rowid LIMIT ?)"
-            removed["removed"] = connection.execute(old, (last, _SLICE)).rowcount
+            removed["removed"] = _remove_old(connection, before_us, now_us)
         beyond = "SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ? OFFSET ?"
         oldest = f"DELETE FROM rejected WHERE rowid IN ({beyond})"  # noqa: S608 - our own text
         removed["rejected_removed"] = connection.execute(oldest, (_SLICE, MAX_REJECTED)).rowcount
         _count(connection, removed)
     return removed
+
+
+def _remove_old(connection: sqlite3.Connection, before_us: int, now_us: int) -> int:
+    """Delete the oldest events, a slice at most, up to the first that is to be kept."""
+    # By the row's number, in whose order events come in: because no index has the time at which they did.
+    rows = connection.execute("SELECT rowid, received_us FROM events ORDER BY rowid LIMIT ?", (_SLICE,)).fetchall()
+    ahead = [(now_us, rowid) for rowid, received_us in rows if received_us > now_us]
+    # Those of a clock that was ahead age from now on: or nothing behind them would ever go.
+    connection.executemany("UPDATE events SET received_us = ? WHERE rowid = ?", ahead)
+    old = list(takewhile(lambda row: row[1] < before_us, rows))
+    return connection.execute("DELETE FROM events WHERE rowid <= ?", (old[-1][0],)).rowcount if old else 0
