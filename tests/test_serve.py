@@ -6,8 +6,11 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import http.client
 import json
+import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -280,6 +283,41 @@ class TestAccess:
             assert "https://app.example.com" == told.headers["access-control-allow-origin"]
             assert 403 == serving.post(event("c"), "/local/track", Origin="https://other.example.com").status
 
+    @pytest.mark.parametrize("header", ["X_Forwarded_For", "Forwarded", "Via", "X_Real_IP", "X_Forwarded_Host"])
+    def test_behind_a_proxy(self, header: str, tool: Tool) -> None:
+        """Who comes through a proxy is not on this machine: the page, the figures and a page of localhost need more than that."""
+        words = ["--user", "me", "--allow-host", "events.example.com"]
+        with Serving(tool, *words, RILLEVENTS_SERVE_PASSWORD="s") as serving:
+            proxied = {header: "203.0.113.9"}
+            assert 401 == serving.post(event(), "/local/track", Origin="http://localhost", **proxied).status
+            assert 401 == serving.ask("GET", "/metrics", **proxied).status
+            assert 403 == serving.ask("GET", "/api/events", Authorization=basic("me", "s"), **proxied).status
+            told = serving.ask("GET", "/api/events", Authorization=basic("me", "s"), Host="events.example.com")
+            assert 403 == told.status
+
+    def test_nobody_reads_stderr(self, tool: Tool, store: str) -> None:
+        """A server whose warnings nobody reads goes on serving, and ends when it is told to."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, b"x" * 4096)
+        os.set_blocking(write, True)
+        words = tool.command("serve", "--port", "0", "--json")
+        with subprocess.Popen(words, env=tool.environ, stdout=subprocess.PIPE, stderr=write) as server:
+            os.close(write)
+            assert server.stdout
+            url = json.loads(server.stdout.readline())["url"]
+            for event_id in ("a", "b"):
+                for name in ("", "-wal", "-shm"):
+                    Path(f"{store}{name}").unlink(missing_ok=True)
+                with contextlib.closing(http.client.HTTPConnection(url.partition("//")[2], timeout=10)) as connection:
+                    assert 200 == exchange(connection, "POST", "/events/default", event(event_id)).status
+            server.send_signal(signal.SIGTERM)
+            assert 143 == server.wait(10)
+        os.close(read)
+        assert ["b"] == stored_ids(store)
+
 
 class TestEnding:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
@@ -394,6 +432,53 @@ class TestForwarding:
             until(lambda: 200 == serving.post(event("d"), "/local/track").status)
             until(lambda: "d" in ids(intake.lines))
             assert "c" not in ids(intake.lines)
+
+    @pytest.mark.parametrize("scheme", ["http", "HTTP"])
+    def test_opted_out_of_elsewhere(self, scheme: str, tool: Tool) -> None:
+        """Consent is asked for every intake, however its URL is written."""
+        with FakeIntake() as intake:
+            to = intake.url.replace("http", scheme, 1)
+            with Serving(tool, "--to", to, DO_NOT_TRACK="1") as serving:
+                assert 403 == serving.post(event("a")).status
+                assert 204 == serving.post(event("a"), "/local/track").status
+            assert [] == intake.requests
+
+    def test_the_flag_wins(self, tool: Tool, tmp_path: Path) -> None:
+        """--to intake is the configured intake, whatever the environment and config.toml say a flush should go to."""
+        with FakeIntake() as intake:
+            environ = {"RILLEVENTS_INTAKE_URL": intake.url, "RILLEVENTS_TO": f"file:{tmp_path}/other"}
+            with Serving(tool, "--to", "intake", **environ) as serving:
+                serving.post(event("a"))
+                until(lambda: ["a"] == list(ids(intake.lines)))
+        assert not (tmp_path / "other").exists()
+
+    def test_a_file_by_its_whole_path(self, tool: Tool, tmp_path: Path) -> None:
+        """A file named by a path from here is that file, wherever a later server is started: the spool of one is not another's."""
+        from rillevents.serve.options import Options
+
+        assert f"file:{os.getcwd()}/out" == Options(to="FILE:out").destination == Options(to="file:./out").destination
+        assert "file:/a/out" == Options(to="file:///a/out").destination
+        assert "kafka://Host:1/T" == Options(to="KAFKA://Host:1/T").destination
+
+    def test_no_home(self, tool: Tool) -> None:
+        """Without a home folder there is no place for a spool, and the message says what to set."""
+        environ = {"RILLEVENTS_HOME": None, "HOME": "relative", "XDG_STATE_HOME": None}
+        done = tool("serve", "--to", "file:/tmp/x", **environ) if os.geteuid() else None
+        assert done is None or (1 == done.returncode and "RILLEVENTS_HOME" in done.stderr)
+
+    def test_status(self, tool: Tool) -> None:
+        """`status` names the spool of a server that hands events on, and what became of its events; `/metrics` what waits."""
+        assert "servers" not in tool.json("status")
+        with FakeIntake() as intake:
+            intake.respond = lambda request: 503
+            with Serving(tool, "--to", intake.url) as serving:
+                serving.post(event("a") + event("b"))
+                assert "rillevents_pending 2.0" in serving.ask("GET", "/metrics").body.decode()
+                found = only(tool.json("status")["servers"])
+                assert (2, 0) == (found["events"], found["delivered"])
+                intake.respond = None
+                until(lambda: 2 == only(tool.json("status")["servers"])["delivered"], 60)
+            assert found["spool"] in tool("status").stdout
 
     def test_to_a_file(self, tool: Tool, tmp_path: Path) -> None:
         """Any other exporter takes them, too; consent is not asked about what others sent."""
@@ -510,12 +595,8 @@ def traced(tool: Tool, tmp_path: Path, *words: str) -> list[str]:
 
 def tool_stop(serving: Serving) -> int:
     """Stop the server below strace, which ends as that does."""
-    import subprocess
-
     child = subprocess.run(
         ["ps", "--ppid", str(serving.process.pid), "-o", "pid="], capture_output=True, text=True, check=True
     )
-    import os
-
     os.kill(int(child.stdout.split()[0]), signal.SIGTERM)
     return 0 if serving.process.wait(20) == 143 else 1

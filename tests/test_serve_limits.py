@@ -33,7 +33,7 @@ from .faults.quick_server import QuickTool
 from .faults.raw_http import CHUNKED, Line, exchange, many, request, statuses
 
 # Of the whole server, which takes about 60 MB for itself.
-MOST_MEMORY = 400 << 10
+MOST_MEMORY = 512 << 10
 EVENT = event("plain")
 GET = request(method=b"GET", target=b"/healthz")
 

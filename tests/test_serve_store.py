@@ -47,6 +47,17 @@ def test_locked(tool: Tool) -> None:
         assert 1 == serving.stderr.count("database is locked")
 
 
+def test_readiness_comes_back(tool: Tool) -> None:
+    """A server that could not store is ready again by itself, also where nobody sends anything because it is not."""
+    with Serving(tool) as serving:
+        with contextlib.closing(sqlite3.connect(tool.paths.default_store, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert 503 == serving.post(event("a")).status
+            assert 503 == serving.ask("GET", "/readyz").status
+            other.execute("ROLLBACK")
+        until(lambda: 200 == serving.ask("GET", "/readyz").status)
+
+
 def test_full_disk(tool: Tool, disk: Path) -> None:
     """On a full disk it is 503, nothing that was answered for is lost, and with room again it goes on."""
     store = disk / "events.db"

@@ -79,6 +79,24 @@ class TestFile:
             StoreWriter(path)
         assert ["a"] == stored_ids(path)
 
+    def test_no_store(self, tmp_path: Path) -> None:
+        """A text, and another program's database, are left alone: a slip in --store moves nothing away."""
+        (tmp_path / "notes.txt").write_text("dear diary\n")
+        with contextlib.closing(sqlite3.connect(tmp_path / "bookmarks")) as other:
+            other.execute("CREATE TABLE bookmarks(url)")
+            other.execute("PRAGMA user_version = 1")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        for name in before:
+            with pytest.raises(StoreError, match="left alone"):
+                StoreWriter(str(tmp_path / name))
+        assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    @pytest.mark.parametrize("path", ["/proc/no/e.db", "/dev/null/e.db", "/tmp"], ids=str)
+    def test_impossible(self, path: str) -> None:
+        """A store that cannot be made is an error of the store's from the start, not something to wait for."""
+        with pytest.raises(StoreError):
+            StoreWriter(path)
+
     @pytest.mark.parametrize("name", ["a b", "ä", "a?b#c%20", "a\nb", "-x"], ids=ascii)
     def test_odd_names(self, name: str, tmp_path: Path) -> None:
         """A store may be called anything."""
@@ -186,6 +204,51 @@ class TestFaults:
         assert len(told) == 1
         assert "deleted or moved away" in told[0]
 
+    def test_another_server_was_quicker(self, path: str) -> None:
+        """Of two servers that find a store damaged, the second does not put aside what the first has begun anew."""
+        with writing(path) as one, writing(path) as two:
+            one.store([incoming(*(event(str(n), pad="x" * 500) for n in range(200)))])
+            for name in ("", "-wal"):
+                with open(f"{path}{name}", "r+b") as file:
+                    file.write(os.urandom(os.path.getsize(f"{path}{name}")))
+            one.tidy()
+            assert [Stored(1)] == one.store([incoming(event("a"))])
+            two.tidy()
+            assert [Stored(1)] == two.store([incoming(event("b"))])
+            assert (1, 0) == (one.put_aside, two.put_aside)
+        assert ["a", "b"] == stored_ids(path)
+
+    def test_a_copy_is_put_back(self, path: str) -> None:
+        """A good copy that somebody puts in the place of a damaged store is written to, not put aside."""
+        with writing(path) as writer:
+            writer.store([incoming(event("a"))])
+        copy = Path(path).read_bytes()
+        with writing(path) as writer:
+            writer.store([incoming(*(event(str(n), pad="x" * 500) for n in range(200)))])
+            for name in ("", "-wal"):
+                with open(f"{path}{name}", "r+b") as file:
+                    file.write(os.urandom(os.path.getsize(f"{path}{name}")))
+            for name in ("-wal", "-shm"):
+                os.unlink(f"{path}{name}")
+            Path(f"{path}.copy").write_bytes(copy)
+            os.rename(f"{path}.copy", path)
+            assert [Stored(1)] == writer.store([incoming(event("b"))])
+            assert 0 == writer.put_aside
+        assert ["a", "b"] == stored_ids(path)
+
+    def test_looking_makes_nothing(self, path: str, tmp_path: Path) -> None:
+        """Looking whether the file is still whole makes none where there is none, nor what a link leads to."""
+        with writing(path) as writer:
+            writer.store([incoming(event("a"))])
+            os.rename(path, f"{path}.moved")
+            os.symlink(tmp_path / "target", path)
+            with pytest.raises(Unavailable, match="links are not followed"):
+                writer.tidy()
+            assert not (tmp_path / "target").exists()
+            os.unlink(path)
+            assert [Stored(1)] == writer.store([incoming(event("b"))])
+            assert 0o600 == stat.S_IMODE(os.stat(path).st_mode)
+
     def test_locked(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A store that another program has locked is unavailable, and takes events again afterwards."""
         monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.05)
@@ -242,6 +305,23 @@ class TestTidying:
             writer.tidy()
             assert [] == stored_ids(path)
         assert [5001] == rows(path, "SELECT n FROM counts WHERE name = 'removed'")
+
+    def test_there_is_more(self, path: str) -> None:
+        """As long as there is more to delete it says so, and takes as long for each slice."""
+        with writing(path, keep_us=1, now_ns=lambda: 10**12) as writer:
+            writer.store([incoming(*(event(str(n)) for n in range(4500)), received_us=1)])
+            assert [True, True, False, False] == [writer.tidy() for _ in range(4)]
+        assert [] == stored_ids(path)
+
+    def test_a_clock_that_was_ahead(self, path: str) -> None:
+        """An event from a clock that was ahead goes in its time, and keeps no other from going."""
+        now = [10**10]
+        with writing(path, keep_us=60 * 10**6, now_ns=lambda: now[0] * 1000, clock=lambda: now[0] / 1e6) as writer:
+            writer.store([incoming(event("ahead"), received_us=10**15), incoming(event("old"), received_us=1)])
+            writer.tidy()
+            now[0] += 61 * 10**6
+            writer.tidy()
+        assert [] == stored_ids(path)
 
     def test_rejected(self, path: str) -> None:
         """Of rejected lines the newest are kept, and how many went is counted."""

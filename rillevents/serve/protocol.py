@@ -36,6 +36,7 @@ HEAD, BODY, BUSY, IDLE, LINGER = range(5)
 _PIECE = 8 << 10
 _MOST_WAITING = 16
 _ANSWER = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n{}"
+_INTERIM = b"HTTP/1.1 1"
 _BAD = "400 Bad Request"
 _TOO_LARGE = ("431 Request Header Fields Too Large", "the headers are too large")
 # Headers that say who asks for what, and how it is framed: two of one kind are two different requests for two readers.
@@ -69,6 +70,8 @@ class GuardedProtocol(HttpToolsProtocol):
     # Whether the other side will say no more, and what it has said that is not parsed yet.
     _ended = False
     _unread = b""
+    # The head of an answer whose body comes next.
+    _held = b""
     # Bytes since something came of them: a head, or a piece of a body. And all bytes of a body, with its framing.
     _idle = _body = 0
 
@@ -77,7 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self.since = self.loop.time()
-        self._leaving = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=self.let_go)
+        self._leaving = SimpleNamespace(write=self._write, is_closing=transport.is_closing, close=self.let_go)
         self.metrics.connections += 1
         if len(self.connections) > self.max_connections:
             self._make_room()
@@ -127,8 +130,23 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _write(self, data: bytes) -> None:
+        """Write what uvicorn does, but for an answer's head, which goes with its body: one call to the system, not two."""
+        if not self._held and data.startswith(b"HTTP/1.1 ") and not data.startswith(_INTERIM):
+            self._held = data
+        else:
+            held, self._held = self._held, b""
+            self.transport.write(held + data if held else data)
+
+    def _write_held(self) -> None:
+        # An answer without a body.
+        held, self._held = self._held, b""
+        if held and not self.transport.is_closing():
+            self.transport.write(held)
+
     def let_go(self) -> None:
         """Close, at once where the other side is through."""
+        self._write_held()
         if self.phase == BODY or self._begun or self.pipeline or self._unread:
             self._linger()
         else:
@@ -169,8 +187,10 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._unread:
             self._keep(self._unread + data)
-        else:
+        elif len(data) > _PIECE or self.pipeline:
             self._feed(data)
+        else:
+            self._feed_all(data)
 
     def _keep(self, data: bytes) -> None:
         self._unread, self.flow.enough = data, bool(data)  # type: ignore[attr-defined]
@@ -182,8 +202,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._body > MAX_DRAINED_BYTES and not self.transport.is_closing():
             self.hang_up("endless")
 
+    def _feed_all(self, data: bytes) -> None:
+        """Feed a piece that is small enough, as almost every request is."""
+        try:
+            rest = self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        else:
+            if rest and not self._refused:
+                self._feed(bytes(rest))
+
     def _feed(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         rest: bytes | memoryview = memoryview(data) if len(data) > _PIECE else data
         try:
             while rest and len(self.pipeline) < _MOST_WAITING and not self._refused:
@@ -195,7 +224,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes | memoryview) -> bytes | memoryview:
         """Give some bytes to the parser; return those that it is to be given next."""
-        piece, rest = data[:_PIECE], data[_PIECE:]
+        piece, rest = (data, b"") if len(data) <= _PIECE else (data[:_PIECE], data[_PIECE:])
         self._idle += len(piece)
         if self.phase == BODY:
             self._body += len(piece)
@@ -287,15 +316,26 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or begin with the one that came in the meantime."""
+        self._write_held()
         if self.phase == LINGER:
             return
         self.phase, self.since, self._body = self._next_phase(), self.loop.time(), 0
         if self.phase != BUSY and (self._refused or (self._ended and not self._unread)):
             self._end()
             return
-        super().on_response_complete()
+        self._go_on()
         if self._unread and not self.pipeline and not self.transport.is_closing():
             self._feed(self._unread)
+
+    def _go_on(self) -> None:
+        """Do what uvicorn does, but for its timer of idle connections: because `sweep` looks at those, too."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
 
     def _next_phase(self) -> int:
         if self.pipeline:

@@ -14,7 +14,7 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, takewhile
 from typing import TypeVar
 from urllib.parse import quote
@@ -38,6 +38,7 @@ _REJECT = "INSERT INTO rejected VALUES (?,?,?,?,?)"
 _COUNT = "INSERT INTO counts VALUES (?,?) ON CONFLICT(name) DO UPDATE SET n = n + excluded.n"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _ATTEMPTS = 4
+_ONE = Stored(1)
 CONFLICT = "another event has this event_id"
 
 
@@ -174,11 +175,11 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list[Stored]:
-    rows = [row for arrived in incoming for row in _rows(arrived)]
+    rows = list(chain.from_iterable(map(_rows, incoming)))
     with _Transaction(connection) as transaction:
         if _insert(connection, rows) == len(rows):
             _note(connection, incoming, {})
-            return [Stored(len(arrived.lines)) for arrived in incoming]
+            return [_ONE if len(arrived.lines) == 1 else Stored(len(arrived.lines)) for arrived in incoming]
         transaction.begin_again()
         stored, new = _compare(connection, incoming)
         _insert(connection, new)
@@ -211,18 +212,21 @@ class _Transaction:
             self._connection.execute("ROLLBACK")
 
 
-def _rows(arrived: Incoming) -> Iterator[Row]:
-    for fields, line in zip(arrived.fields, arrived.lines, strict=True):
-        yield (
+def _rows(arrived: Incoming) -> list[Row]:
+    stream, received_us = arrived.stream, arrived.received_us
+    return [
+        (
             fields.event_id,
             fields.event_time,
             microseconds(fields.event_time),
             fields.event_type,
             fields.event_name,
-            arrived.stream,
-            arrived.received_us,
+            stream,
+            received_us,
             line[:-1].decode(),
         )
+        for fields, line in zip(arrived.fields, arrived.lines, strict=True)
+    ]
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
