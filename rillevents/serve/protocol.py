@@ -263,7 +263,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._begun = False
         if self._refused:
             return
-        fault = self._too_large() or self._ambiguous()
+        # The piece in which it began is not counted.
+        is_large = self._idle > MAX_HEAD_BYTES - _PIECE or len(self.headers) > MAX_HEADERS
+        fault = (self._too_large() if is_large else None) or self._ambiguous()
         self._idle = 0
         if fault:
             self.refuse(*fault)
@@ -279,9 +281,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> tuple[str, str] | None:
         headers = self.headers
-        # The piece in which it began is not counted.
-        if self._idle <= MAX_HEAD_BYTES - _PIECE and len(headers) <= MAX_HEADERS:
-            return None
         size = sum(len(name) + len(value) for name, value in headers) + len(self.url)
         return _TOO_LARGE if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS else None
 
