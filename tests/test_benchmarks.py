@@ -68,6 +68,7 @@ def test_figures_of_the_readme() -> None:
     assert f"`jq -n … >> file` is {ratio('oneshot', 0, 'jq -n … >> file')}" in readme
     assert f"takes {ratio('library', 0, 'rillevents, spool')} as long as `logging`" in readme
     assert f"`IntakeSink` {ratio('library', 1, 'rillevents, intake')} as many" in readme
+    assert f"answers {ratio('serve', 0, 'rillevents serve --store')} as many requests" in readme
 
 
 def test_picture_shows_every_row() -> None:

@@ -30,8 +30,10 @@ DRAWN = (
     ("flush", 0),
     ("flush", 1),
     ("flush", 2),
+    ("serve", 0),
+    ("serve", 1),
 )
-ORDER = ("oneshot", "growth", "library", "bulk", "flush", "memory")
+ORDER = ("oneshot", "growth", "library", "bulk", "flush", "serve", "memory")
 
 WIDTH, MARGIN, GAP, BAR, TITLE = 580, 16, 24, 22, 48
 LABEL, VALUE = 244, 100

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import select
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from serving import Told
 
 HOST = b"Host: localhost\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -42,20 +42,6 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was answered: the status, the headers by their lower-case names, the body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.body)
-
-
 class Line:
     """A connection to a server on this machine; what it is sent is not looked at, what comes back is taken apart."""
 
@@ -77,7 +63,7 @@ class Line:
         with contextlib.suppress(ConnectionError):
             self.socket.sendall(data)
 
-    def answer(self, *, bodiless: bool = False) -> Answer | None:
+    def answer(self, *, bodiless: bool = False) -> Told | None:
         """Return the next answer, None where the connection ends without one; one to HEAD has no body."""
         head = self._until(b"\r\n\r\n")
         if head is None:
@@ -89,9 +75,9 @@ class Line:
         while len(self._held) < size and self._more():
             continue
         body, self._held = self._held[:size], self._held[size:]
-        return Answer(status, headers, body)
+        return Told(status, headers, body)
 
-    def answers(self, count: int = 1, quiet: float = 0.05) -> list[Answer]:
+    def answers(self, count: int = 1, quiet: float = 0.05) -> list[Told]:
         """Return all answers, until the connection ends or nothing has come for a while after so many."""
         found = [self.answer()]
         while found[-1] and (len(found) < count or self._held or select.select([self.socket], [], [], quiet)[0]):
@@ -136,7 +122,7 @@ class Line:
         self.socket.close()
 
 
-def exchange(port: int, *pieces: bytes, count: int = 1, gap: float = 0.1) -> list[Answer]:
+def exchange(port: int, *pieces: bytes, count: int = 1, gap: float = 0.1) -> list[Told]:
     """Send pieces with a pause between them, and return all answers, which should be so many."""
     with Line(port) as line:
         for number, piece in enumerate(pieces):
@@ -145,7 +131,7 @@ def exchange(port: int, *pieces: bytes, count: int = 1, gap: float = 0.1) -> lis
         return line.answers(count)
 
 
-def statuses(answers: Iterable[Answer]) -> list[int]:
+def statuses(answers: Iterable[Told]) -> list[int]:
     """Return what was answered, in numbers."""
     return [answer.status for answer in answers]
 
