@@ -260,6 +260,8 @@ class TestConfig:
             batch_bytes = "1MiB"
             compression = "gzip"
             stall_timeout = 30
+            [kafka]
+            key = "event_id"
         """
         found = parse(text.encode(), "config.toml")
         assert [] == found.warnings
