@@ -308,6 +308,8 @@ class TestAccess:
         words = tool.command("serve", "--port", "0", "--json")
         with subprocess.Popen(words, env=tool.environ, stdout=subprocess.PIPE, stderr=write) as server:
             os.close(write)
+            killer = threading.Timer(30, server.kill)
+            killer.start()
             assert server.stdout
             url = json.loads(server.stdout.readline())["url"]
             for event_id in ("a", "b"):
@@ -316,7 +318,8 @@ class TestAccess:
                 with contextlib.closing(http.client.HTTPConnection(url.partition("//")[2], timeout=10)) as connection:
                     assert 200 == exchange(connection, "POST", "/events/default", event(event_id)).status
             server.send_signal(signal.SIGTERM)
-            assert 143 == server.wait(10)
+            assert 143 == server.wait(30)
+            killer.cancel()
         os.close(read)
         assert ["b"] == stored_ids(store)
 

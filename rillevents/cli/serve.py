@@ -101,6 +101,9 @@ class _Voice:
         with suppress(Full):
             self._unsaid.put_nowait(None)
             self._thread.join(_LAST_WORDS_SECONDS)
+        if self._thread.is_alive():
+            # It waits for somebody to read: whoever clears up at the end would wait with it.
+            sys.stderr = None
 
     def _run(self) -> None:
         from rillevents.cli.render import say
