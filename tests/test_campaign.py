@@ -16,7 +16,7 @@ from .faults.faulty_intake import FAULTS, POISONED
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("seconds", [60 if os.environ.get("CI") else 15])
+@pytest.mark.parametrize("seconds", [40 if os.environ.get("CI") else 15])
 def test_campaign(seconds: int) -> None:
     """Writers and flushers killed at random, with a disk and an intake that fail: nothing acknowledged is lost or altered."""
     words = [sys.executable, str(ROOT / "tests/faults/campaign.py"), str(seconds), str(os.getpid())]

@@ -33,7 +33,7 @@ from rillevents.serve.spread import spread
 from rillevents.store import glance
 from rillevents.store.glance import Glance, Seen
 from rillevents.store.reader import Rejected
-from rillevents.store.schema import put_aside
+from rillevents.store.schema import identity_of, put_aside
 from rillevents.store.writer import StoreWriter
 from rillevents.testing import FakeIntake, Response
 from rillevents.timestamp import parse_time
@@ -154,7 +154,7 @@ class TestCursors:
         stored.add(event(1), event(2))
         old = stored.glance.newest(Query(), 10).cursor
         stored.close()
-        put_aside(str(stored.path))
+        put_aside(str(stored.path), identity_of(str(stored.path)))
         stored.add(event(3), event(4))
         seen = stored.glance.after(old, Query(), 10)
         assert (["e3", "e4"], True) == (ids(seen), seen.reset)

@@ -164,5 +164,5 @@ def test_copies(tool: Tool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["store", "spool"])
 def test_campaign(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Servers that are killed again and again have everything that they answered for, unaltered."""
-    assert 0 == serve_campaign.main(8 if os.environ.get("CI") else 5, 1, kind)
+    assert 0 == serve_campaign.main(5, 1, kind)
     assert "| answered for, but lost |         0 |" in capsys.readouterr().out

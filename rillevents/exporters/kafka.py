@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -93,9 +94,8 @@ class KafkaExporter:
         except (KafkaException, SystemError) as problem:
             # A SystemError, too: because that is what comes of a fatal error where a report is under way.
             error = problem if isinstance(problem, KafkaException) else problem.__cause__
-            if not isinstance(error, KafkaException):
-                raise
-            return self._after_error(error.args[0])
+            # And sometimes without a word about its cause, where somebody looks at every line (a debugger, coverage).
+            return self._after_error(error.args[0] if isinstance(error, KafkaException) else None)
 
     def close(self) -> None:
         """Let go of the connections; what is not reported yet is taken back, and a call under way in another thread ends."""
@@ -184,14 +184,26 @@ class KafkaExporter:
         batch.progress(batch.size)
         return Outcome(Kind.ACCEPTED, rejected=rejected)
 
-    def _after_error(self, error: KafkaError) -> Outcome:
+    def _after_error(self, error: KafkaError | None) -> Outcome:
         """After a fatal error, let go of the producer, so that the next call makes another; twice in a row is too much."""
-        outcome = self._refusal(error, "")
-        if not error.fatal() and error.name() != "_FATAL":
+        outcome = self._refusal(error, "") if error else Outcome(Kind.TEMPORARY, f"{self.name}: the producer failed")
+        if error and not error.fatal() and error.name() != "_FATAL":
             return outcome
+        cause = self._cause_of_failure()
         before, self._failed_before = self._failed_before, True
         self._producer = None
+        if cause:
+            return self._refusal(cause, "")
         return replace(outcome, retry_after=math.inf) if before else outcome
+
+    def _cause_of_failure(self) -> KafkaError | None:
+        """Return the refusal that made a producer fail for good: it may be told only after the failure itself."""
+        from confluent_kafka import KafkaException
+
+        if self._producer is not None:
+            with suppress(KafkaException, SystemError):
+                self._producer.poll(SLICE / 5)
+        return self._trouble.refusal
 
     def _refusal(self, error: KafkaError, what: str) -> Outcome:
         advice = ADVICE.get(error.name(), "")
