@@ -14,9 +14,8 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from rillevents.errors import ConfigError
@@ -200,9 +199,15 @@ class KafkaExporter:
         """Return the refusal that made a producer fail for good: it may be told only after the failure itself."""
         from confluent_kafka import KafkaException
 
-        if self._producer is not None:
-            with suppress(KafkaException, SystemError):
-                self._producer.poll(SLICE / 5)
+        for wait in (self._producer.poll, self._producer.flush) if self._producer else ():
+            try:
+                wait(SLICE / 5)
+            except KafkaException as problem:
+                # The error itself comes out of these, and not always out of the callback that is there for it.
+                if problem.args[0].name() != "_FATAL":
+                    return cast("KafkaError", problem.args[0])
+            except SystemError:
+                continue
         return self._trouble.refusal
 
     def _refusal(self, error: KafkaError, what: str) -> Outcome:
