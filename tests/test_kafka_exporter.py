@@ -177,6 +177,19 @@ class TestReports:
         assert Kind.ACCEPTED is exported(cluster.url(), lines(30), **{"message.timeout.ms": 10_000}).kind
         assert {f"e-{n}" for n in range(30)} == set(ids(cluster.servers))
 
+    def test_what_is_remembered(self, cluster: MockCluster) -> None:
+        """Of what was reported in batches that failed in part, no more is remembered than a few batches are."""
+
+        class Small(KafkaExporter):
+            batch_events = 10
+
+        with closing(Small(cluster.url(), settings=SOON)) as exporter:
+            for number in range(6):
+                cluster.answer(PRODUCE, TOPIC_AUTHORIZATION)
+                # New objects, as a flush that begins anew reads them.
+                assert Kind.REFUSED is exporter.export(Batch(lines(30, prefix=f"r{number}"))).kind
+                assert 0 < len(exporter._reported) <= 2 * Small.batch_events + 30
+
     def test_not_reported(self, cluster: MockCluster) -> None:
         """e2, e3: what is not reported within message.timeout.ms is not acknowledged, and says what may be wrong."""
         cluster.answer(PRODUCE, *[NOT_ENOUGH_REPLICAS] * 200)

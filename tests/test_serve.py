@@ -19,7 +19,7 @@ import pytest
 from serving import Serving, Told, event, exchange, ids, rows, stored_ids, until
 from support import Tool, need, only
 
-from rillevents import Client, IntakeSink, RilleventsError
+from rillevents import MAX_EVENT_BYTES, Client, IntakeSink, RilleventsError
 from rillevents.paths import Paths
 from rillevents.serve.access import Access
 from rillevents.serve.answer import Answer
@@ -244,6 +244,11 @@ class TestPages:
             assert 200 == server.post(body, "/local/track").status
         assert ["a"] == stored_ids(store)
         assert ["{}", "nonsense", "1", '{"a":1}'] == rows(store, "SELECT body FROM rejected")
+
+    def test_a_large_one_is_cut(self, server: Serving, store: str) -> None:
+        """Of a body that is no JSON as much is kept as an event may have."""
+        assert 200 == server.post(b"[" + b"x" * 500_000, "/local/track").status
+        assert [MAX_EVENT_BYTES + 1] == rows(store, "SELECT length(body) FROM rejected")
 
     def test_wrapped(self, server: Serving, store: str) -> None:
         """The admin's form is taken, each of its events as it is; something else in its place is 400."""

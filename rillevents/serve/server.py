@@ -182,7 +182,6 @@ class Server:
             proxy_headers=False,
             server_header=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=int(self.deadlines.idle) + 1,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ssl_certfile=self.options.tls_cert or None,
             ssl_keyfile=self.options.tls_key or None,

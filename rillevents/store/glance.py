@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from rillevents.query import Query, decoded
-from rillevents.sinks.filter import matches
+from rillevents.sinks.filter import is_pattern, matches
 from rillevents.store.reader import Counted, Filter, Rejected, Store
 
 LOOKED_AT = 50_000
@@ -188,18 +188,14 @@ def value_of(line: bytes) -> list[float]:
     return [float(min(max(value, -_LARGEST), _LARGEST))]
 
 
-def _is_pattern(query: Query) -> bool:
-    return any(sign in query.name for sign in "*?[")
-
-
 def _is_named(query: Query, name: bytes | None) -> bool:
     """Return whether a pattern matches an event's name; what is no pattern SQL has asked for."""
-    return not _is_pattern(query) or matches((name or b"").decode("utf-8", "backslashreplace"), query.name)
+    return not is_pattern(query.name) or matches((name or b"").decode("utf-8", "backslashreplace"), query.name)
 
 
 def _bounded(query: Query, found: Filter) -> tuple[str, list[Any]]:
     """Return the statement for the newest events of that time, its name's where it is one, and its values but for the limit."""
-    is_name = bool(query.name) and not _is_pattern(query)
+    is_name = bool(query.name) and not is_pattern(query.name)
     by_name = "event_name = ? AND" if is_name else ""
     sql = (
         "SELECT rowid AS row, event_us, event_time, event_type, event_name FROM events"  # noqa: S608 - no value is in it

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from rillevents.event import format_time
 from rillevents.query import Query, decoded, moment
-from rillevents.sinks.filter import matches
+from rillevents.sinks.filter import is_pattern, matches
 from rillevents.spool.lines import is_event, required_fields
 from rillevents.store.readonly import ReadOnlyFile
 
@@ -166,7 +166,7 @@ class Filter:
         self.query = query
         self.values: list[str] = []
         self.conditions: list[str] = []
-        self._is_pattern = any(sign in query.name for sign in "*?[")
+        self._is_pattern = is_pattern(query.name)
         self._asks_more = bool(query.attributes)
         self.low = _LEAST if query.since is None else _clamped(query.since // 1000)
         self.high = _MOST if query.until is None else _clamped((query.until - 1) // 1000)
