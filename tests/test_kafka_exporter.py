@@ -184,10 +184,10 @@ class TestReports:
             batch_events = 10
 
         with closing(Small(cluster.url(), settings=SOON)) as exporter:
-            for number in range(6):
-                cluster.answer(PRODUCE, TOPIC_AUTHORIZATION)
+            for number in range(12):
+                cluster.answer(PRODUCE, INVALID_RECORD)
                 # New objects, as a flush that begins anew reads them.
-                assert Kind.REFUSED is exporter.export(Batch(lines(30, prefix=f"r{number}"))).kind
+                assert Kind.INVALID is exporter.export(Batch(lines(30, prefix=f"r{number}"))).kind
                 assert 0 < len(exporter._reported) <= 2 * Small.batch_events + 30
 
     def test_not_reported(self, cluster: MockCluster) -> None:
