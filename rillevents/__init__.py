@@ -3,13 +3,13 @@
 Importing this package opens nothing, starts nothing and costs nothing: every name below is loaded when it is first used.
 """
 
-__version__ = "0.1.0"
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Beside the table below, so that type checkers and bundlers (PyInstaller) see what is loaded by name.
-    from rillevents.client import Client as Client
-    from rillevents.context import set_attributes as set_attributes
+    from rillevents.delivery.exporters.file import FileExporter as FileExporter
+    from rillevents.delivery.exporters.intake import IntakeExporter as IntakeExporter
+    from rillevents.delivery.exporters.kafka.exporter import KafkaExporter as KafkaExporter
+    from rillevents.delivery.flusher import FlushResult as FlushResult
     from rillevents.errors import Busy as Busy
     from rillevents.errors import ConfigError as ConfigError
     from rillevents.errors import InvalidEvent as InvalidEvent
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
     from rillevents.event import EVENT_TYPES as EVENT_TYPES
     from rillevents.event import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from rillevents.event import Event as Event
-    from rillevents.exporters.file import FileExporter as FileExporter
-    from rillevents.exporters.intake import IntakeExporter as IntakeExporter
-    from rillevents.exporters.kafka import KafkaExporter as KafkaExporter
-    from rillevents.flusher import FlushResult as FlushResult
-    from rillevents.paths import Application as Application
-    from rillevents.redact import Redactor as Redactor
-    from rillevents.sinks import Sink as Sink
-    from rillevents.sinks.batching import BatchingSink as BatchingSink
-    from rillevents.sinks.batching import IntakeSink as IntakeSink
-    from rillevents.sinks.filter import FilterSink as FilterSink
-    from rillevents.sinks.kafka import KafkaSink as KafkaSink
-    from rillevents.sinks.logger import LoggerSink as LoggerSink
-    from rillevents.sinks.noop import NoopSink as NoopSink
-    from rillevents.sinks.spool import SpoolSink as SpoolSink
+    from rillevents.local import Application as Application
+    from rillevents.local import __version__ as __version__
+    from rillevents.recording import Client as Client
+    from rillevents.recording.context import set_attributes as set_attributes
+    from rillevents.recording.redact import Redactor as Redactor
+    from rillevents.recording.sinks import Sink as Sink
+    from rillevents.recording.sinks.batching import BatchingSink as BatchingSink
+    from rillevents.recording.sinks.batching import IntakeSink as IntakeSink
+    from rillevents.recording.sinks.filter import FilterSink as FilterSink
+    from rillevents.recording.sinks.kafka import KafkaSink as KafkaSink
+    from rillevents.recording.sinks.logger import LoggerSink as LoggerSink
+    from rillevents.recording.sinks.noop import NoopSink as NoopSink
+    from rillevents.recording.sinks.spool import SpoolSink as SpoolSink
 
 _HOMES = {
-    "rillevents.client": ("Client",),
-    "rillevents.context": ("set_attributes",),
+    "rillevents.recording": ("Client",),
+    "rillevents.recording.context": ("set_attributes",),
     "rillevents.errors": (
         "Busy",
         "ConfigError",
@@ -52,19 +51,19 @@ _HOMES = {
         "UsageError",
     ),
     "rillevents.event": ("ATTRIBUTE_KEYS", "BEHAVIORAL_NAMES", "EVENT_TYPES", "MAX_EVENT_BYTES", "Event"),
-    "rillevents.exporters.file": ("FileExporter",),
-    "rillevents.exporters.intake": ("IntakeExporter",),
-    "rillevents.exporters.kafka": ("KafkaExporter",),
-    "rillevents.flusher": ("FlushResult",),
-    "rillevents.paths": ("Application",),
-    "rillevents.redact": ("Redactor",),
-    "rillevents.sinks": ("Sink",),
-    "rillevents.sinks.batching": ("BatchingSink", "IntakeSink"),
-    "rillevents.sinks.filter": ("FilterSink",),
-    "rillevents.sinks.kafka": ("KafkaSink",),
-    "rillevents.sinks.logger": ("LoggerSink",),
-    "rillevents.sinks.noop": ("NoopSink",),
-    "rillevents.sinks.spool": ("SpoolSink",),
+    "rillevents.delivery.exporters.file": ("FileExporter",),
+    "rillevents.delivery.exporters.intake": ("IntakeExporter",),
+    "rillevents.delivery.exporters.kafka.exporter": ("KafkaExporter",),
+    "rillevents.delivery.flusher": ("FlushResult",),
+    "rillevents.local": ("Application", "__version__"),
+    "rillevents.recording.redact": ("Redactor",),
+    "rillevents.recording.sinks": ("Sink",),
+    "rillevents.recording.sinks.batching": ("BatchingSink", "IntakeSink"),
+    "rillevents.recording.sinks.filter": ("FilterSink",),
+    "rillevents.recording.sinks.kafka": ("KafkaSink",),
+    "rillevents.recording.sinks.logger": ("LoggerSink",),
+    "rillevents.recording.sinks.noop": ("NoopSink",),
+    "rillevents.recording.sinks.spool": ("SpoolSink",),
 }
 
 __all__ = [

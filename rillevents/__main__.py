@@ -1,68 +1,8 @@
-"""The process `rillevents`: the fast lane for the plain forms of `record`, the command line for all the rest."""
+"""`python -m rillevents`: the same process as the console script."""
 
 from __future__ import annotations
 
-import os
-import sys
-
-
-def main() -> None:
-    """Run the command line of this process, and leave it with the exit code; never returns."""
-    # Folders and files are made 0700 and 0600; the umask must not take more away, nor for a moment give more.
-    os.umask(0o077)
-    try:
-        code = _quick(sys.argv[1:])
-        if code is None:
-            from rillevents.cli.app import run
-
-            code = run(sys.argv[1:])
-    except KeyboardInterrupt:
-        code = 130
-    except Exception as error:  # noqa: BLE001 - without memory or descriptors not even our modules can be loaded
-        code = _failed(error)
-    leave(code)
-
-
-def _failed(error: Exception) -> int:
-    """Say in a line that the command could not be run, and return 1, or 0 where that was `record` and a script goes on."""
-    words = sys.argv[1:]
-    mode = os.environ.get("RILLEVENTS_ON_ERROR", "").strip().lower()
-    for number, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag == "--on-error":
-            mode = value if equals else "".join(words[number + 1 : number + 2])
-    try:
-        if sys.stderr is not None and not {"-q", "--quiet"} & set(words) and not os.environ.get("RILLEVENTS_QUIET"):
-            sys.stderr.write(f"rillevents: nothing was done: {type(error).__name__}: {str(error)!a}\n")
-    except OSError:
-        pass
-    return 1 if mode == "fail" or "record" not in words[:2] else 0
-
-
-def _quick(argv: list[str]) -> int | None:
-    if argv[:1] != ["record"] and argv[1:2] != ["record"]:
-        return None
-    from rillevents import _fastlane
-
-    request = _fastlane.parse(argv)
-    if request is None:
-        return None
-    from rillevents._record import perform_quietly
-
-    return perform_quietly(request, os.environ)
-
-
-def leave(code: int) -> None:
-    """Leave the process at once, without Python's own clearing up: that costs as much as recording an event does."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            # Whoever read it has gone (`| head`): nothing is wrong with what was done.
-            continue
-    os._exit(code)
-
+from rillevents.cli import main
 
 if __name__ == "__main__":
     main()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browsing import Browser, chromium
 from support import Tool
+
+# A shell starts background jobs with SIGINT ignored, and a child inherits that: tests of Ctrl-C need the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Processes of these are not measured for coverage: because they start thousands, and measuring one takes ten times as long as
 # recording an event; or because they fork, or are interrupted, while threads record, and what measures has a lock that does not

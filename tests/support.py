@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from rillevents.paths import Paths
+from rillevents.event.timestamp import parse_time
+from rillevents.local import Paths
 from rillevents.spool.view import pending
 from rillevents.store.schema import open_to_write
-from rillevents.timestamp import parse_time
 
 # Where coverage is measured, processes that we start have to find out about it.
 KEPT = (

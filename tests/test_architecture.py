@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,73 +17,109 @@ import rillevents
 
 PACKAGE = Path(rillevents.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Vocabulary, local state, recording, delivering, command line: a module imports from its own layer and those before it.
-LAYERS = (
-    ("rillevents", "errors", "event", "ndjson", "timestamp", "files", "batch"),
-    ("paths", "consent", "install_id", "config", "config_file"),
-    ("spool.folder", "spool.append", "spool.live", "spool.state", "spool.tally", "spool.lines", "spool.quarantine", "spool.batch", "spool"),
-    ("store", "store.schema", "store.incoming", "store.writer"),
-    ("exporters", "retry", "exporters.file", "exporters.destination", "exporters.encoding", "exporters.intake", "exporters.kafka_settings", "exporters.kafka_message", "exporters.kafka_producer", "exporters.kafka_sending", "exporters.kafka", "delivery"),
-    ("spool.drain", "spool.view", "spool.follow", "spool.retry", "flusher"),
-    ("sinks", "sinks.noop", "sinks.logger", "sinks.tap", "sinks.filter", "sinks.spool", "sinks._memory", "sinks._link", "sinks._worker", "sinks.batching", "sinks.kafka"),
-    ("_token_forms", "redact", "raw", "legacy", "context", "client", "timed", "configured"),
-    ("destination", "bulk", "query", "status", "notices", "_fake_intake", "testing"),
-    ("store.readonly", "store.reader", "store.follow", "store.glance", "source", "stats"),
-    (
-        "serve", "serve.limits", "serve.answer", "serve.body", "serve.access", "serve.arrival", "serve.endpoints", "serve.reading", "serve.metrics",
-        "serve.commit", "serve.forward", "serve.app", "serve.protocol", "serve.look", "serve.recent", "serve.spread", "serve.options", "serve.server",
-    ),
-    ("_options", "_record", "_fastlane"),
-    ("cli", "__main__"),
-)  # fmt: skip
-# Not imports but promises: what a module calls on at run time, from inside a function, when it is asked to.
-LATE = {
-    ("errors", "destination"), ("sinks", "flusher"), ("client", "configured"), ("configured", "destination"),
-}  # fmt: skip
+# The floors, from the ground: a room (a folder, or a file at the top) imports from its own floor and from those below it.
+FLOORS = (
+    ("errors",),
+    ("event",),
+    ("local",),
+    ("spool",),
+    ("delivery", "store"),
+    ("recording",),
+    ("serve", "shell", "integrations"),
+    ("cli", "testing"),
+    ("__init__", "__main__"),
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def module_of(path: Path) -> str:
-    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-    return "rillevents" if name == "__init__" else name
+    """Return a file's name as a module, below the package."""
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
 
 
-def layer_of(module: str) -> int:
-    for number, names in enumerate(LAYERS):
-        if module in names or (module.split(".")[0] in names and module.split(".")[0] == "cli"):
-            return number
-    raise AssertionError(f"{module} belongs to no layer: name it in LAYERS")
+MODULES = {module_of(path): path for path in FILES}
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield our modules that a file imports at run time, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Return our modules that a file imports, wherever in it and in whatever way; for type checkers alone counts, too."""
     tree = ast.parse(path.read_text())
-    for node in _without_type_checking(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rillevents"):
-            base = (node.module or "").removeprefix("rillevents").lstrip(".")
-            for alias in node.names:
-                inner = f"{base}.{alias.name}".lstrip(".")
-                yield inner if (PACKAGE / inner.replace(".", "/")).with_suffix(".py").exists() else base or "rillevents"
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {_ours(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(path, node)
+            # A name of a package may be a module in it.
+            found |= {
+                inner if (inner := _ours(f"{base}.{alias.name}")) in MODULES else _ours(base) for alias in node.names
+            }
+        elif _is_import_call(node):
+            # What is loaded by name stands somewhere in the file.
+            texts = {
+                text.value for text in ast.walk(tree) if isinstance(text, ast.Constant) and isinstance(text.value, str)
+            }
+            found |= {_ours(text) for text in texts} & {*MODULES}
+    return found - {"", module_of(path)}
 
 
-def _without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _without_type_checking(node)
+def _absolute(path: Path, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = ["rillevents", *path.relative_to(PACKAGE).parent.parts]
+    return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+
+
+def _is_import_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__")
+
+
+def _ours(name: str) -> str:
+    """Return a dotted name below the package; the package itself is its front door, `__init__`."""
+    return (
+        "__init__"
+        if name == "rillevents"
+        else name.removeprefix("rillevents.")
+        if name.startswith("rillevents.")
+        else ""
+    )
+
+
+def test_rooms() -> None:
+    """At most fourteen rooms stand at the top, each of them on a floor."""
+    rooms = {room_of(module) for module in MODULES}
+    assert len(rooms) <= 14
+    assert rooms <= {*FLOOR_OF}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_imports_go_upward_only(path: Path) -> None:
-    """A module imports only from its own layer and from those below it."""
+    """A module imports only from its own floor and from those below it; imports inside functions count."""
     module = module_of(path)
-    if module == "rillevents":
-        return
-    above = [found for found in imports(path) if layer_of(found) > layer_of(module) and (module, found) not in LATE]
-    assert [] == above
+    assert [] == [found for found in imports(path) if FLOOR_OF[room_of(found)] > FLOOR_OF[room_of(module)]]
+
+
+def test_no_circles() -> None:
+    """No module leads back to itself by imports, nor does a room; imports inside functions and for type checkers count."""
+    modules = {module: imports(path) for module, path in MODULES.items()}
+    rooms = {
+        room: {room_of(found) for module in modules if room_of(module) == room for found in modules[module]} - {room}
+        for room in map(room_of, modules)
+    }
+    assert [] == _circles(modules)
+    assert [] == _circles(rooms)
+
+
+def _circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    try:
+        list(TopologicalSorter(arrows).static_order())
+    except CycleError as error:
+        return [error.args[1]]
+    return []
 
 
 def test_public_names() -> None:
@@ -123,9 +160,17 @@ def test_public_names() -> None:
     for name in expected:
         assert getattr(rillevents, name) is not None
     declared = set(re.findall(r"import \w+ as (\w+)", (PACKAGE / "__init__.py").read_text()))
-    assert {*expected} - {"__version__"} == declared
+    assert {*expected} == declared
     with pytest.raises(AttributeError):
         _ = rillevents.nonsense  # type: ignore[attr-defined]
+
+
+def _without_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _without_type_checking(node)
 
 
 def test_click_is_never_imported() -> None:
@@ -199,4 +244,4 @@ def test_one_place_imports_confluent_kafka() -> None:
         for node in _without_type_checking(ast.parse(path.read_text()))
         if "confluent_kafka" in ast.unparse(node) and isinstance(node, (ast.Import, ast.ImportFrom))
     }
-    assert {(f"exporters.{name}", True) for name in ("kafka", "kafka_producer", "kafka_sending")} == found
+    assert {(f"delivery.exporters.kafka.{name}", True) for name in ("exporter", "producer", "sending")} == found

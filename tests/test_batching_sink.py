@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rillevents.batch import Batch
-from rillevents.client import Client
+from rillevents.delivery.exporters.intake import IntakeExporter
+from rillevents.delivery.outcome import Exporter, Kind, Outcome
+from rillevents.delivery.pace import Backoff
 from rillevents.errors import ConfigError, InvalidEvent
 from rillevents.event import Event
-from rillevents.exporters import Exporter, Kind, Outcome
-from rillevents.exporters.intake import IntakeExporter
-from rillevents.retry import Backoff
-from rillevents.sinks.batching import BatchingSink, IntakeSink
+from rillevents.event.batch import Batch
+from rillevents.recording import Client
+from rillevents.recording.sinks.batching import BatchingSink, IntakeSink
 from rillevents.testing import FakeIntake
 
 # So long a test waits for what should happen at once.
@@ -131,7 +131,7 @@ class TestImport:
     def test_costs_nothing(self) -> None:
         """Importing the sink starts no thread, and loads no httpx; making an IntakeSink loads that only."""
         code = (
-            "import sys, threading; from rillevents.sinks.batching import IntakeSink; early = 'httpx' in sys.modules\n"
+            "import sys, threading; from rillevents.recording.sinks.batching import IntakeSink; early = 'httpx' in sys.modules\n"
             "IntakeSink('http://127.0.0.1:1/'); print(early, 'httpx' in sys.modules, threading.active_count())"
         )
 

@@ -25,7 +25,7 @@ from support import need
 from rillevents.cli.app import app
 from rillevents.cli.completion import scripts
 from rillevents.cli.completion.tree import Values, tree
-from rillevents.cli.manual import SHELLS
+from rillevents.cli.help import SHELLS
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "python -m rillevents.cli.completion completions"

@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 from support import Tool, need, only
 
-from rillevents import Client, IntakeSink, config, consent, install_id
+from rillevents import Client, IntakeSink
+from rillevents.delivery.flush import exporter_for
+from rillevents.delivery.url import IntakeSettings
 from rillevents.errors import ConfigError, RilleventsError
-from rillevents.exporters.destination import IntakeSettings, exporter_for
-from rillevents.paths import Paths
+from rillevents.local import Paths, config, consent, install_id
 from rillevents.testing import FakeIntake
 
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\n")
@@ -83,14 +84,14 @@ class TestFirstRuns:
 
 # What a process does with a file, until it says that it is done.
 CHANGES = {
-    "id-reset": "from rillevents import install_id; install_id.reset(paths)",
-    "telemetry-off": "from rillevents import consent; consent.save(paths, False)",
-    "telemetry-on": "from rillevents import consent; consent.save(paths, True)",
+    "id-reset": "from rillevents.local import install_id; install_id.reset(paths)",
+    "telemetry-off": "from rillevents.local import consent; consent.save(paths, False)",
+    "telemetry-on": "from rillevents.local import consent; consent.save(paths, True)",
 }
 
 
 def changing(what: str) -> list[str]:
-    script = f"from rillevents.paths import Paths; import os; paths = Paths(os.environ); {CHANGES[what]}; print('done', flush=True)"
+    script = f"from rillevents.local import Paths; import os; paths = Paths(os.environ); {CHANGES[what]}; print('done', flush=True)"
     return [sys.executable, "-c", script]
 
 
@@ -158,7 +159,7 @@ class TestKilled:
         strace = need("strace")
         tool.home.mkdir(mode=0o700)
         log = tool.home.parent / "trace"
-        script = "from rillevents.paths import Paths; import os; from rillevents.config_file import change; change(Paths(os.environ), 'intake.user', 'u')"
+        script = "from rillevents.local import Paths; import os; from rillevents.local.config_file import change; change(Paths(os.environ), 'intake.user', 'u')"
         subprocess.run(
             [
                 strace,
@@ -213,7 +214,7 @@ def damaged() -> dict[str, bytes]:
 
 
 def config_keys() -> tuple[str, ...]:
-    from rillevents.config_file import KEYS
+    from rillevents.local.config_file import KEYS
 
     return KEYS
 
@@ -625,7 +626,7 @@ class TestSecrets:
         file.chmod(mode)
         if owner:
             os.chown(file, owner, owner)
-        script = "from rillevents import config; from rillevents.paths import Paths; import os; print(config.load(Paths(os.environ)).warnings)"
+        script = "from rillevents.local import config; from rillevents.local import Paths; import os; print(config.load(Paths(os.environ)).warnings)"
         for folder in (tool.home, *tool.home.parents):
             if folder == Path("/tmp"):
                 break

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rillevents.batch import Batch
-from rillevents.delivery import DELIVERED, HELD, UNSETTLED, Deadline, Delivery, Rejected, Settlement
+from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.pace import Backoff
+from rillevents.delivery.settle import DELIVERED, HELD, UNSETTLED, Deadline, Delivery, Rejected, Settlement
 from rillevents.errors import ConfigError
-from rillevents.exporters import Kind, Outcome
-from rillevents.retry import Backoff
+from rillevents.event.batch import Batch
 
 Answer = Callable[[Batch], object]
 POISON = "poison"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from rillevents.batch import Batch
-from rillevents.delivery import DELIVERED, UNSETTLED, Deadline, Delivery, Rejected, Settlement
-from rillevents.exporters import Kind
-from rillevents.exporters.intake import IntakeExporter
-from rillevents.retry import Backoff
+from rillevents.delivery.exporters.intake import IntakeExporter
+from rillevents.delivery.outcome import Kind
+from rillevents.delivery.pace import Backoff
+from rillevents.delivery.settle import DELIVERED, UNSETTLED, Deadline, Delivery, Rejected, Settlement
+from rillevents.event.batch import Batch
 from rillevents.testing import FakeIntake, Request, Response
 
 from .faults.socket_server import (
@@ -271,7 +271,7 @@ class TestTheClock:
     @pytest.mark.parametrize("years", [10, -10])
     def test_it_may_jump(self, years: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """A clock that is set by years while a flush waits makes no wait longer, and none shorter than was asked for."""
-        monkeypatch.setattr("rillevents.retry.RETRY_AFTER_MAX", 1.0)
+        monkeypatch.setattr("rillevents.delivery.exporters.intake_responses.RETRY_AFTER_MAX", 1.0)
         jump, waits = [0.0], []
         real = time.time
 

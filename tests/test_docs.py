@@ -20,14 +20,14 @@ import pytest
 import typer
 from support import need
 
-from rillevents import config, consent, errors, install_id
-from rillevents._record import failure_mode, is_quiet
+from rillevents import errors
 from rillevents.cli.app import app
-from rillevents.cli.manual import topics
-from rillevents.config_file import KEYS, checker, parse
-from rillevents.destination import destination_name, intake_settings, kafka_settings
-from rillevents.flusher import EXIT_CODES
-from rillevents.paths import Paths
+from rillevents.cli.help import topics
+from rillevents.cli.record_quick import failure_mode, is_quiet
+from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
+from rillevents.delivery.flusher import EXIT_CODES
+from rillevents.local import Paths, config, consent, install_id
+from rillevents.local.config_file import KEYS, checker, parse
 from rillevents.spool.view import pending
 from rillevents.testing import FakeIntake
 

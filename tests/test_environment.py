@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from support import Tool, need, only
 
-from rillevents.timestamp import parse_time
+from rillevents.event.timestamp import parse_time
 
 # In seconds, for one process on a machine that is busy with other things.
 BOUND = 15

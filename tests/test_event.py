@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rillevents import ndjson
 from rillevents.errors import InvalidEvent
 from rillevents.event import (
     ENVELOPE,
@@ -25,10 +24,11 @@ from rillevents.event import (
     Shared,
     check_raw,
     format_time,
+    ndjson,
     new_event_id,
     to_event_time,
 )
-from rillevents.timestamp import parse_time
+from rillevents.event.timestamp import parse_time
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import Tool, need
 
-from rillevents import _fastlane
-from rillevents._options import FORMS, OPTIONS
-from rillevents._record import Plan, perform
+from rillevents.cli import record_quick
 from rillevents.cli.app import _call
+from rillevents.cli.record import Plan, perform
+from rillevents.cli.record_quick import FORMS, OPTIONS
 from rillevents.cli.result import Shown
 from rillevents.errors import UsageError
 
@@ -91,7 +91,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 def quick(argv: list[str]) -> tuple[int, bytes] | None:
     """What the quick parser makes of a command line; None where it declines."""
-    request = _fastlane.parse(argv)
+    request = record_quick.parse(argv)
     if request is None or request.legacy:
         return None
     try:
@@ -117,7 +117,7 @@ def test_same_events_and_same_refusals(argv: list[str]) -> None:
     # First, not last: because an option that waits for its value would take it.
     argv = [*argv[:2], *FIXED, *argv[2:]] if argv[1] in FORMS else argv
     if "--help" in argv or "--version" in argv or argv[1] == "raw":
-        assert _fastlane.parse(argv) is None or "--help" not in argv
+        assert record_quick.parse(argv) is None or "--help" not in argv
         return
     mine = quick(argv)
     if mine is not None:
@@ -162,10 +162,9 @@ def test_every_option_is_in_both() -> None:
 
 
 ALLOWED = {
-    "__future__", "_json", "errno", "fcntl", "rillevents", "rillevents.__main__", "rillevents._fastlane", "rillevents._options",
-    "rillevents._record", "rillevents.client", "rillevents.config", "rillevents.configured", "rillevents.consent", "rillevents.errors",
-    "rillevents.event", "rillevents.files", "rillevents.install_id", "rillevents.ndjson", "rillevents.paths", "rillevents.redact", "rillevents.sinks",
-    "rillevents.sinks.spool", "rillevents.spool", "rillevents.spool.append", "rillevents.spool.folder",
+    "__future__", "_json", "errno", "fcntl", "rillevents", "rillevents.cli", "rillevents.cli.record_quick", "rillevents.cli.record", "rillevents.recording", "rillevents.local.config", "rillevents.recording.setup", "rillevents.local.consent", "rillevents.errors",
+    "rillevents.event", "rillevents.local.files", "rillevents.local.install_id", "rillevents.event.ndjson", "rillevents.local", "rillevents.recording.redact", "rillevents.recording.sinks",
+    "rillevents.recording.sinks.spool", "rillevents.spool", "rillevents.spool.slots",
 }  # fmt: skip
 
 
@@ -174,7 +173,7 @@ def test_modules_that_record_loads(tool: Tool) -> None:
     script = (
         "import sys, os; bare = set(sys.modules)\n"
         "sys.argv = ['rillevents', 'record', 'behavioral', 'x', '-a', 'k=v', '-a', 'n:=1', '--user-id', 'u']\n"
-        "import rillevents.__main__ as main\n"
+        "import rillevents.cli as main\n"
         "main.leave = lambda code: print('\\n'.join(sorted(set(sys.modules) - bare)))\n"
         "main.main()\n"
     )

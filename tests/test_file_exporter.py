@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rillevents.batch import Batch
+from rillevents.delivery.exporters.file import FileExporter
+from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.errors import ConfigError
-from rillevents.exporters import Kind, Outcome
-from rillevents.exporters.file import FileExporter
+from rillevents.event.batch import Batch
 
 LINES = [b'{"n":1}\n', b'{"n":2}\n']
 

@@ -24,10 +24,9 @@ from pathlib import Path
 import pytest
 from support import Tool, need, snapshot
 
-from rillevents import destination
-from rillevents.spool import view
+from rillevents.delivery import destination
+from rillevents.spool import create, view
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
 from rillevents.testing import FakeIntake, Request, Response
 
 from .faults.sandbox import Ended, Resolver, Running, until, watching

@@ -15,17 +15,16 @@ import pytest
 import zstandard
 from support import Tool, only
 
-from rillevents.batch import Batch, encoder
+from rillevents.delivery.exporters.encoding import Encoding, encoder
+from rillevents.delivery.flusher import Flusher, FlushResult
+from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.exporters.encoding import Encoding
-from rillevents.flusher import Flusher, FlushResult
-from rillevents.spool import view
-from rillevents.spool.append import append
-from rillevents.spool.batch import SpoolBatch
+from rillevents.event.batch import Batch
+from rillevents.spool import create, view
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
+from rillevents.spool.offsets import SpoolBatch
+from rillevents.spool.slots import append
 from rillevents.spool.state import load
 from rillevents.testing import FakeIntake, Response
 

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 from support import only
 
-from rillevents import ndjson
-from rillevents.batch import Batch
+from rillevents.delivery.exporters.intake import IntakeExporter
+from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.errors import InvalidEvent
-from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.exporters.intake import IntakeExporter
-from rillevents.raw import checked_line
-from rillevents.spool.append import append
-from rillevents.spool.folder import create
+from rillevents.event import Event, ndjson
+from rillevents.event.batch import Batch
+from rillevents.event.validate import checked_line
+from rillevents.spool import create
+from rillevents.spool.slots import append
 from rillevents.spool.view import pending
 
 from .faults import fuzz

@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from support import need
 
-from rillevents.batch import Batch
+from rillevents.delivery.exporters.file import FileExporter
+from rillevents.delivery.exporters.intake import IntakeExporter, is_loopback, origin
+from rillevents.delivery.flush import exporter_for
+from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.url import IntakeSettings, proxy_for
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.exporters.destination import IntakeSettings, exporter_for, proxy_for
-from rillevents.exporters.file import FileExporter
-from rillevents.exporters.intake import IntakeExporter, is_loopback, origin
+from rillevents.event.batch import Batch
 from rillevents.testing import CapturingSink, FakeIntake, Request, Response, rillevents_home, rillevents_intake
 
 from .faults.socket_server import OK, FaultServer, answering
@@ -264,7 +265,7 @@ class TestDestinations:
     def test_it_is_cheap(self) -> None:
         """Neither the exporters' package nor the destinations import httpx or ssl."""
         code = (
-            "import sys, rillevents.exporters.destination, rillevents.delivery; print({'httpx','ssl'} & {*sys.modules})"
+            "import sys, rillevents.delivery.url, rillevents.delivery.settle; print({'httpx','ssl'} & {*sys.modules})"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "set()" == done.stdout.strip()
@@ -366,7 +367,7 @@ class TestTLS:
 
     def test_old_tls_is_not_spoken(self) -> None:
         """TLS 1.2 is the least."""
-        from rillevents.exporters.intake import _tls
+        from rillevents.delivery.exporters.intake import _tls
 
         assert ssl.TLSVersion.TLSv1_2 <= _tls(None, {}).minimum_version
 

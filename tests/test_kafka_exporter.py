@@ -20,10 +20,10 @@ from kafka_cluster import consume
 from kafka_mock import INIT_PRODUCER_ID, PRODUCE, MockCluster
 
 from rillevents import Client, ConfigError, Event, KafkaExporter, KafkaSink
-from rillevents.batch import DELIVERED, UNSETTLED, Batch, Rejected
-from rillevents.delivery import Deadline, Delivery
-from rillevents.exporters import Kind, Outcome
-from rillevents.exporters.destination import exporter_for
+from rillevents.delivery.flush import exporter_for
+from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.settle import Deadline, Delivery
+from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected
 
 # As the protocol numbers them.
 TOO_LARGE, NOT_ENOUGH_REPLICAS, TOPIC_AUTHORIZATION, CLUSTER_AUTHORIZATION = 10, 19, 29, 31
@@ -290,7 +290,7 @@ class TestUnreachable:
 
 def test_brokers_elsewhere(cluster: MockCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """With credentials for this machine alone, brokers that are elsewhere are not written to."""
-    monkeypatch.setattr("rillevents.exporters.kafka.is_loopback", lambda host: False)
+    monkeypatch.setattr("rillevents.delivery.exporters.kafka.exporter.is_loopback", lambda host: False)
     settings = {"sasl.username": "u", "sasl.password": "hunter2"}
     with (
         closing(KafkaExporter(cluster.url(), settings=settings)) as exporter,

@@ -14,10 +14,10 @@ import pytest
 from support import Tool
 
 from rillevents import ConfigError, UsageError
-from rillevents.config_file import is_secret, parse
-from rillevents.exporters.destination import exporter_for
-from rillevents.exporters.kafka_message import reader
-from rillevents.exporters.kafka_settings import DEFAULTS, KafkaAddress, producer_settings
+from rillevents.delivery.exporters.kafka.message import reader
+from rillevents.delivery.exporters.kafka.settings import DEFAULTS, KafkaAddress, producer_settings
+from rillevents.delivery.flush import exporter_for
+from rillevents.local.config_file import is_secret, parse
 
 HERE, FAR = "kafka://127.0.0.1:9/t", "kafka://kafka.example.com:9/t"
 
@@ -322,7 +322,7 @@ def test_without_the_library(tool: Tool, tmp_path: Path, body: str, says: str) -
 def test_nothing_else_loads_it() -> None:
     """Neither the package, nor the destinations, nor the sinks load confluent-kafka."""
     code = (
-        "import sys, rillevents.destination, rillevents.sinks.kafka, rillevents.exporters.kafka, rillevents.cli.app\n"
+        "import sys, rillevents.delivery.destination, rillevents.recording.sinks.kafka, rillevents.delivery.exporters.kafka.exporter, rillevents.cli.app\n"
         "print([name for name in sys.modules if name.startswith('confluent_kafka')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

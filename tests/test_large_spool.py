@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from support import Tool
 
-from rillevents.spool import view
-from rillevents.spool.folder import create
+from rillevents.spool import create, view
 
 from .faults.sandbox import Ended, Running
 from .faults.socket_server import OK, Connection, FaultServer

@@ -14,10 +14,9 @@ import platformdirs
 import pytest
 from support import Tool, need, only, snapshot
 
-from rillevents import config, consent, install_id
-from rillevents.config_file import KEYS, change, parse, size
 from rillevents.errors import ConfigError
-from rillevents.paths import Application, Paths
+from rillevents.local import Application, Paths, config, consent, install_id
+from rillevents.local.config_file import KEYS, change, parse, size
 
 UUID4 = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
@@ -101,7 +100,7 @@ class TestConsent:
         paths = Paths({"RILLEVENTS_HOME": str(tmp_path)})
         if file is not None:
             (tmp_path / "telemetry").write_text(file)
-        found = consent.decide(paths, environ)
+        found = consent.decide(paths)
         expected = str(tmp_path / "telemetry") if decided_by == "file" else decided_by
         assert (enabled, expected) == (found.enabled, found.decided_by)
         assert bool(found.warning) == (environ.get("RILLEVENTS_TELEMETRY") == "maybe")

@@ -21,22 +21,22 @@ from hypothesis import strategies as st
 from support import Tool, only
 
 from rillevents.event import format_time
-from rillevents.query import Query
+from rillevents.event.query import Query
+from rillevents.event.stats import spread
+from rillevents.event.timestamp import parse_time
 from rillevents.serve.access import Access
-from rillevents.serve.answer import Answer
+from rillevents.serve.api import POLICY, PRIVATE
 from rillevents.serve.app import App
-from rillevents.serve.arrival import parse_ndjson
-from rillevents.serve.look import POLICY, PRIVATE
+from rillevents.serve.latest import RECENT, Latest
 from rillevents.serve.metrics import Metrics
-from rillevents.serve.recent import RECENT, Latest
-from rillevents.serve.spread import spread
+from rillevents.serve.parse import parse_ndjson
+from rillevents.serve.response import Answer
 from rillevents.store import glance
 from rillevents.store.glance import Glance, Seen
 from rillevents.store.reader import Rejected
 from rillevents.store.schema import identity_of, put_aside
 from rillevents.store.writer import StoreWriter
 from rillevents.testing import FakeIntake, Response
-from rillevents.timestamp import parse_time
 
 NOON = parse_time("2026-11-23T12:00:00Z")
 

@@ -34,7 +34,7 @@ MUTANTS = {
         "flush_killed",
     ),
     "commit-before-delivery": Mutant(
-        "flusher.py",
+        "delivery/flusher.py",
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
         "            drain.commit(batch, [DELIVERED] * len(lines))\n"
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
@@ -74,19 +74,19 @@ MUTANTS = {
         "two_flushers",
     ),
     "writer-without-the-lock": Mutant(
-        "spool/append.py",
+        "spool/slots.py",
         "        if not lock(fd):\n            return False\n        found = os.fstat(fd)\n",
         "        found = os.fstat(fd)\n",
         "flush_while_recording",
     ),
     "path-not-checked-after-locking": Mutant(
-        "spool/append.py",
+        "spool/slots.py",
         "        check_named(path, found)\n",
         "",
         "file_moved_while_recording",
     ),
     "links-not-counted-after-writing": Mutant(
-        "spool/append.py",
+        "spool/slots.py",
         "        if os.fstat(fd).st_nlink == 0:\n",
         "        if False:\n",
         "deleted_while_recording",
@@ -98,13 +98,13 @@ MUTANTS = {
         "deleted_between_records",
     ),
     "torn-tail-not-mended": Mutant(
-        "spool/append.py",
+        "spool/slots.py",
         '    torn = size > 0 and read_at(fd, 1, size - 1) != b"\\n"\n',
         "    torn = False\n",
         "torn_tail",
     ),
     "short-write-not-undone": Mutant(
-        "spool/append.py",
+        "spool/slots.py",
         "        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))\n",
         "",
         "full_disk",
@@ -139,23 +139,27 @@ MUTANTS = {
 
 PARSER_MUTANTS = {
     "numbers-not-looked-at": Mutant(
-        "raw.py", "good = is_event(line) and _is_understood(line)\n", "good = is_event(line)\n", "raw"
+        "event/validate.py", "good = is_event(line) and _is_understood(line)\n", "good = is_event(line)\n", "raw"
     ),
-    "any-nesting": Mutant("ndjson.py", " and _depth(data) > MAX_DEPTH\n", " and False\n", "raw"),
+    "any-nesting": Mutant("event/ndjson.py", " and _depth(data) > MAX_DEPTH\n", " and False\n", "raw"),
     "digits-of-other-scripts": Mutant(
-        "timestamp.py",
+        "event/timestamp.py",
         "    if not (text.isascii() and text.isdigit()):\n        raise ValueError(text)\n    return int(text[:9]",
         "    return int(text[:9]",
         "raw",
     ),
-    "text-without-end": Mutant("timestamp.py", "{text[:40]!r}", "{text!r}", "raw"),
+    "text-without-end": Mutant("event/timestamp.py", "{text[:40]!r}", "{text!r}", "raw"),
     "zeros-are-damage": Mutant("spool/lines.py", '        if b"\\0" in text:\n', "        if False:\n", "line"),
     "fragment-dropped": Mutant(
         "spool/drain.py", "            self._keep_fragment(name, fd, offset, size)\n", "", "line"
     ),
-    "wait-without-end": Mutant("retry.py", "min(float(number[2]), RETRY_AFTER_MAX)", "float(number[2])", "answer"),
-    "lines-that-are-none": Mutant("retry.py", "1 <= line <= lines", "line <= lines", "answer"),
-    "control-characters": Mutant("retry.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
+    "wait-without-end": Mutant(
+        "delivery/exporters/intake_responses.py", "min(float(number[2]), RETRY_AFTER_MAX)", "float(number[2])", "answer"
+    ),
+    "lines-that-are-none": Mutant(
+        "delivery/exporters/intake_responses.py", "1 <= line <= lines", "line <= lines", "answer"
+    ),
+    "control-characters": Mutant("delivery/exporters/intake_responses.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
 }
 
 

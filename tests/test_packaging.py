@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import Tool, need, only
 
-from rillevents.serve import look
+from rillevents.serve import api as look
 from rillevents.testing import FakeIntake
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def test_script(installed: Installed) -> None:
         installed.command()[0].decode() if isinstance(installed.command()[0], bytes) else str(installed.command()[0])
     ).read_text()
     assert "import re" not in text
-    assert "from rillevents.__main__ import main" in text
+    assert "from rillevents.cli import main" in text
     assert (
         0
         == subprocess.run(

@@ -19,8 +19,8 @@ import pytest
 from support import Tool, need, snapshot
 
 from rillevents.event import Event
-from rillevents.spool.append import append
-from rillevents.spool.folder import create
+from rillevents.spool import create
+from rillevents.spool.slots import append
 
 from .faults.sandbox import ADDRESS, Ended, Network, Running, until
 from .faults.socket_server import OK, FaultServer, Script, answering, greeting, silent, stalling

@@ -15,8 +15,8 @@ import pytest
 from support import Tool, need, only
 
 import rillevents
-from rillevents.raw import count_events
-from rillevents.spool.folder import create
+from rillevents.event.validate import count_events
+from rillevents.spool import create
 
 FORMS = [
     ["behavioral", "x"],
@@ -575,7 +575,7 @@ class TestFaults:
 def test_a_broken_installation(tool: Tool, tmp_path: Path, words: tuple[str, ...], variable: str, code: int) -> None:
     """Where a part of the tool is missing `record` says so in a line, and the script goes on unless it asked for more."""
     shutil.copytree(Path(rillevents.__file__).parent, tmp_path / "broken" / "rillevents")
-    (tmp_path / "broken" / "rillevents" / "client.py").unlink()
+    (tmp_path / "broken" / "rillevents" / "recording" / "redact.py").unlink()
     command = [sys.executable, "-m", "rillevents", "record", "behavioral", *words]
     environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
     environ |= {"PYTHONPATH": str(tmp_path / "broken"), "RILLEVENTS_ON_ERROR": variable}

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Tool, only
 
-from rillevents import Client, InvalidEvent, Redactor, _token_forms
-from rillevents.redact import COUNT, DEFAULT, KEYS, MARKS, REDACTED
+from rillevents import Client, InvalidEvent, Redactor
+from rillevents.recording import secrets as _token_forms
+from rillevents.recording.redact import COUNT, DEFAULT, KEYS, MARKS, REDACTED
 from rillevents.testing import CapturingSink
 
 # Put together here, so that nobody's scanner takes this file for a leak.
@@ -178,7 +179,7 @@ class TestValues:
     )
     def test_hostile_texts(self, piece: str) -> None:
         """A text made to be slow costs about what any text of its length costs: a part of a second, not minutes."""
-        program = f"from rillevents._token_forms import redacted; redacted(({piece!r} * 32768)[:32768], '')"
+        program = f"from rillevents.recording.secrets import redacted; redacted(({piece!r} * 32768)[:32768], '')"
         subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
 
 
@@ -320,7 +321,7 @@ class TestSettings:
     def test_patterns_are_loaded_only_where_they_may_match(self, tool: Tool) -> None:
         """`re` is not imported for a key, a plain URL or a long text, only for a text that may hold a token."""
         script = (
-            "import sys; from rillevents.redact import DEFAULT\n"
+            "import sys; from rillevents.recording.redact import DEFAULT\n"
             "DEFAULT.redact({'password': 'x', 'url': 'https://example.com/' + 'a' * 99, 'text': 'some words ' * 20})\n"
             "assert 're' not in sys.modules\n"
             "DEFAULT.redact({'url': 'https://a:b@example.com/'})\n"

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rillevents.exporters import Kind, Outcome
-from rillevents.retry import REASON_MAX, RETRY_AFTER_MAX, Backoff, Deadline, classify, clean, retry_after_seconds
+from rillevents.delivery.exporters.intake_responses import RETRY_AFTER_MAX, classify, retry_after_seconds
+from rillevents.delivery.outcome import REASON_MAX, Kind, Outcome, clean
+from rillevents.delivery.pace import Backoff, Deadline
 
 NOW = datetime(2026, 11, 23, 10, 0, 0, tzinfo=UTC)
 

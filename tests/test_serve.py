@@ -20,14 +20,14 @@ from serving import Serving, Told, event, exchange, ids, rows, stored_ids, until
 from support import Tool, need, only
 
 from rillevents import MAX_EVENT_BYTES, Client, IntakeSink, RilleventsError
-from rillevents.paths import Paths
+from rillevents.local import Paths
 from rillevents.serve.access import Access
-from rillevents.serve.answer import Answer
 from rillevents.serve.app import App
 from rillevents.serve.commit import Committer
 from rillevents.serve.forward import SpoolStorage, spool_for
 from rillevents.serve.metrics import Metrics
 from rillevents.serve.options import Options
+from rillevents.serve.response import Answer
 from rillevents.testing import FakeIntake
 
 

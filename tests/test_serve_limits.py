@@ -21,12 +21,11 @@ from serving import Serving, certificate, event, until
 from serving import exchange as exchange_events
 from support import Tool
 
-from rillevents.serve.answer import Refused
-from rillevents.serve.body import Body
+from rillevents.serve.body import Body, Reading
 from rillevents.serve.commit import Committer, Overloaded
 from rillevents.serve.endpoints import endpoint_at
 from rillevents.serve.metrics import Metrics
-from rillevents.serve.reading import Reading
+from rillevents.serve.response import Refused
 from rillevents.store.incoming import Bad, Incoming
 
 from .faults.quick_server import QuickTool

@@ -14,17 +14,15 @@ from pathlib import Path
 import pytest
 from support import Tool, need, only
 
-from rillevents.batch import DELIVERED, UNSETTLED, Rejected
 from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
 from rillevents.event import Event
-from rillevents.flusher import purge
-from rillevents.spool import append as appending
-from rillevents.spool import tally, view
-from rillevents.spool.append import append, write_own_file
+from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
+from rillevents.spool import check, create, tally, view
+from rillevents.spool import slot_sizes as appending
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import check, create
 from rillevents.spool.live import LiveWriter
-from rillevents.spool.retry import retry
+from rillevents.spool.maintenance import purge, retry
+from rillevents.spool.slots import append, write_own_file
 from rillevents.spool.state import load
 
 PLENTY = 1 << 30
@@ -144,7 +142,7 @@ class TestAppend:
     def test_short_write_is_undone(self, spool: Spool, tool: Tool) -> None:
         """Where only a part of a line fits, nothing of it stays, and the caller hears of it."""
         script = (
-            "import resource, sys, signal; from rillevents.spool.append import append; from rillevents.errors import SpoolUnwritable\n"
+            "import resource, sys, signal; from rillevents.spool.slots import append; from rillevents.errors import SpoolUnwritable\n"
             f"folder = {spool.folder!r}; line = {line(2, 5000)!r}\n"
             f"append(folder, {line(1)!r}, max_bytes=1 << 30)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -637,7 +635,7 @@ class TestInterrupted:
     def test_outer_folder_open_to_all(self, spool: Spool) -> None:
         """A spool in a folder from which others can take it away is not used, but by root."""
         os.chmod(spool.path, 0o777)
-        script = f"from rillevents.spool.folder import check; check({spool.path!r})"
+        script = f"from rillevents.spool import check; check({spool.path!r})"
         if os.geteuid() == 0:
             os.chown(spool.path, 12345, 12345)
             os.chown(spool.folder, 12345, 12345)

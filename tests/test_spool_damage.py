@@ -23,18 +23,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Tool, need, only
 
-from rillevents.batch import DELIVERED, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.delivery.flusher import Flusher, FlushResult
+from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.flusher import Flusher, FlushResult, purge
-from rillevents.spool import quarantine, tally, view
-from rillevents.spool.append import append
+from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.event.envelope import is_event
+from rillevents.spool import create, quarantine, tally, view
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
-from rillevents.spool.lines import is_event
 from rillevents.spool.live import LiveWriter
-from rillevents.spool.retry import retry
+from rillevents.spool.maintenance import purge, retry
+from rillevents.spool.slots import append
 from rillevents.spool.state import load
 
 from .test_spool_kills import memory
@@ -503,7 +502,7 @@ import sys
 from rillevents import Client
 from rillevents.event import Event
 from rillevents.spool.append import append
-from rillevents.spool.folder import create
+from rillevents.spool import create
 name, spool, count, kind, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 client = Client.from_config(on_error="raise")
 for number in range(count):

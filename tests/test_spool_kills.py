@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 import pytest
 from support import need, only
 
-from rillevents.batch import DELIVERED, Rejected
 from rillevents.event import Event
-from rillevents.spool import tally, view
-from rillevents.spool.append import append
+from rillevents.event.batch import DELIVERED, Rejected
+from rillevents.spool import create, tally, view
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
 from rillevents.spool.live import LiveWriter
+from rillevents.spool.slots import append
 from rillevents.spool.state import State
 
 from .faults.socket_server import Connection, FaultServer
@@ -38,7 +37,7 @@ PLENTY = 1 << 30
 # of a thousand kills would take ten minutes, and its start is nothing that touches the spool.
 STARTER = """
 import ctypes, json, os, signal, sys
-from rillevents.__main__ import main
+from rillevents.cli import main
 from rillevents.cli.app import run
 
 def become(words, environ, output):

@@ -18,18 +18,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from rillevents.batch import DELIVERED, HELD, UNSETTLED, Rejected, Verdict
 from rillevents.errors import Busy, SpoolError
 from rillevents.event import Event
-from rillevents.flusher import purge
-from rillevents.spool import append as appending
-from rillevents.spool import live, tally, view
-from rillevents.spool.append import append, lock
-from rillevents.spool.batch import SpoolBatch
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Rejected, Verdict
+from rillevents.local.files import lock
+from rillevents.spool import create, live, tally, view
+from rillevents.spool import slot_sizes as appending
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
 from rillevents.spool.live import LiveWriter
-from rillevents.spool.retry import retry
+from rillevents.spool.maintenance import purge, retry
+from rillevents.spool.offsets import SpoolBatch
+from rillevents.spool.slots import append
 from rillevents.spool.state import load
 
 from .faults.stepping import Report, Steps, Tell

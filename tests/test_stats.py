@@ -23,15 +23,7 @@ from support import Tool, insert, make_store
 
 from rillevents.cli import charts
 from rillevents.event import format_time
-from rillevents.stats import (
-    EXACT_VALUES,
-    MAX_BUCKETS,
-    MAX_NAMES,
-    PERCENTILES,
-    Spread,
-    Timeline,
-    summarize,
-)
+from rillevents.event.stats import EXACT_VALUES, MAX_BUCKETS, MAX_NAMES, PERCENTILES, Spread, Timeline, summarize
 from rillevents.store.schema import open_to_write
 
 DOCS = Path(__file__).parents[1] / "rillevents" / "docs"

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from support import insert, make_store, need, snapshot
 
 from rillevents.errors import Busy, RilleventsError, StoreError
-from rillevents.query import Query, find, newest
+from rillevents.event.query import Query, find, newest
+from rillevents.event.timestamp import parse_time
 from rillevents.store.follow import follow
 from rillevents.store.reader import Counted, Filter, Store, Totals
 from rillevents.store.schema import identity_of, open_to_write, put_aside
-from rillevents.timestamp import parse_time
 
 NOON = parse_time("2026-11-23T12:00:00Z")
 

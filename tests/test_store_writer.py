@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from serving import event, rows, stored_ids
 
 from rillevents.errors import StoreError
-from rillevents.raw import certain_events
+from rillevents.event.validate import certain_events
 from rillevents.store import schema
 from rillevents.store.incoming import Bad, Incoming, Stored, Unavailable
 from rillevents.store.writer import MAX_REJECTED, StoreWriter

@@ -21,8 +21,8 @@ from support import Tool, make_store
 # Loaded here, for the forks to have: what the commands load when they run.
 import rillevents.cli.app
 import rillevents.cli.render
-import rillevents.exporters.intake  # noqa: F401
-from rillevents.__main__ import main
+import rillevents.delivery.exporters.intake  # noqa: F401
+from rillevents.cli import main
 from rillevents.testing import FakeIntake, Request, Response
 
 # A title, a cleared screen, C0, C1 and DEL; bidirectional and other format characters; a line separator; private use.

@@ -11,12 +11,16 @@ from types import FrameType
 
 import typer
 
-from rillevents._record import failure_mode, is_quiet
-from rillevents.cli import configuration, demo, events, flush, identity, manual, record, serve, spool, stats, telemetry
-from rillevents.cli.common import Quiet, Version, count_refused, failed, paths, register, soften
+from rillevents.cli import config as configuration
+from rillevents.cli import demo, events, flush, serve, spool, stats, telemetry
+from rillevents.cli import help as manual
+from rillevents.cli import id as identity
+from rillevents.cli import record_typer as record
+from rillevents.cli.command import Quiet, Version, count_refused, failed, paths, register, soften
+from rillevents.cli.record_quick import failure_mode, is_quiet, on_error_flag
 from rillevents.cli.result import Failure, Result, Shown
+from rillevents.cli.status import status as read_status
 from rillevents.errors import RilleventsError
-from rillevents.status import status as read_status
 
 app = typer.Typer(
     name="rillevents",
@@ -54,7 +58,7 @@ flush.add_to(app)
 @register(app, "status", "rillevents status --json | jq .spool.events", json=True)
 def status() -> Result:
     """Show identity, consent and who decided it, the spool, the destination and the losses, on one page."""
-    document, warnings = read_status(paths(), os.environ)
+    document, warnings = read_status(paths())
     return Result("status", document, messages=tuple(warnings))
 
 
@@ -193,12 +197,4 @@ def _broken(error: Exception, argv: Sequence[str]) -> Shown:
 
 def _mode(argv: Sequence[str], default: str = "warn") -> str:
     """Return what --on-error or its variable says, for a command line that could not be parsed."""
-    words = [word for pair in zip(argv, [*argv[1:], ""], strict=True) for word in _told(*pair)]
-    known = [word for word in words if word in ("warn", "fail", "ignore")]
-    return failure_mode(known[-1] if known else None, os.environ, default)[0]
-
-
-def _told(word: str, following: str) -> list[str]:
-    if word == "--on-error":
-        return [following]
-    return [word.partition("=")[2]] if word.startswith("--on-error=") else []
+    return failure_mode(on_error_flag(argv), os.environ, default)[0]

@@ -16,12 +16,12 @@ from typing import Any
 
 import typer
 
-from rillevents import consent
-from rillevents._record import printable
-from rillevents.cli.common import paths, register
+from rillevents.cli.command import paths, register
+from rillevents.cli.printable import printable
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
-from rillevents.query import decoded
+from rillevents.event.query import decoded
+from rillevents.local import consent
 from rillevents.store.reader import Store
 
 _SCRIPT = (
@@ -46,7 +46,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _demo() -> Iterator[str]:
-    decision = consent.decide(paths(), os.environ)
+    decision = consent.decide(paths())
     if not decision.enabled:
         yield f"# Telemetry is off here ({decision.decided_by}). The demo ignores that: nothing leaves this machine."
     with tempfile.TemporaryDirectory(prefix="rillevents-demo-") as home, _intake(home) as intake:
@@ -97,7 +97,7 @@ def _intake(home: str) -> Iterator[_Intake]:
             store = f"{home}/events.db"
             yield _Intake(url, lambda: list(map(decoded, Store(store).lines())), (f"events --store {store} --count",))
         return
-    from rillevents._fake_intake import FakeIntake
+    from rillevents.testing.fake_intake import FakeIntake
 
     with FakeIntake("demo", "demo") as intake:
         yield _Intake(intake.url, lambda: intake.events)

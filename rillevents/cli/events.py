@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from rillevents._record import parse_attribute
-from rillevents.cli.common import Json, paths, register
+from rillevents.cli.command import Json, paths, register
+from rillevents.cli.record import parse_attribute
 from rillevents.cli.result import Result
 from rillevents.errors import UsageError
-from rillevents.query import Query, decoded, point_in_time
-from rillevents.source import Source, elsewhere, source_of
+from rillevents.event.query import Query, decoded, point_in_time
+from rillevents.store.source import Source, elsewhere, source_of
 
 _TABLE_ROWS = 50
 _EXAMPLE = """

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rillevents import config
-from rillevents._record import is_quiet
-from rillevents.cli.common import OnError, events, paths, register
+from rillevents.cli.command import OnError, events, paths, register
 from rillevents.cli.progress import progress
+from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result
-from rillevents.destination import destination_name, existing_spools, flush, held_events, intake_settings
+from rillevents.delivery.destination import destination_name, intake_settings
+from rillevents.delivery.flush import flush, held_events
+from rillevents.delivery.url import without_userinfo
 from rillevents.errors import Busy, ConfigError, UsageError
-from rillevents.exporters.destination import without_userinfo
-from rillevents.spool.view import pending
+from rillevents.local import config
+from rillevents.spool.view import existing_spools, pending
 
 if TYPE_CHECKING:
-    from rillevents.flusher import FlushResult
+    from rillevents.delivery.flusher import FlushResult
 
 _EXAMPLE = """
 rillevents flush
@@ -57,7 +58,6 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
         with progress("sent") as report:
             done = flush(
                 here,
-                os.environ,
                 to=to,
                 timeout=timeout,
                 wait=wait,
@@ -67,7 +67,7 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 warn=warnings.append,
             )
     except Busy as error:
-        from rillevents.flusher import FlushResult
+        from rillevents.delivery.flusher import FlushResult
 
         done = FlushResult("temporary", pending=held_events(here), reason=str(error))
         if not wait:
@@ -108,8 +108,8 @@ def _dry_run(to: str) -> Result:
     messages = [f"would send {events(len(sizes))}, {sum(sizes):,} bytes; nothing was sent"]
     try:
         settings = config.load(here)
-        name = destination_name(here, os.environ, settings, to)
-        intake = intake_settings(here, os.environ, settings, secrets=False)
+        name = destination_name(here, settings, to)
+        intake = intake_settings(here, settings, secrets=False)
         told = (intake.url if intake else "none is configured") if name == "intake" else without_userinfo(name)
         messages.append(f"destination: {told}")
     except ConfigError as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rillevents._record import is_quiet
+from rillevents.cli.record_quick import is_quiet
 
 _PATIENCE_SECONDS = 0.5
 

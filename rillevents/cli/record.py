@@ -1,191 +1,228 @@
-"""`rillevents record …`: the five ways to record an event."""
+"""What `record` does, whoever parsed its words: request → event → spool → exit code, and what is said about it."""
 
 from __future__ import annotations
 
-import inspect
-import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Annotated, Any
 
-import typer
-
-from rillevents._fastlane import is_negative
-from rillevents._options import Opt, options_of
-from rillevents._record import Plan, Report, Request, perform
-from rillevents.cli.common import OnError, group, option, paths, register
-from rillevents.cli.result import Result
-from rillevents.errors import InvalidEvent
-
-app = group(
-    "Record an event: stored on this machine at once, sent by `rillevents flush`.",
-    "rillevents record behavioral login-start -a plan=pro",
+from rillevents.cli.record_quick import failure_mode, is_quiet
+from rillevents.errors import InvalidEvent, RilleventsError, SpoolError, UsageError
+from rillevents.event import (
+    BEHAVIORAL,
+    ENVELOPE,
+    LOG,
+    METRIC,
+    METRIC_FIELDS,
+    USER_ID,
+    check_number,
+    check_text,
+    encode_line,
 )
+from rillevents.event import to_event_time as _to_event_time
+from rillevents.event.ndjson import loads
+from rillevents.local import Paths, consent
+from rillevents.recording import Client
+from rillevents.recording.setup import recording_setup
 
-# Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
-_NEGATIVE = "\0"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
-
-def _complete_name(incomplete: str) -> list[str]:
-    from rillevents.event import BEHAVIORAL_NAMES
-
-    return [name for name in BEHAVIORAL_NAMES if name.startswith(incomplete)]
-
-
-class MetricCommand(typer.core.TyperCommand):
-    """A command whose VALUE may be negative."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse *args*, after marking those that are negative numbers."""
-        valued = {flag for known in options_of("metric") if known.metavar for flag in known.flags}
-        before = ["", *args]
-        marked = [
-            _NEGATIVE + word if is_negative(word, "metric") and last not in valued else word
-            for last, word in zip(before, args, strict=False)
-        ]
-        return super().parse_args(ctx, marked)
+    from rillevents.cli.record_quick import Request
 
 
-def _perform(form: str, arguments: list[str], options: dict[str, Any]) -> Result:
-    request = Request(form, [word.removeprefix(_NEGATIVE) for word in arguments])
-    for name, value in options.items():
-        setattr(request, name, value)
-    request.attrs = [_read_attrs(text) for text in request.attrs]
-    return _told(perform(request, Plan(request), os.environ))
+class Plan:
+    """A request that was looked at and found valid: what is to be recorded."""
+
+    __slots__ = ("attributes", "event_id", "event_name", "event_time", "event_type", "value")
+
+    def __init__(self, request: Request) -> None:
+        self.event_type, self.event_name, rest = _names(request)
+        check_text("TYPE", self.event_type)
+        check_text("NAME", self.event_name)
+        self.value = _metric_value(rest[0]) if request.form == "metric" else None
+        self.attributes: dict[str, Any] = dict(_attributes(request))
+        if request.form == "log" and rest:
+            self.attributes["message"] = rest[0]
+        if request.user_id is not None:
+            self.attributes[USER_ID] = request.user_id
+        encode_line(self.attributes)
+        self.event_id = None if request.id is None else check_text("--id", request.id)
+        self.event_time = None if request.time is None else _to_event_time(request.time)
 
 
-def _told(report: Report) -> Result:
-    return Result(lines=[report.out], messages=tuple(report.messages), exit_code=report.code)
+class Report:
+    """What came of it: the exit code, the line for stdout, and what to say on stderr."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.out = b""
+        self.messages: list[str] = []
 
 
-def _read_attrs(text: str) -> str:
-    """Return the JSON that `--attrs` names: itself, or what is in @FILE or comes from stdin (@-)."""
-    if text[:1] != "@":
-        return text
+def perform_quietly(request: Request, environ: Mapping[str, str]) -> int | None:
+    """Do what the request says and print what it prints; None, and nothing done, where it is not valid."""
+    if request.legacy:
+        return None
     try:
-        if text == "@-":
-            content = sys.stdin.buffer.read() if sys.stdin else b""
-        else:
-            with open(text[1:], "rb") as file:
-                content = file.read()
-        return content.decode()
-    except UnicodeDecodeError:
-        raise InvalidEvent(f"--attrs {text} is not UTF-8") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidEvent(f"--attrs {text} cannot be read: {reason}") from None
+        plan = Plan(request)
+    except UsageError:
+        return None
+    try:
+        report = perform(request, plan, environ)
+    except InvalidEvent:
+        return None
+    return show(report, quiet=request.quiet or is_quiet(environ))
 
 
-def _form(name: str, example: str, **settings: Any) -> Callable[[Callable[..., list[str | None]]], None]:
-    """Register a form of `record`: its options are those of the table, its arguments those of the decorated function."""
+def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
+    """Record what was planned, or, opted out, nothing; raises InvalidEvent only for a legacy event that lacks attributes."""
+    report = Report()
+    paths = Paths(environ)
+    decision = consent.decide(paths)
+    if decision.warning:
+        report.messages.append(decision.warning)
+    _, warning = failure_mode(request.on_error, environ)
+    if warning:
+        report.messages.append(warning)
+    if not decision.enabled and not request.dry_run:
+        if request.print:
+            report.messages.append(f"telemetry is off ({decision.decided_by}): nothing was recorded")
+        return report
+    tap = None
+    if request.print or request.dry_run:
+        from rillevents.recording.sinks.tap import TapSink
 
-    def add(arguments: Callable[..., list[str | None]]) -> None:
-        signature = inspect.signature(arguments, eval_str=True)
-
-        def command(**values: Any) -> Result:
-            words = arguments(**{key: values.pop(key) for key in signature.parameters})
-            return _perform(name, [word for word in words if word is not None], values)
-
-        options = [_parameter(known) for known in options_of(name) if known.name != "quiet"]
-        command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *options])  # type: ignore[attr-defined]
-        command.__doc__ = arguments.__doc__
-        register(app, name, example, on_error="warn", counted=True, **settings)(command)
-
-    return add
-
-
-def _parameter(known: Opt) -> inspect.Parameter:
-    """Return Typer's form of an option of the table."""
-    kind, default = (list[str], []) if known.many else (str | None, None) if known.metavar else (bool, False)
-    annotation = Annotated[kind, option(known.name)]  # type: ignore[valid-type]
-    return inspect.Parameter(known.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The event's name, unique within its type.")]
-
-
-@_form(
-    "behavioral",
-    """
-rillevents record behavioral login-start
-rillevents record behavioral deploy-success -a target=prod -a 'replicas:=3'
-""",
-)
-def behavioral(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What happened.", autocompletion=_complete_name)],
-) -> list[str | None]:
-    """Record what somebody or something did."""
-    return [name]
-
-
-@_form(
-    "metric",
-    """
-rillevents record metric build-seconds 41.7 -a job=linux
-rillevents record metric balance -45
-""",
-    cls=MetricCommand,
-)
-def metric(
-    name: Name,
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON number; negative ones too.")],
-) -> list[str | None]:
-    """Record a number."""
-    return [name, value]
+        tap = TapSink()
+    try:
+        setup = recording_setup(paths, short_lived=True, durable=request.durable, dry_run=request.dry_run, tap=tap)
+        report.messages += setup.warnings
+        client = Client(
+            setup.sink,
+            on_error="raise",
+            warn=report.messages.append,
+            attributes=setup.attributes,
+            redactor=setup.redactor,
+        )
+        _record(client, request, plan)
+        if not request.dry_run and not request.quiet:
+            report.messages += _notices(paths, plan)
+    except InvalidEvent:
+        raise
+    except Exception as error:  # noqa: BLE001 - telemetry must not break the script that it is part of
+        _fail(report, request, environ, error)
+    if tap:
+        report.out = tap.line
+        if not tap.line and not report.code and not report.messages:
+            report.messages.append("this event is dropped by [filter] in config.toml")
+    if not decision.enabled:
+        report.messages.append(f"telemetry is off ({decision.decided_by}): without --dry-run nothing would be recorded")
+    return report
 
 
-@_form("log", 'rillevents record log backup "nightly backup finished" -a level=info')
-def log(
-    name: Name,
-    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="The text.")] = None,
-) -> list[str | None]:
-    """Record a line of log under a name."""
-    return [name, message]
+def _notices(paths: Paths, plan: Plan) -> list[str]:
+    if sys.stderr is None or not sys.stderr.isatty() or is_quiet(paths.environ):
+        return []
+    from rillevents.cli.notices import first_run, resembling
+
+    return [notice for notice in (resembling(plan.event_type, plan.event_name), first_run(paths)) if notice]
 
 
-@_form("event", "rillevents record event audit key-rotated -a key=deploy")
-def event(
-    type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
-    name: Name,
-) -> list[str | None]:
-    """Record an event of any type."""
-    return [type, name]
+def _record(client: Client, request: Request, plan: Plan) -> None:
+    given = {"event_id": plan.event_id, "event_time": plan.event_time}
+    if request.legacy:
+        called = {key: value for key, value in plan.attributes.items() if key != USER_ID}
+        known = client.with_user_id(plan.attributes[USER_ID]) if USER_ID in plan.attributes else client
+        told = {key: value for key, value in given.items() if value}
+        known.record_behavioral_legacy(plan.event_name, called, **told)
+    elif plan.value is not None:
+        client.record_metric(plan.event_name, plan.value, plan.attributes, **given)
+    else:
+        client.record(plan.event_type, plan.event_name, plan.attributes, **given)
 
 
-@register(
-    app,
-    "raw",
-    """
-rillevents record raw events.ndjson
-some-program --log-json | rillevents record raw --fill --type log --name some-program
-""",
-    json=True,
-    on_error="warn",
-    counted=True,
-)
-def raw(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON; - or nothing for stdin.")] = "-",
-    fill: Annotated[bool, typer.Option("--fill", help="Mint what is missing of the four fields.")] = False,
-    type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type that --fill gives.")] = "log",
-    name: Annotated[str, typer.Option("--name", metavar="N", help="The event_name that --fill gives.")] = "raw",
-    on_error: OnError = None,  # type: ignore[assignment]
-) -> Result:
-    """Record NDJSON as it is, byte for byte, a verdict for each bad line; from a pipe, each line as it comes."""
-    from rillevents.bulk import record_lines
-    from rillevents.cli.progress import progress
+def _fail(report: Report, request: Request, environ: Mapping[str, str], error: Exception) -> None:
+    mode, _ = failure_mode(request.on_error, environ)
+    if mode == "fail":
+        report.code = error.exit_code if isinstance(error, RilleventsError) else 1
+    if isinstance(error, (SpoolError, OSError)):
+        report.messages.append(f"event not recorded: {error}")
+    else:
+        report.messages.append(f"event not recorded, by a fault of ours: {type(error).__name__}: {error}")
 
-    typing = file == "-" and sys.stdin is not None and sys.stdin.isatty()
-    if typing:
-        typer.echo("reading NDJSON from the terminal; end with Ctrl-D", err=True)
-    with nullcontext() if typing else progress("stored") as report:
-        done = record_lines(file, paths(), os.environ, fill=(type, name) if fill else None, on_progress=report)
-    messages = [f"line {bad['line']}: {bad['reason']}" for bad in done.bad[:20]]
-    if len(done.bad) > 20:
-        messages.append(f"and {len(done.bad) - 20} more bad lines")
-    return Result(
-        "raw",
-        {"stored": done.stored, "bad": done.bad} | ({"error": done.problem} if done.problem else {}),
-        messages=(*messages, *done.warnings, *([done.problem] if done.problem else [])),
-        exit_code=done.exit_code,
-    )
+
+def show(report: Report, *, quiet: bool) -> int:
+    """Print what a report holds, and return its exit code; a reader that has gone is no failure."""
+    try:
+        if report.out and sys.stdout is not None:
+            sys.stdout.buffer.write(_shown(report.out) if sys.stdout.isatty() else report.out)
+        if report.messages and not quiet and sys.stderr is not None:
+            from rillevents.cli.printable import printable
+
+            for message in report.messages:
+                sys.stderr.write(f"rillevents: {printable(message)}\n")
+    except OSError:
+        pass
+    return report.code
+
+
+def _shown(line: bytes) -> bytes:
+    from rillevents.cli.printable import printable_json
+
+    return printable_json(line)
+
+
+def _names(request: Request) -> tuple[str, str, list[str]]:
+    if request.form == "event":
+        return request.arguments[0], request.arguments[1], []
+    event_type = {"behavioral": BEHAVIORAL, "metric": METRIC, "log": LOG}[request.form]
+    return event_type, request.arguments[0], request.arguments[1:]
+
+
+def _metric_value(text: str) -> int | float:
+    try:
+        value = check_number(loads(text))
+    except (ValueError, RecursionError):
+        raise InvalidEvent(f"VALUE {text!r} is no finite JSON number", hint="write it like 45, -0.5 or 1e3") from None
+    return value
+
+
+def _attributes(request: Request) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in request.attrs:
+        found.update(_object(text))
+    for text in request.attr:
+        key, value = parse_attribute(text)
+        found[key] = value
+    taken = ENVELOPE + (METRIC_FIELDS if request.form == "metric" else ())
+    for key in found:
+        if key in taken:
+            raise InvalidEvent(f"{key!r} is set by rillevents itself", hint="give the attribute another name")
+        if not key:
+            raise InvalidEvent("an attribute has no name", hint="write -a KEY=VALUE")
+    return found
+
+
+def parse_attribute(text: str) -> tuple[str, Any]:
+    """Return the key and value of `KEY=VALUE`, or of `KEY:=JSON`; raises InvalidEvent."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidEvent(f"{text!r} is no attribute", hint="write -a KEY=VALUE, or -a 'KEY:=JSON' for a typed one")
+    if key[-1:] != ":":
+        return key, value
+    try:
+        return key[:-1], loads(value)
+    except (ValueError, RecursionError) as error:
+        single = "JSON has double quotes: write -a 'key:={\"a\": 1}'"
+        hint = single if "'" in value else f"write -a '{key[:-1]}={value}' for text"
+        raise InvalidEvent(f"{value!r} is no JSON ({error})", hint=hint) from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"--attrs is no JSON ({error})", hint="""write --attrs '{"key": "value"}'""") from None
+    if not isinstance(found, dict):
+        raise InvalidEvent("--attrs is no JSON object", hint="""write --attrs '{"key": "value"}'""")
+    return found

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rillevents._record import printable, printable_json
 from rillevents.cli import charts
-from rillevents.cli.common import events, soften
+from rillevents.cli.command import events, soften
+from rillevents.cli.printable import printable, printable_json
 from rillevents.cli.result import Result, Shown
 
 Human = Callable[[Console, Any], None]

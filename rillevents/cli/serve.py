@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from rillevents._record import is_quiet
-from rillevents.cli.common import Json, paths, register
+from rillevents.cli.command import Json, paths, register
+from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result, Shown
 from rillevents.errors import ConfigError
 from rillevents.serve.options import DEFAULT_PORT, Options
@@ -73,7 +73,7 @@ def add_to(app: typer.Typer) -> None:
             raise ConfigError(told, hint="run: pip install 'rillevents[serve]'") from None
         voice = _Voice(is_quiet(os.environ))
         try:
-            run(options, paths(), os.environ, on_ready=_tell(as_json, voice), warn=voice.say)
+            run(options, paths(), on_ready=_tell(as_json, voice), warn=voice.say)
         finally:
             voice.close()
         return Result()

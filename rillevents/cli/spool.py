@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
-from rillevents.cli.common import events, group, paths, register
+from rillevents.cli.command import events, group, paths, register
 from rillevents.cli.result import Result
-from rillevents.destination import existing_spools
 from rillevents.errors import RilleventsError
+from rillevents.spool.view import existing_spools
 
 app = group("Look at the spool, take events out of it and bring them in.", "rillevents spool export > events.ndjson")
 
@@ -38,11 +37,11 @@ def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, as `spool export` prints it; - for stdin.")],
 ) -> Result:
     """Store exported events; those that the spool still holds, by their ID, are not stored twice."""
-    from rillevents.bulk import import_lines
     from rillevents.cli.progress import progress
+    from rillevents.recording.bulk import import_lines
 
     with progress("stored") as report:
-        done = import_lines(file, paths(), os.environ, on_progress=report)
+        done = import_lines(file, paths(), on_progress=report)
     messages = [f"line {bad['line']}: {bad['reason']}" for bad in done.bad[:20]]
     return Result(
         "import",
@@ -55,7 +54,7 @@ def import_(
 @register(app, "rejected", "rillevents spool rejected --json | jq '.[].reason'", json=True)
 def rejected() -> Result:
     """Show the events that the destination refused for good, and why."""
-    from rillevents.query import decoded
+    from rillevents.event.query import decoded
     from rillevents.spool import view
 
     found = [
@@ -70,7 +69,7 @@ def rejected() -> Result:
 @register(app, "retry", "rillevents spool retry && rillevents flush", json=True)
 def retry() -> Result:
     """Put the rejected events back into the spool, for the next flush to try again."""
-    from rillevents.spool.retry import retry as put_back
+    from rillevents.spool.maintenance import retry as put_back
 
     count = sum(put_back(place) for place in existing_spools(paths()))
     hint = "; run: rillevents flush" if count else ""
@@ -82,7 +81,7 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; off a terminal nobody is asked.")] = False,
 ) -> Result:
     """Delete the events that are not delivered yet, and the rejected and damaged ones; they are counted as dropped."""
-    from rillevents.flusher import purge as delete
+    from rillevents.spool.maintenance import purge as delete
 
     if not yes and sys.stdin is not None and sys.stdin.isatty():
         typer.confirm(

@@ -7,13 +7,13 @@ from typing import Any
 
 import typer
 
-from rillevents.cli.common import paths, register
+from rillevents.cli.command import paths, register
 from rillevents.cli.events import Name, Since, Store, Type, nothing_in
 from rillevents.cli.progress import progress
 from rillevents.cli.result import Result
-from rillevents.query import Query, decoded, point_in_time
-from rillevents.source import Source, source_of
-from rillevents.stats import summarize
+from rillevents.event.query import Query, decoded, point_in_time
+from rillevents.event.stats import summarize
+from rillevents.store.source import Source, source_of
 
 _REPORT_EVERY = 5000
 

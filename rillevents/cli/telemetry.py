@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from rillevents import consent
-from rillevents.cli.common import events, group, paths, register
+from rillevents.cli.command import events, group, paths, register
 from rillevents.cli.result import Result
-from rillevents.destination import existing_spools
 from rillevents.errors import RilleventsError
+from rillevents.local import consent
+from rillevents.spool.view import existing_spools
 
 app = group("Turn telemetry on or off for good, and see who decided.", "rillevents telemetry off")
 
@@ -19,7 +18,7 @@ app = group("Turn telemetry on or off for good, and see who decided.", "rilleven
 @register(app, "status", "rillevents telemetry status --json", json=True)
 def status() -> Result:
     """Print `on` or `off`, and say who decided."""
-    decision = consent.decide(paths(), os.environ)
+    decision = consent.decide(paths())
     told = f"telemetry is {'on' if decision.enabled else 'off'} (decided by: {decision.decided_by})"
     return Result(
         "switch",
@@ -40,7 +39,7 @@ def off(
     purge: Annotated[bool, typer.Option("--purge", help="Delete what is in the spool, too.")] = False,
 ) -> Result:
     """Turn telemetry off for good: nothing is recorded or sent any more. What is in the spool stays until --purge."""
-    from rillevents.flusher import purge as delete
+    from rillevents.spool.maintenance import purge as delete
     from rillevents.spool.view import contents
 
     result = _save(False)
@@ -64,7 +63,7 @@ def _save(enabled: bool) -> Result:
         raise RilleventsError(
             f"{here.telemetry_file} cannot be written: {error.strerror or error}", hint="set RILLEVENTS_TELEMETRY=0"
         ) from None
-    decision = consent.decide(here, os.environ)
+    decision = consent.decide(here)
     told = f"telemetry is {'on' if decision.enabled else 'off'}"
     if decision.enabled != enabled:
         told += f" still: {decision.decided_by} turns it off"

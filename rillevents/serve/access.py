@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from rillevents.delivery.url import is_loopback
 from rillevents.errors import UsageError
-from rillevents.exporters.destination import is_loopback
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
 _MOST_KNOWN = 256

@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rillevents.serve.access import Access, is_direct
-from rillevents.serve.answer import Answer, Headers, Refused, all_good, judged, later, preflight, problem
-from rillevents.serve.body import Body, Gone, Receive
+from rillevents.serve.body import Body, Gone, Reading, Receive
 from rillevents.serve.commit import Committer, Overloaded
 from rillevents.serve.endpoints import Endpoint, endpoint_at
 from rillevents.serve.metrics import Metrics, exposition
-from rillevents.serve.reading import Reading
+from rillevents.serve.response import Answer, Headers, Refused, all_good, judged, later, preflight, problem
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.writer import CONFLICT
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rillevents.serve.arrival import Parse, parse_local, parse_ndjson, parse_wrapped, quick_ndjson
 from rillevents.serve.limits import MAX_INFLATED_BYTES, MAX_LOCAL_BYTES
+from rillevents.serve.parse import Parse, parse_local, parse_ndjson, parse_wrapped, quick_ndjson
 from rillevents.store.incoming import Incoming
 
 _STREAM = re.compile(r"/events/([A-Za-z0-9._~-]{1,128})")

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from rillevents.delivery.flusher import Flusher, FlushResult
+from rillevents.delivery.outcome import Exporter
+from rillevents.delivery.pace import Backoff
 from rillevents.errors import Busy, RilleventsError, SpoolError
-from rillevents.exporters import Exporter
-from rillevents.flusher import Flusher, FlushResult
-from rillevents.paths import Paths
-from rillevents.retry import Backoff
-from rillevents.sinks.spool import SpoolSink
-from rillevents.spool.append import backlog, slot_bytes
-from rillevents.spool.folder import check, create, full, unique
-from rillevents.spool.lines import required_fields
+from rillevents.event.envelope import required_fields
+from rillevents.local import Paths
+from rillevents.recording.sinks.spool import SpoolSink
+from rillevents.spool import check, create, full, unique
 from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
+from rillevents.spool.slots import backlog, slot_bytes
 from rillevents.spool.view import contents
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.reader import Rejected

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rillevents.destination import read_secret
+from rillevents.delivery.credentials import read_secret
 from rillevents.errors import ConfigError, UsageError
-from rillevents.paths import Paths
+from rillevents.local import Paths
 from rillevents.serve.access import Access, is_host, is_local_bind
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -89,9 +88,9 @@ class Options:
             reason = error.strerror or error
             raise ConfigError(f"--tls-cert and --tls-key cannot be used: {reason}", hint="give files in PEM") from None
 
-    def access(self, paths: Paths, environ: Mapping[str, str], warnings: list[str]) -> Access:
+    def access(self, paths: Paths, warnings: list[str]) -> Access:
         """Return who may ask; raises UsageError, and ConfigError where there is a user and no password."""
-        password = paths.app.variable(environ, "SERVE_PASSWORD")
+        password = paths.variable("SERVE_PASSWORD")
         if self.password_file:
             password = read_secret(self.password_file, warnings.append)
         if self.user and not password:

@@ -17,18 +17,18 @@ from functools import partial
 
 import uvicorn
 
-from rillevents import config, consent
-from rillevents.destination import exporter_to, intake_settings
+from rillevents.delivery.destination import intake_settings
+from rillevents.delivery.flush import exporter_to
+from rillevents.delivery.url import without_userinfo
 from rillevents.errors import Busy, RilleventsError, UsageError
-from rillevents.exporters.destination import without_userinfo
-from rillevents.files import ensure_home
-from rillevents.paths import Paths
+from rillevents.local import Paths, config, consent
+from rillevents.local.files import ensure_home
 from rillevents.serve.access import Access
+from rillevents.serve.api import Look, Recent, StoreLook
 from rillevents.serve.app import App
 from rillevents.serve.commit import Committer
 from rillevents.serve.forward import Forwarder, SpoolStorage, refused, spool_for
 from rillevents.serve.limits import GRACE_SECONDS, MAX_CONNECTIONS, Deadlines
-from rillevents.serve.look import Look, Recent, StoreLook
 from rillevents.serve.metrics import Metrics
 from rillevents.serve.options import Options
 from rillevents.serve.protocol import GuardedProtocol, sweep
@@ -54,7 +54,6 @@ class Server:
 
     options: Options
     paths: Paths
-    environ: Mapping[str, str]
     on_ready: Callable[[str, str], None]
     warn: Say
     keeps: str = ""
@@ -70,7 +69,7 @@ class Server:
         self.options.check()
         self.options.check_tls()
         warnings: list[str] = []
-        access = self.options.access(self.paths, self.environ, warnings)
+        access = self.options.access(self.paths, warnings)
         for warning in warnings:
             self.warn(warning)
         with _listening(self.options) as listener:
@@ -125,8 +124,8 @@ class Server:
 
     def _forwarding(self, settings: config.Config) -> Storage:
         to = self.options.destination
-        exporter = exporter_to(self.paths, self.environ, settings, to=to, warn=self.warn)
-        name = without_userinfo(_intake(self.paths, self.environ, settings) if to == "intake" else to)
+        exporter = exporter_to(self.paths, settings, to=to, warn=self.warn)
+        name = without_userinfo(_intake(self.paths, settings) if to == "intake" else to)
         spools = (spool_for(self.paths, name),)
         self.keeps = f"events go to {name}, by way of the spool {spools[0]}"
         self.look = Recent(partial(refused, spools))
@@ -150,7 +149,7 @@ class Server:
         def ask() -> bool:
             nonlocal asked, allowed
             if time.monotonic() - asked >= _CONSENT_SECONDS:
-                asked, allowed = time.monotonic(), consent.decide(self.paths, self.environ).enabled
+                asked, allowed = time.monotonic(), consent.decide(self.paths).enabled
             return allowed
 
         return ask
@@ -188,8 +187,8 @@ class Server:
         )
 
 
-def _intake(paths: Paths, environ: Mapping[str, str], settings: config.Config) -> str:
-    intake = intake_settings(paths, environ, settings, secrets=False)
+def _intake(paths: Paths, settings: config.Config) -> str:
+    intake = intake_settings(paths, settings, secrets=False)
     return intake.url if intake else ""
 
 
@@ -257,8 +256,6 @@ def _most_connections(wanted: int, handshakes: int) -> int:
     return max(8, min(wanted, soft - _OWN_FILES) if soft != resource.RLIM_INFINITY else wanted)
 
 
-def run(
-    options: Options, paths: Paths, environ: Mapping[str, str], *, on_ready: Callable[[str, str], None], warn: Say
-) -> None:
+def run(options: Options, paths: Paths, *, on_ready: Callable[[str, str], None], warn: Say) -> None:
     """Serve until a signal ends it; raises RilleventsError where it cannot begin."""
-    Server(options, paths, environ, on_ready, warn).run()
+    Server(options, paths, on_ready, warn).run()

@@ -14,12 +14,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from rillevents.batch import HELD, UNSETTLED, Rejected, Verdict
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
-from rillevents.spool import tally
-from rillevents.spool.append import Moved, check_named, count_backlog, discard, lock_to_unlink
-from rillevents.spool.batch import Entry, Settled, SpoolBatch
-from rillevents.spool.folder import (
+from rillevents.event.batch import HELD, UNSETTLED, Rejected, Verdict
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, Moved, check_named, discard, lock_to_unlink
+from rillevents.spool import (
     BACKLOG,
     CLAIM,
     CORRUPT,
@@ -28,12 +25,15 @@ from rillevents.spool.folder import (
     SUFFIX,
     TEMPORARY,
     listed,
-    slots,
+    slot_sizes,
+    tally,
     unique,
     unwritable,
 )
 from rillevents.spool.lines import Run, complete_lines, complete_runs
+from rillevents.spool.offsets import Entry, Settled, SpoolBatch
 from rillevents.spool.quarantine import RejectedFile, enforce_caps, keep_corrupt, own_folder, pieces
+from rillevents.spool.slots import count_backlog
 from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
 _READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
@@ -314,7 +314,7 @@ class Drain:
 
     def _claim_slots(self) -> None:
         """Rename what one-shot writers have left; without their lock: one that holds it is still read to the end."""
-        for name, size in slots(self.folder):
+        for name, size in slot_sizes(self.folder):
             if size:
                 try:
                     os.rename(f"{self.folder}/{name}", f"{self.folder}/{unique(CLAIM, self._now_ns())}")

@@ -6,8 +6,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK
-from rillevents.spool.folder import READ_PREFIXES, SLOT, SUFFIX, check
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK
+from rillevents.spool import READ_PREFIXES, SLOT, SUFFIX, check
 from rillevents.spool.lines import complete_lines
 from rillevents.spool.state import load, trusted_offset
 

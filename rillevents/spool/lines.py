@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import msgspec
-
-from rillevents import ndjson
 from rillevents.event import MAX_EVENT_BYTES
-from rillevents.files import read_at
+from rillevents.event.envelope import is_event, required_fields
+from rillevents.local.files import read_at
 
 BLOCK = 1 << 20
 _NO_ZEROS = re.compile(rb"[^\0]+")
@@ -33,40 +31,8 @@ class Run(NamedTuple):
     good: list[bytes]
 
 
-class Required(msgspec.Struct, gc=False):
-    """The four fields that an event has to have."""
-
-    event_id: str
-    event_time: str
-    event_type: str
-    event_name: str
-
-
 # Takes what an iterator yields, and keeps nothing of it.
 _consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
-_decoder = msgspec.json.Decoder(Required)
-required_fields = _decoder.decode
-
-
-def is_event(line: bytes) -> bool:
-    """Return whether *line* is one JSON object with the four required fields, in valid UTF-8, and not too large.
-
-    Raises RecursionError where the caller's stack has no room left to tell.
-    """
-    if len(line) > MAX_EVENT_BYTES + 1:
-        return False
-    try:
-        _decoder.decode(line)
-        line.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    except RecursionError:
-        # A verdict only on what the line alone is to blame for: because nothing is recorded that is nested that deep, and an
-        # event must not end in corrupt/ because of where its flush was called from.
-        if not ndjson.is_too_deep(line):
-            raise
-        return False
-    return True
 
 
 def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:

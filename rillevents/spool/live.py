@@ -14,21 +14,9 @@ import time
 from _thread import allocate_lock, get_ident
 from weakref import WeakSet
 
-from rillevents.files import CLOEXEC, NO_FOLLOW
-from rillevents.spool.append import (
-    NoLocks,
-    add_to_backlog,
-    append,
-    backlog,
-    count_backlog,
-    lock,
-    make_private,
-    slot_bytes,
-    sync_or_undo,
-    write_own_file,
-    write_whole,
-)
-from rillevents.spool.folder import LIVE, create, full, unique, unwritable
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NoLocks, lock, make_private, sync_or_undo, write_whole
+from rillevents.spool import LIVE, create, full, unique, unwritable
+from rillevents.spool.slots import add_to_backlog, append, backlog, count_backlog, slot_bytes, write_own_file
 
 MAX_FILE_BYTES = 8 << 20
 # What others hold is asked again, and what we hold told them, after this many bytes of our own.

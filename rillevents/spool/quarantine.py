@@ -11,10 +11,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from rillevents.event import format_time
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, make_folder, read_at, read_file, write_all
-from rillevents.spool.append import discard, make_private, sync, sync_folder
-from rillevents.spool.folder import CORRUPT, REJECTED, SUFFIX, unique
-from rillevents.spool.lines import is_event
+from rillevents.event.envelope import is_event
+from rillevents.local.files import (
+    CLOEXEC,
+    NO_FOLLOW,
+    NONBLOCK,
+    discard,
+    make_folder,
+    make_private,
+    read_at,
+    read_file,
+    sync,
+    sync_folder,
+    write_all,
+)
+from rillevents.spool import CORRUPT, REJECTED, SUFFIX, unique
 
 MAX_REJECTED_BYTES = 64 << 20
 MAX_CORRUPT_BYTES = 64 << 20

@@ -19,9 +19,20 @@ from typing import Any
 
 from rillevents.errors import Busy
 from rillevents.event import MAX_EVENT_BYTES, format_time
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, read_at, read_file, replace_file
-from rillevents.spool.append import Moved, NoLocks, check_named, lock
-from rillevents.spool.folder import FLUSH_LOCK, STATE
+from rillevents.local.files import (
+    CLOEXEC,
+    NO_FOLLOW,
+    NONBLOCK,
+    Moved,
+    NoLocks,
+    check_named,
+    give_to_owner_of,
+    lock,
+    read_at,
+    read_file,
+    replace_file,
+)
+from rillevents.spool import FLUSH_LOCK, STATE
 
 # So many bytes before an offset have to be what they were, or the file is not the one that the offset belongs to. The last event
 # in full, not its end: because events of one kind are often equally long and differ near their beginning only.

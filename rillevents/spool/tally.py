@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterator
 
 from rillevents.errors import SpoolError
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_file
-from rillevents.spool.append import Moved, append, check_named, lock_to_unlink
-from rillevents.spool.folder import SUFFIX, TALLY, create, listed, unique
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, Moved, check_named, lock_to_unlink, read_file
+from rillevents.spool import SUFFIX, TALLY, create, listed, unique
+from rillevents.spool.slots import append
 from rillevents.spool.state import State
 
 _MAX_BYTES = 16 << 20

@@ -6,14 +6,19 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rillevents.errors import SpoolError
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_at
-from rillevents.spool import tally
-from rillevents.spool.folder import CORRUPT, READ_PREFIXES, SLOT, STATE, SUFFIX, check, listed, sending_order
-from rillevents.spool.lines import BLOCK, complete_lines, required_fields
+from rillevents.event.envelope import required_fields
+from rillevents.local import Paths
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_at
+from rillevents.spool import CORRUPT, READ_PREFIXES, SLOT, STATE, SUFFIX, check, listed, sending_order, tally
+from rillevents.spool.lines import BLOCK, complete_lines
 from rillevents.spool.quarantine import Rejected, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +151,8 @@ def _count(fd: int, start: int, end: int) -> tuple[int, int]:
         last = start + block.rfind(b"\n") + 1 if b"\n" in block else last
         start += len(block)
     return lines, last - first
+
+
+def existing_spools(paths: Paths) -> list[str]:
+    """Return the spools that are there: the one that `record` uses, and the other place where it may have had to go."""
+    return [place for place in paths.spool_dirs if os.path.isdir(place)]

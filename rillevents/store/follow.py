@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rillevents.errors import Busy, StoreError
-from rillevents.query import Query
+from rillevents.event.query import Query
 from rillevents.store.reader import PAGE, Filter, Store
 from rillevents.store.readonly import Replaced
 

@@ -13,8 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from rillevents.query import Query, decoded
-from rillevents.sinks.filter import is_pattern, matches
+from rillevents.event.pattern import is_pattern, matches
+from rillevents.event.query import Query, decoded
 from rillevents.store.reader import Counted, Filter, Rejected, Store
 
 LOOKED_AT = 50_000

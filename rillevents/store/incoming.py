@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from rillevents.errors import RilleventsError
-from rillevents.spool.lines import Required
+from rillevents.event.envelope import Required
 
 
 class Unavailable(RilleventsError):

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from rillevents.event import format_time
-from rillevents.query import Query, decoded, moment
-from rillevents.sinks.filter import is_pattern, matches
-from rillevents.spool.lines import is_event, required_fields
+from rillevents.event.envelope import is_event, required_fields
+from rillevents.event.pattern import is_pattern, matches
+from rillevents.event.query import Query, decoded, moment
 from rillevents.store.readonly import ReadOnlyFile
 
 PAGE = 500

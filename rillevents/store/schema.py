@@ -11,8 +11,15 @@ from contextlib import contextmanager
 from typing import Final
 
 from rillevents.errors import StoreError
-from rillevents.files import CLOEXEC, NO_FOLLOW, NONBLOCK, give_to_owner_of, make_folder
-from rillevents.spool.append import sync_folder, wait_for_lock
+from rillevents.local.files import (
+    CLOEXEC,
+    NO_FOLLOW,
+    NONBLOCK,
+    give_to_owner_of,
+    make_folder,
+    sync_folder,
+    wait_for_lock,
+)
 
 VERSION: Final = 1
 # `body` is the event's line as it arrived, without its newline. `event_us` beside `event_time`: because as text, 10:00:00Z sorts

@@ -20,9 +20,9 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from rillevents.errors import StoreError
+from rillevents.event.timestamp import microseconds
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.schema import check_is_no_other_file, identity_of, open_to_write, put_aside
-from rillevents.timestamp import microseconds
 
 T = TypeVar("T")
 Row = tuple[str, str, int, str, str, str, int, str]

@@ -21,7 +21,7 @@ from common import Goal, Table, arguments, at_most, environment, install, report
 PYTHON, RECORD, DURABLE = "python -c pass", "rillevents record", "rillevents record --durable"
 # What stands in the way: all that `record` loads, with the same quick exit, and nothing done.
 IMPORTS = "record's modules, nothing else"
-IMPORT_THEM = "import os, rillevents.__main__, rillevents._fastlane, rillevents.spool.append; os._exit(0)"
+IMPORT_THEM = "import os, rillevents.cli, rillevents.cli.record_quick, rillevents.spool.slots; os._exit(0)"
 JQ, CURL = "jq -n … >> file", "curl --version"
 
 

@@ -26,16 +26,15 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from rillevents import ndjson
-from rillevents.batch import DELIVERED
+from rillevents.delivery.exporters.intake_responses import RETRY_AFTER_MAX, classify
+from rillevents.delivery.outcome import REASON_MAX, Kind
 from rillevents.errors import InvalidEvent
-from rillevents.event import ENVELOPE, MAX_EVENT_BYTES, Event
-from rillevents.exporters import Kind
-from rillevents.raw import checked_line, count_events, decode_line, fill, parse_raw
-from rillevents.retry import REASON_MAX, RETRY_AFTER_MAX, classify
+from rillevents.event import ENVELOPE, MAX_EVENT_BYTES, Event, ndjson
+from rillevents.event.batch import DELIVERED
+from rillevents.event.envelope import is_event
+from rillevents.event.validate import checked_line, count_events, decode_line, fill, parse_raw
+from rillevents.spool import create
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
-from rillevents.spool.lines import is_event
 from rillevents.spool.state import load
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -22,16 +22,15 @@ from pathlib import Path
 
 from stepping import Report, Steps, Tell
 
-from rillevents.batch import DELIVERED, Batch
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.errors import Busy, SpoolError
 from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.flusher import Flusher
-from rillevents.spool import tally, view
-from rillevents.spool.append import append
+from rillevents.event.batch import DELIVERED, Batch
+from rillevents.spool import create, tally, view
 from rillevents.spool.drain import Drain
-from rillevents.spool.folder import create
 from rillevents.spool.live import LiveWriter
+from rillevents.spool.slots import append
 from rillevents.spool.state import load
 
 PLENTY = 1 << 30

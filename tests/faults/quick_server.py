@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support import Tool
 
-from rillevents.paths import Paths
+from rillevents.local import Paths
 from rillevents.serve.limits import MAX_CONNECTIONS, Deadlines
 from rillevents.serve.options import Options
 from rillevents.serve.server import Server

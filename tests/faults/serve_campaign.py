@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from faults.campaign import line_of, table
 from serving import rows
 
-from rillevents.paths import Paths
+from rillevents.local import Paths
 from rillevents.spool.view import pending
 
 CLIENTS = 8

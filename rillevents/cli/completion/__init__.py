@@ -13,7 +13,7 @@ from rillevents.cli.completion.fish import fish
 from rillevents.cli.completion.powershell import powershell
 from rillevents.cli.completion.tree import tree
 from rillevents.cli.completion.zsh import zsh
-from rillevents.cli.manual import SHELLS
+from rillevents.cli.help import SHELLS
 
 _MAKERS = {"bash": bash, "zsh": zsh, "fish": fish, "powershell": powershell}
 

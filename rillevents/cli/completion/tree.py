@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperOption
 
-from rillevents.config_file import KEYS
 from rillevents.event import ATTRIBUTE_KEYS, EVENT_TYPES
+from rillevents.local.config_file import KEYS
 
 # What words are made of, so that no shell needs them quoted, and what the ones end in that are still to be continued.
 _PLAIN = re.compile(r"[\w.:/=@-]+")

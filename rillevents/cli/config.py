@@ -1,0 +1,153 @@
+"""`rillevents config …`: config.toml, a setting at a time."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from rillevents.cli.command import group, paths, register
+from rillevents.cli.result import Result
+from rillevents.errors import RilleventsError, UsageError
+from rillevents.local import config
+from rillevents.local.config_file import KEYS, change, checker, did_you_mean, is_secret, read_setting
+
+app = group(
+    "Show and change the settings in config.toml.", "rillevents config set intake.url https://intake.example.com/events"
+)
+
+
+def _complete_key(incomplete: str) -> list[str]:
+    return [key for key in KEYS if key.startswith(incomplete)]
+
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="For instance intake.url.", autocompletion=_complete_key)]
+
+
+@register(app, "path", "rillevents config path")
+def path() -> Result:
+    """Print where config.toml is, or would be."""
+    return Result("text", _file())
+
+
+@register(app, "list", "rillevents config list --json", json=True)
+def list_() -> Result:
+    """Print what is set, secrets left out."""
+    settings = config.load(paths())
+    found = _flat(settings)
+    told = [] if found else [f"nothing is set in {_file()}"]
+    return Result("settings", found, messages=(*settings.warnings, *told))
+
+
+@register(app, "get", "rillevents config get intake.url", json=True)
+def get(key: Key) -> Result:
+    """Print one setting."""
+    _check_key(key)
+    found = _flat(config.load(paths()))
+    if key not in found:
+        value = "" if is_secret(key) else " VALUE"
+        raise UsageError(f"{key} is not set", hint=f"run: rillevents config set {key}{value}")
+    return Result("setting", found[key])
+
+
+@register(
+    app,
+    "set",
+    """
+rillevents config set intake.url https://intake.example.com/events
+rillevents config set filter.drop_types '["metric"]'
+rillevents config set intake.password < password.txt
+""",
+    json=True,
+)
+def set_(
+    key: Key,
+    value: Annotated[str | None, typer.Argument(metavar="VALUE", help="Not for secrets: those are asked for.")] = None,
+) -> Result:
+    """Set one setting; a secret is asked for, or read from stdin, and never given as an argument."""
+    _check_key(key)
+    if is_secret(key):
+        if value is not None:
+            raise UsageError(
+                f"{key} is a secret, and arguments are seen by other users", hint=f"run: rillevents config set {key}"
+            )
+        value = _secret(key)
+    if value is None:
+        raise UsageError(f"{key} needs a value", hint=f"run: rillevents config set {key} VALUE")
+    typed = read_setting(value, key)
+    if key == "intake.url" or (key == "flush.to" and "//" in value):
+        _check_url(value)
+    _write(key, typed)
+    return Result("done", {"key": key}, messages=(f"{key} is set in {_file()}",))
+
+
+@register(app, "unset", "rillevents config unset flush.to", json=True)
+def unset(key: Key) -> Result:
+    """Remove one setting, so that its default holds again."""
+    _check_key(key)
+    done = _write(key, None)
+    return Result("done", {"key": key}, messages=(f"{key} is no longer set" if done else f"{key} was not set",))
+
+
+def _write(key: str, value: Any) -> bool:
+    try:
+        return change(paths(), key, value)
+    except OSError as error:
+        raise RilleventsError(f"{_file()} cannot be written: {error.strerror or error}") from None
+
+
+def _file() -> str:
+    found = paths().config_file
+    if not found:
+        raise RilleventsError(
+            "there is no config folder (no home folder)", hint="set RILLEVENTS_HOME or RILLEVENTS_CONFIG"
+        )
+    return found
+
+
+def _check_key(key: str) -> None:
+    if checker(key) is None:
+        raise UsageError(
+            f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration"
+        )
+
+
+def _check_url(url: str) -> None:
+    from rillevents.delivery.exporters.kafka.settings import KafkaAddress
+    from rillevents.delivery.url import is_kafka, split_url, without_userinfo
+    from rillevents.errors import ConfigError
+
+    if url != without_userinfo(url) and not is_kafka(url):
+        raise UsageError(
+            "the URL holds a user or password, and arguments are seen by other users",
+            hint="set it without, then run: rillevents config set intake.user USER && rillevents config set intake.password",
+        )
+    try:
+        (KafkaAddress.from_url if is_kafka(url) else split_url)(url)
+    except ConfigError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
+def _secret(key: str) -> str:
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(typer.prompt(key, hide_input=True, err=True))
+    return (sys.stdin.readline() if sys.stdin is not None else "").rstrip("\r\n")
+
+
+def _flat(settings: config.Config) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": _shown(f"{section}.{key}", value)
+        for section, table in settings.sections.items()
+        for key, value in table.items()
+    }
+
+
+def _shown(key: str, value: Any) -> Any:
+    if is_secret(key):
+        return "(secret)"
+    if key in ("intake.url", "flush.to"):
+        from rillevents.delivery.url import without_userinfo
+
+        return without_userinfo(value)
+    return value

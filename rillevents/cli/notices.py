@@ -1,0 +1,66 @@
+"""What a person on a terminal is told beside an event: a name that looks mistyped, and, once, that this is being recorded."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES, format_time
+from rillevents.local import Paths
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
+
+_CI = (
+    "CI",
+    "CONTINUOUS_INTEGRATION",
+    "BUILD_ID",
+    "BUILD_NUMBER",
+    "RUN_ID",
+    "CI_NAME",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "JENKINS_URL",
+    "TF_BUILD",
+    "TEAMCITY_VERSION",
+    "BUILDKITE",
+)
+
+
+def resembling(event_type: str, event_name: str) -> str:
+    """Return a hint where a behavioral event's name is nearly, but not quite, one of the known ones; else nothing."""
+    if event_type != BEHAVIORAL or event_name in BEHAVIORAL_NAMES:
+        return ""
+    import difflib
+
+    near = difflib.get_close_matches(event_name, BEHAVIORAL_NAMES, n=1, cutoff=0.85)
+    return f"recorded {event_name!r}; did you mean {near[0]!r}?" if near else ""
+
+
+def first_run(paths: Paths) -> str:
+    """Return the notice for somebody's first event on this machine; nothing in CI, and nothing a second time.
+
+    Where it cannot be noted that it was shown it is not shown: said with every event it would be noise.
+    """
+    if in_ci(paths.environ) or not paths.state_dir or os.path.lexists(paths.notice_marker):
+        return ""
+    try:
+        make_folder(paths.state_dir)
+        fd = os.open(paths.notice_marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+        try:
+            give_to_owner_of(paths.state_dir, fd)
+            os.write(fd, f"{format_time(time.time_ns())}\n".encode())
+        finally:
+            os.close(fd)
+    except OSError:
+        return ""
+    return (
+        f"events are stored in {paths.spool_dir}, with a random install ID, and sent only by `rillevents flush`. "
+        "To record nothing, run: rillevents telemetry off. More: rillevents help consent"
+    )
+
+
+def in_ci(environ: Mapping[str, str]) -> bool:
+    """Return whether this is a CI job; `CI=false` says no, whatever else is set."""
+    if environ.get("CI", "").lower() == "false":
+        return False
+    return any(environ.get(name) for name in _CI)

@@ -1,0 +1,93 @@
+"""Where a user's events go: the configured intake and its credentials, or what `--to` says, and the flush that goes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rillevents.delivery.credentials import _password
+from rillevents.delivery.exporters.kafka.settings import KafkaAddress
+from rillevents.delivery.url import IntakeSettings, is_kafka, origin
+from rillevents.errors import ConfigError
+from rillevents.local import Paths, config
+from rillevents.local.config_file import is_secret
+
+if TYPE_CHECKING:
+    pass
+
+# What comes after RILLEVENTS_KAFKA_, and the setting that it stands for.
+_KAFKA_VARIABLES = {
+    "SASL_USERNAME": "sasl.username",
+    "SASL_PASSWORD": "sasl.password",
+    "SASL_OAUTHBEARER_CLIENT_SECRET": "sasl.oauthbearer.client.secret",
+    "SSL_KEY_PASSWORD": "ssl.key.password",
+    "SSL_KEYSTORE_PASSWORD": "ssl.keystore.password",
+}
+
+
+def destination_name(paths: Paths, settings: config.Config, to: str = "") -> str:
+    """Return where events are to go: the flag, the environment, config.toml, or else the configured intake."""
+    return to or paths.variable("TO") or settings.get("flush", "to", "intake")
+
+
+def intake_settings(
+    paths: Paths,
+    settings: config.Config,
+    *,
+    secrets: bool = True,
+    timeout: float | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> IntakeSettings | None:
+    """Return the configured intake, None where there is none; raises ConfigError where its password cannot be had.
+
+    A key of the environment wins over the same of config.toml, and a token over a password. Credentials of config.toml go only
+    where its own URL leads. Without *secrets* no file is read and no command is run for them.
+    """
+    configured = settings.get("intake", "url", "")
+    url = paths.variable("INTAKE_URL") or configured
+    if not url:
+        return None
+    names = ("user", "password", "password_file", "token")
+    told = {name: value for name in names if (value := paths.variable(f"INTAKE_{name.upper()}"))}
+    if "token" in told:
+        told = {"token": told["token"]}
+    within = IntakeSettings.from_url(url)
+    at_home = configured and origin(within.url) == origin(IntakeSettings.from_url(configured).url)
+    if at_home and (url == configured or not within.user):
+        told = _merged(settings.sections.get("intake", {}), told)
+    password = _password(told, warn, timeout) if secrets else None
+    found = IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
+    if secrets and found.user and not found.password:
+        warn(f"there is no password for {found.user}: an empty one is sent")
+    return found
+
+
+def kafka_settings(paths: Paths, settings: config.Config, to: str = "") -> dict[str, Any]:
+    """Return what stands under `[kafka]`, and over it the credentials of the environment.
+
+    Raises ConfigError where *to* leads to other brokers than `flush.to`, and config.toml holds a secret, which is for those.
+    """
+    configured = settings.sections.get("kafka", {})
+    told = {
+        name: value for variable, name in _KAFKA_VARIABLES.items() if (value := paths.variable(f"KAFKA_{variable}"))
+    }
+    home = settings.get("flush", "to", "")
+    if is_kafka(to) and is_kafka(home) and any(is_secret(f"kafka.{name}") for name in {*configured} - {*told}):
+        servers, known = (set(KafkaAddress.from_url(url).servers) for url in (to, home))
+        if not servers <= known:
+            hint = "set them in the environment: rillevents help kafka"
+            raise ConfigError("the credentials under [kafka] are for the brokers of flush.to, not for these", hint=hint)
+    return {**configured, **told}
+
+
+def _merged(configured: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, Any]:
+    """Put the environment's credentials over those of config.toml, one way to say who one is over the other."""
+    merged = dict(configured)
+    if "token" in told:
+        merged = {}
+    elif told:
+        merged.pop("token", None)
+    if "password" in told or "password_file" in told:
+        for key in ("password", "password_file", "password_command"):
+            merged.pop(key, None)
+    return merged | dict(told)

@@ -1,0 +1,195 @@
+"""Batches into a file of NDJSON, one file a day if its path says so."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from rillevents.delivery.outcome import Kind, Outcome, clean
+from rillevents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rillevents.event.batch import Batch
+
+try:
+    import fcntl
+
+    HAS_FLOCK = True
+except ImportError:  # pragma: no cover - Windows; appending is not guarded there against another writer
+    HAS_FLOCK = False
+
+_DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+_FORMATS = {"Y": "{:%Y}", "m": "{:%m}", "d": "{:%d}", "%": "%"}
+_UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+_REOPENINGS = 10
+_ADVICE = {
+    errno.ENOENT: "its folder does not exist",
+    errno.ENOTDIR: "its folder is none",
+    errno.ELOOP: "it is a link, which is not followed",
+    errno.EISDIR: "it is a folder",
+    errno.ENXIO: "it is not a regular file",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.EROFS: "read-only file system",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+
+
+class FileExporter:
+    """Appends batches to a file, which is on the disk before it says ACCEPTED.
+
+    `%Y`, `%m` and `%d` in the path stand for the day of each event (UTC), `%%` for a percent sign; anything else raises
+    ConfigError. What could not be written whole is taken back. Several processes may append to one file at a time.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        directives = _DIRECTIVE.findall(self._path)
+        unknown = [name for name in directives if name not in _FORMATS]
+        if unknown:
+            raise ConfigError(f"%{unknown[0]} in a file: path is not known", hint="possible are: %Y, %m, %d, %%")
+        if not self._path or "\0" in self._path:
+            raise ConfigError("a file: destination needs a path", hint="write file:PATH")
+        self._dated = any(name != "%" for name in directives)
+
+    def export(self, batch: Batch) -> Outcome:
+        """Append the batch; after a failure nothing of it is left in the file that failed."""
+        files, rejected = self._files(batch)
+        path = self._path
+        try:
+            written = 0
+            for path, lines in files.items():
+                batch.progress(written)
+                _append(path, lines, batch, written)
+                written += sum(map(len, lines))
+                batch.progress(written)
+        except OSError as error:
+            return _outcome(error, path)
+        return Outcome(Kind.ACCEPTED, rejected=tuple(rejected))
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between two batches."""
+
+    def _files(self, batch: Batch) -> tuple[dict[str, list[bytes]], list[tuple[int, str]]]:
+        files: dict[str, list[bytes]] = {}
+        rejected = []
+        for index, line in enumerate(batch.lines):
+            day = _day(line) if self._dated else date.min
+            if day is None:
+                rejected.append((index, "no event_time that tells the day in the path"))
+            else:
+                files.setdefault(self._path_on(day), []).append(line)
+        return files, rejected
+
+    def _path_on(self, day: date) -> str:
+        return _DIRECTIVE.sub(lambda found: _FORMATS[found[1]].format(day), self._path)
+
+
+def _day(line: bytes) -> date | None:
+    try:
+        time = json.loads(line)["event_time"].upper().replace(":60", ":59")
+        parsed = datetime.fromisoformat(time)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC).date()
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _append(path: str, lines: list[bytes], batch: Batch, written: int) -> None:
+    with _locked(path) as (fd, locked):
+        # Once more under the lock: because who waited for it too long has been left behind, and must not write.
+        batch.progress(written)
+        size = os.fstat(fd).st_size
+        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+        try:
+            _write_all(fd, (b"\n" if torn else b"") + b"".join(lines))
+            _sync(fd)
+        except OSError:
+            # Without a lock it stays, as a torn line that the next writer ends: because others may have appended.
+            if locked:
+                os.ftruncate(fd, size)
+            raise
+        if size == 0:
+            _sync_folder(path)
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[tuple[int, bool]]:
+    for _ in range(_REOPENINGS):
+        fd = _open(path)
+        try:
+            locked = _lock(fd)
+            if _names(path, fd):
+                yield fd, locked
+                return
+        finally:
+            os.close(fd)
+    raise OSError(errno.EAGAIN, "the file is replaced again and again")
+
+
+def _names(path: str, fd: int) -> bool:
+    # Asked once the lock is held: because the file may have been moved away or deleted during the wait for it.
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        fd, created = os.open(path, flags | os.O_EXCL, 0o600), True
+    except FileExistsError:
+        fd, created = os.open(path, flags, 0o600), False
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        if created and hasattr(os, "fchmod"):
+            os.fchmod(fd, 0o600)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(fd: int) -> bool:
+    if not HAS_FLOCK:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in _UNLOCKABLE:
+            return False
+        raise
+    return True
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _sync(fd: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _outcome(error: OSError, path: str) -> Outcome:
+    advice = _ADVICE.get(error.errno or 0)
+    kind = Kind.MISCONFIGURED if advice else Kind.TEMPORARY
+    return Outcome(kind, clean(f"cannot append to {path}: {advice or error.strerror or error}"))

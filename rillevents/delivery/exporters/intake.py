@@ -1,0 +1,318 @@
+"""Batches over HTTP to an intake. httpx's exceptions end here, and httpx is imported only once an exporter is made."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rillevents.delivery.exporters.encoding import Encoding, encoder
+from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE, classify
+from rillevents.delivery.outcome import Kind, Outcome, clean
+from rillevents.delivery.url import DEFAULT_PORTS, authorization, is_loopback, origin, proxy_for, split_url
+from rillevents.errors import ConfigError
+from rillevents.local import __version__
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+    from rillevents.event.batch import Batch
+
+__all__ = ["IntakeExporter", "is_loopback", "origin"]
+
+ANSWER_MAX = 1 << 20
+CONNECT_TIMEOUT = 10.0
+# Not the deadline of a flush, which Delivery keeps: this one only ends a thread that was left behind.
+SOCKET_TIMEOUT = 600.0
+
+
+class IntakeExporter:
+    """Posts batches as NDJSON to one URL.
+
+    Raises ConfigError where the URL, the credentials, the certificates, the proxy or the compression cannot be used,
+    above all where credentials would travel in plain text. One call at a time; `close` may come from another thread,
+    and ends a call under way.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        ca_cert: str | os.PathLike[str] | None = None,
+        compression: str = "none",
+        environ: Mapping[str, str] | None = None,
+        user_agent: str = f"rillevents/{__version__}",
+    ) -> None:
+        scheme, self._host, port = origin(url)
+        parts = split_url(url)
+        if "@" in parts.netloc:
+            raise ConfigError("the intake's URL carries credentials", hint="give them as user and password")
+        env = os.environ if environ is None else environ
+        self._encoding = Encoding(encoder(compression))
+        self._authorization = authorization(user, password, token)
+        if self._authorization and scheme == "http" and not is_loopback(self._host):
+            reason = f"refused before connecting: credentials would travel to {self._host} in plain text"
+            raise ConfigError(reason, hint="use https://")
+        self._secrets = [secret for secret in (password, token, *self._authorization.split()[1:]) if secret]
+        self._scheme, self._port = scheme, "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._headers = self._fixed_headers(compression, user_agent)
+        self._transport = _transport(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
+        # Only where the address is not the name: because httpcore gives it to a proxy's certificate check as well.
+        self._sni = {"sni_hostname": "localhost"} if self._host == "localhost" else {}
+        self._urls: dict[str, httpx.URL] = {}
+        self._socket: socket.socket | None = None
+        self._closed = self._connected = self._answered = self._sent_all = False
+
+    @property
+    def name(self) -> str:
+        """Scheme, host and port: what messages call the destination."""
+        return f"{self._scheme}://{_bracketed(self._host)}{self._port}"
+
+    def export(self, batch: Batch) -> Outcome:
+        """Post the batch once, and once more where a kept connection turns out to have been closed meanwhile."""
+        import httpx
+
+        try:
+            return self._post_to_any(batch, self._encoding.body(batch))
+        except httpx.HTTPError as error:
+            return _outcome_of(error, self.name)
+
+    def prepare(self, batch: Batch) -> None:
+        """Begin to compress a batch that comes next; safe while `export` is under way in another thread."""
+        self._encoding.begin(batch)
+
+    def close(self) -> None:
+        """Close the connections; a call under way in another thread ends soon, and sends nothing further."""
+        self._closed = True
+        self._encoding.clear()
+        if self._socket is not None:
+            try:
+                # The plain shutdown, not the TLS socket's own, nor close(): because it wakes up a thread that reads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                self._socket = None
+        self._transport.close()
+
+    def _fixed_headers(self, compression: str, user_agent: str) -> dict[str, str]:
+        headers = {
+            "Host": _bracketed(self._host) + self._port,
+            "User-Agent": user_agent,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-ndjson",
+        }
+        if compression != "none":
+            headers["Content-Encoding"] = compression
+        if self._authorization:
+            headers["Authorization"] = self._authorization
+        return headers
+
+    def _post_to_any(self, batch: Batch, body: bytes) -> Outcome:
+        import httpx
+
+        if self._host != "localhost":
+            return self._post(_bracketed(self._host), batch, body)
+        try:
+            return self._post("127.0.0.1", batch, body)
+        except httpx.ConnectError as refused:
+            if _os_error(refused).errno != errno.ECONNREFUSED:
+                raise
+            try:
+                return self._post("[::1]", batch, body)
+            except httpx.ConnectError:
+                raise refused from refused.__cause__
+
+    def _post(self, address: str, batch: Batch, body: bytes) -> Outcome:
+        import httpx
+
+        self._connected = self._answered = False
+        try:
+            return self._exchange(address, batch, body)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            if self._connected or self._answered or self._closed:
+                raise
+        return self._exchange(address, batch, body)
+
+    def _exchange(self, address: str, batch: Batch, body: bytes) -> Outcome:
+        import httpx
+
+        if address not in self._urls:
+            self._urls[address] = httpx.URL(f"{self._scheme}://{address}{self._port}{self._target}")
+        request = httpx.Request(
+            "POST",
+            self._urls[address],
+            headers={**self._headers, "Content-Length": str(len(body))},
+            content=self._upload(batch, body),
+            extensions={**self._sni, "timeout": _timeouts(), "trace": self._watch},
+        )
+        response = self._transport.handle_request(request)
+        self._answered = True
+        try:
+            return self._understand(response, len(batch))
+        finally:
+            response.close()
+
+    def _upload(self, batch: Batch, body: bytes) -> Iterator[bytes]:
+        self._sent_all = False
+        yield from batch.chunks(body=body)
+        self._sent_all = True
+
+    def _understand(self, response: httpx.Response, lines: int) -> Outcome:
+        if response.is_success and not self._sent_all:
+            # httpcore reads the answer even where the upload broke off: right for a 413, but nobody can take what he has not.
+            return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had been sent all of the events")
+        answer = self._read(response)
+        if answer is None and response.is_success:
+            # Not accepted: because an acknowledgement is short, and what rejects events may be in the part not read.
+            return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
+        text = answer or b""
+        if not response.is_success:
+            # Here, and again below: because a secret that is cut in the middle would not be found any more.
+            text = self._without_secrets(text.decode("utf-8", "replace")).encode()
+        outcome = classify(response.status_code, response.headers, text, lines=lines, now=time.time())
+        rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
+        return replace(outcome, reason=self._without_secrets(outcome.reason), rejected=rejected)
+
+    def _read(self, response: httpx.Response) -> bytes | None:
+        import httpx
+
+        answer = bytearray()
+        try:
+            for piece in response.iter_raw():
+                answer += piece
+                if len(answer) > ANSWER_MAX or self._closed:
+                    return None
+        except httpx.HTTPError:
+            # Its head says all of a refusal: because who refuses early often hangs up before the end of what he says.
+            if response.is_success:
+                raise
+        return bytes(answer)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def _watch(self, event: str, info: Mapping[str, Any]) -> None:
+        # Not while it cleans up: because httpcore would then leave the socket open.
+        if self._closed and event.endswith(".started") and not event.endswith("closed.started"):
+            import httpx
+
+            raise httpx.NetworkError("closed")
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._connected = True
+            self._socket = info["return_value"].get_extra_info("socket")
+
+
+def _timeouts() -> dict[str, float]:
+    return {"connect": CONNECT_TIMEOUT, "read": SOCKET_TIMEOUT, "write": SOCKET_TIMEOUT, "pool": CONNECT_TIMEOUT}
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _transport(
+    scheme: str, proxy: str | None, ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]
+) -> httpx.HTTPTransport:
+    import ssl
+
+    import httpx
+
+    if scheme == "https" or ca_cert is not None or (proxy or "").lower().startswith("https:"):
+        context = _tls(ca_cert, environ)
+    else:
+        # Empty, not httpx's own: because loading certificates that nobody will ask for costs more than the request.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        proxy_tls = context if (proxy or "").lower().startswith("https:") else None
+        via = None if proxy is None else httpx.Proxy(proxy, ssl_context=proxy_tls)
+        return httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)
+    except ImportError:
+        raise ConfigError("a SOCKS proxy needs the package socksio", hint="run: pip install socksio") from None
+    except (ValueError, httpx.InvalidURL):
+        hint = "it looks like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
+        raise ConfigError("the proxy's URL cannot be used", hint=hint) from None
+
+
+def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    import ssl
+
+    file, folder = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
+    source = "SSL_CERT_FILE"
+    try:
+        context = ssl.create_default_context(cafile=file, capath=folder)
+        if not (file or folder or _system_has_certificates(ssl.get_default_verify_paths())):
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+        source = "--ca-cert"
+        if ca_cert is not None:
+            context.load_verify_locations(ca_cert)
+    except OSError as error:
+        reason = f"the certificates of {source} cannot be read: {error.strerror or error}"
+        raise ConfigError(reason, hint="give a file with certificates in PEM") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _system_has_certificates(paths: ssl.DefaultVerifyPaths) -> bool:
+    if paths.cafile or not paths.capath:
+        return bool(paths.cafile)
+    with os.scandir(paths.capath) as entries:
+        return any(entries)
+
+
+def _os_error(error: BaseException | None) -> OSError:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error or OSError()
+
+
+def _outcome_of(error: httpx.HTTPError, name: str) -> Outcome:
+    import ssl
+
+    import httpx
+
+    cause = _os_error(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        remedy = "give its CA with --ca-cert FILE or SSL_CERT_FILE"
+        reason = f"the certificate of {name} is not trusted ({cause.verify_message}); {remedy}"
+        return Outcome(Kind.TEMPORARY, clean(reason), math.inf)
+    if isinstance(error, httpx.ProxyError):
+        status = str(error)[:3]
+        retry = status in ("408", "429") or not status.startswith("4")
+        advice = f"; {PROXY_ADVICE}" if status in ("401", "407") else ""
+        return Outcome(Kind.TEMPORARY if retry else Kind.MISCONFIGURED, clean(f"the proxy answered: {error}{advice}"))
+    return Outcome(Kind.TEMPORARY, clean(_reason(error, cause, name)))
+
+
+def _reason(error: httpx.HTTPError, cause: OSError, name: str) -> str:
+    import ssl
+
+    import httpx
+
+    if isinstance(cause, socket.gaierror):
+        return f"could not find the host of {name}: {cause.strerror}"
+    if isinstance(cause, ssl.SSLError):
+        return f"could not speak TLS with {name}: {cause.reason or cause}"
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"could not connect to {name} within {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, httpx.ConnectError):
+        return f"could not connect to {name}: {(cause.strerror or str(error)).lower()}"
+    if isinstance(error, httpx.TimeoutException):
+        return f"{name} stopped answering"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return f"{name} answered with something that is no complete HTTP response: {error}"
+    return f"the connection to {name} broke: {cause.strerror or error}"

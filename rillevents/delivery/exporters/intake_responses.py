@@ -1,0 +1,125 @@
+"""What an answer or an exception means, when to try again, and until when; no I/O of its own, and the clock is handed in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from rillevents.delivery.outcome import REASON_MAX, Kind, Outcome, clean
+
+RETRY_AFTER_MAX = 300.0
+PROXY_ADVICE = "give the proxy a user and a password: http://USER:PASSWORD@HOST:PORT"
+LOGIN_PORTAL = "answered with a web page (a login portal?), not an acknowledgement"
+
+_NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?)", re.ASCII)
+_KINDS = {
+    400: Kind.INVALID,
+    401: Kind.REFUSED,
+    403: Kind.REFUSED,
+    408: Kind.TEMPORARY,
+    413: Kind.TOO_LARGE,
+    422: Kind.INVALID,
+    425: Kind.TEMPORARY,
+    429: Kind.TEMPORARY,
+    500: Kind.SERVER_ERROR,
+}
+_ADVICE = {
+    401: "check the user and the password, or the token",
+    403: "check the user and the password, or the token",
+    404: "check the URL",
+    407: PROXY_ADVICE,
+    410: "check the URL",
+}
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes, *, lines: int, now: datetime | float) -> Outcome:
+    """Say what the answer to a batch of `lines` lines means; never raises, whatever the server wrote.
+
+    Names of headers are compared without case. `now` is what a `Retry-After` that is a date is measured against.
+    """
+    fields = {name.lower(): value for name, value in headers.items()}
+    if 200 <= status < 300:
+        if _is_page(fields.get("content-type", ""), body):
+            return Outcome(Kind.TEMPORARY, LOGIN_PORTAL)
+        return Outcome(Kind.ACCEPTED, rejected=_rejected(body, lines))
+    if 300 <= status < 400:
+        return Outcome(Kind.MISCONFIGURED, _redirect_reason(status, fields.get("location", "")))
+    kind = _KINDS.get(status) or (Kind.MISCONFIGURED if 400 <= status < 500 else Kind.TEMPORARY)
+    waits = kind in (Kind.TEMPORARY, Kind.SERVER_ERROR)
+    retry_after = retry_after_seconds(fields.get("retry-after"), now) if waits else None
+    return Outcome(kind, _reason(status, fields.get("content-type", ""), body), retry_after)
+
+
+def retry_after_seconds(value: str | None, now: datetime | float) -> float | None:
+    """Return the seconds that a `Retry-After` asks for, 0 to RETRY_AFTER_MAX, or None for garbage; never raises."""
+    text = (value or "").strip()[:100]
+    number = _NUMBER.fullmatch(text)
+    if number is not None:
+        return 0.0 if number[1] == "-" else min(float(number[2]), RETRY_AFTER_MAX)
+    try:
+        date = parsedate_to_datetime(text)
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - _epoch(now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX)
+
+
+def _epoch(now: datetime | float) -> float:
+    return now.timestamp() if isinstance(now, datetime) else now
+
+
+def _is_page(content_type: str, body: bytes) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in ("text/html", "application/xhtml+xml") or body[:64].removeprefix(
+        b"\xef\xbb\xbf"
+    ).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _rejected(body: bytes, lines: int) -> tuple[tuple[int, str], ...]:
+    if not body.lstrip().startswith(b"{"):
+        return ()
+    try:
+        entries = json.loads(body).get("rejected")
+    except (ValueError, RecursionError):
+        return ()
+    found: dict[int, str] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        line = entry.get("line") if isinstance(entry, dict) else None
+        if type(line) is int and 1 <= line <= lines:
+            reason = entry.get("reason")
+            found.setdefault(
+                line - 1, clean(reason if isinstance(reason, str) else "") or "rejected by the destination"
+            )
+    return tuple(sorted(found.items()))
+
+
+def _reason(status: int, content_type: str, body: bytes) -> str:
+    text = _title(status)
+    if status in _ADVICE:
+        text += f"; {_ADVICE[status]}"
+    if body and not _is_page(content_type, body):
+        text += f": {body[: REASON_MAX * 4].decode('utf-8', 'replace')}"
+    return clean(text)
+
+
+def _redirect_reason(status: int, location: str) -> str:
+    try:
+        parts = urlsplit(location)
+        # Without user, query and fragment, not the whole location: because they may carry secrets.
+        target = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    except ValueError:
+        target = ""
+    to = f" to {target}" if target else ""
+    return clean(f"{_title(status)}: the URL redirects{to}, and redirects are not followed; check the URL")
+
+
+def _title(status: int) -> str:
+    try:
+        return f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"HTTP {status}"

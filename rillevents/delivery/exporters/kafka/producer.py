@@ -1,0 +1,103 @@
+"""librdkafka's producer: how one is made, what its errors mean, and what it says about its connections."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rillevents.delivery.outcome import Kind
+from rillevents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError, Producer
+
+OLDEST_LIBRARY = (2, 16)
+
+_KINDS = {
+    "MSG_SIZE_TOO_LARGE": Kind.TOO_LARGE,
+    "INVALID_RECORD": Kind.INVALID,
+    "UNKNOWN_TOPIC_OR_PART": Kind.MISCONFIGURED,
+    "_UNKNOWN_TOPIC": Kind.MISCONFIGURED,
+    "_UNKNOWN_PARTITION": Kind.MISCONFIGURED,
+    "TOPIC_EXCEPTION": Kind.MISCONFIGURED,
+    "INVALID_REQUIRED_ACKS": Kind.MISCONFIGURED,
+    "UNSUPPORTED_FOR_MESSAGE_FORMAT": Kind.MISCONFIGURED,
+    "POLICY_VIOLATION": Kind.MISCONFIGURED,
+    "TOPIC_AUTHORIZATION_FAILED": Kind.REFUSED,
+    "CLUSTER_AUTHORIZATION_FAILED": Kind.REFUSED,
+    "SASL_AUTHENTICATION_FAILED": Kind.REFUSED,
+    "_AUTHENTICATION": Kind.REFUSED,
+}
+# Which of several errors in one batch counts: first what stops everything, last what waits for the others.
+ORDER = (Kind.REFUSED, Kind.MISCONFIGURED, Kind.TEMPORARY, Kind.TOO_LARGE, Kind.INVALID)
+ADVICE = {
+    "UNKNOWN_TOPIC_OR_PART": "create the topic, or check its name",
+    "_UNKNOWN_TOPIC": "create the topic, or check its name",
+    "TOPIC_AUTHORIZATION_FAILED": "ask for the right to write to the topic",
+    "CLUSTER_AUTHORIZATION_FAILED": "ask for the right to write idempotently",
+    "SASL_AUTHENTICATION_FAILED": "check sasl.username and RILLEVENTS_KAFKA_SASL_PASSWORD",
+    "_AUTHENTICATION": "check sasl.username and RILLEVENTS_KAFKA_SASL_PASSWORD",
+    "_MSG_TIMED_OUT": "are the brokers up, and enough replicas in sync?",
+}
+
+_log = logging.getLogger("rillevents.kafka")
+# Or Python would print librdkafka's lines where nobody has configured logging.
+_log.addHandler(logging.NullHandler())
+
+
+class Trouble:
+    """What librdkafka has said about the connections; it holds nothing that leads back to the producer."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self.refusal: KafkaError | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Remember what librdkafka says; it calls this inside of poll and flush."""
+        if kind_of(error) is Kind.REFUSED:
+            self.refusal = error
+        elif error.name() != "_ALL_BROKERS_DOWN":
+            self.last = error.str()
+
+
+def kind_of(error: KafkaError) -> Kind:
+    """Return what an error means, by who has to act; what is not known is nobody's to act."""
+    return _KINDS.get(error.name(), Kind.TEMPORARY)
+
+
+def producer_for(settings: Mapping[str, Any], trouble: Trouble) -> Producer:
+    """Return a producer, which begins to connect; raises ConfigError where librdkafka does not take the settings."""
+    from confluent_kafka import KafkaException, Producer
+
+    try:
+        return Producer({**settings, "error_cb": trouble.note}, logger=_log)
+    except KafkaException as error:
+        raise ConfigError(f"[kafka]: {error.args[0].str()}", hint="run: rillevents help kafka") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"[kafka]: {error}", hint="run: rillevents help kafka") from None
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where confluent-kafka is missing or too old, or librdkafka does not take the settings.
+
+    Connects to nothing.
+    """
+    try:
+        from confluent_kafka import version
+    except ImportError as error:
+        hint = "run: pip install 'rillevents[kafka]'"
+        raise ConfigError(
+            f"Kafka needs the package confluent-kafka, which is not installed ({error})", hint=hint
+        ) from None
+    found = version()
+    # Older ones return a pair of text and number.
+    text = found if isinstance(found, str) else found[0]
+    if tuple(int(part) for part in text.split(".")[:2]) < OLDEST_LIBRARY:
+        wanted = ".".join(map(str, OLDEST_LIBRARY))
+        hint = "run: pip install --upgrade 'rillevents[kafka]'"
+        raise ConfigError(f"Kafka needs confluent-kafka {wanted} or later, and this is {text}", hint=hint)
+    alone = {
+        name: value for name, value in settings.items() if name not in ("bootstrap.servers", "test.mock.num.brokers")
+    }
+    producer_for({**alone, "log_level": 0}, Trouble())

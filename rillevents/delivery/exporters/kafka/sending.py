@@ -1,0 +1,100 @@
+"""One batch on its way to the brokers: handed over as far as there was room, and reported as far as they have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from rillevents.delivery.exporters.kafka.message import Message
+
+if TYPE_CHECKING:
+    import confluent_kafka
+    from confluent_kafka import KafkaError, Producer
+
+TOO_LARGE = "too large for message.max.bytes"
+
+
+class Sending:
+    """The messages of some lines; those that *reported* knows are not sent again. For one thread."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        topic: str,
+        lines: tuple[bytes, ...],
+        read: Callable[[bytes], Message | str],
+        reported: Mapping[int, bytes],
+    ) -> None:
+        from confluent_kafka import KafkaException
+
+        # Here, not where it is caught: because an import costs as much as a message.
+        self._failure = KafkaException
+        self.producer = producer
+        self.lines = lines
+        self.rejected: list[tuple[int, str]] = []
+        self.failed: dict[bytes, KafkaError] = {}
+        self._topic = topic
+        self._read = read
+        self._known = reported
+        self._next = self._skipped = 0
+        self._sent = self._noted = 0
+
+    @property
+    def settled(self) -> int:
+        """How many messages need not be waited for any more."""
+        return self._noted + self._skipped
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is handed over, and all that was has been reported."""
+        return self._next == len(self.lines) and self._noted == self._sent
+
+    @property
+    def failures(self) -> int:
+        """How many messages may not have been written."""
+        return sum(line[:-1] in self.failed for line in self.lines)
+
+    def advance(self, most: int) -> bool:
+        """Hand over what librdkafka has room for, and return whether more can follow at once.
+
+        Raises KafkaException where it takes no more at all.
+        """
+        # In one loop, not a function for each message: because a call costs a tenth of what librdkafka does.
+        topic, produce, read, note, known = self._topic, self.producer.produce, self._read, self.note, self._known
+        end = min(self._next + most, len(self.lines))
+        for at in range(self._next, end):
+            self._next, line = at, self.lines[at]
+            if known and known.get(id(line)) is line:
+                self._skipped += 1
+                continue
+            message = read(line)
+            if isinstance(message, str):
+                self._reject(message)
+                continue
+            try:
+                produce(topic, message[0], message[1], headers=message[2], on_delivery=note)
+                self._sent += 1
+            except BufferError:
+                return False
+            except self._failure as error:
+                if error.args[0].name() != "MSG_SIZE_TOO_LARGE":
+                    raise
+                self._reject(TOO_LARGE)
+        self._next = end
+        return end < len(self.lines)
+
+    def note(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
+        """Take the report on a message."""
+        if error is not None:
+            # By what it says: two that are equal are both sent again, if one of them has failed.
+            self.failed[message.value() or b""] = error
+        self._noted += 1
+
+    def done(self) -> list[bytes]:
+        """Return the lines that are reported as written."""
+        rejected = {index for index, _ in self.rejected}
+        return [line for at, line in enumerate(self.lines) if at not in rejected and line[:-1] not in self.failed]
+
+    def _reject(self, reason: str) -> None:
+        self.rejected.append((self._next, reason))
+        self._skipped += 1

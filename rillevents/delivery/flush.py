@@ -1,0 +1,177 @@
+"""One call for the command line and the library: send what is in this user's spool to where events are to go."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
+from rillevents.delivery.url import DEFAULT_PORTS, IntakeSettings, is_kafka, origin, split_url, without_userinfo
+from rillevents.errors import ConfigError, SpoolError
+from rillevents.local import Paths, config, consent
+from rillevents.spool.view import contents, existing_spools
+
+if TYPE_CHECKING:
+    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import Exporter
+
+from rillevents.delivery.outcome import Exporter
+from rillevents.errors import UsageError
+
+
+def flush(
+    paths: Paths,
+    *,
+    to: str = "",
+    timeout: float | None = None,
+    wait: bool = True,
+    ca_cert: str | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    on_wait: Callable[[float], None] | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> FlushResult:
+    """Send what is in this user's spool, and return what came of it.
+
+    Opted out, nothing is sent. *to* overrules the environment and config.toml. A configuration that has to change first is
+    the outcome `unconfigured`. Raises Busy where another flush is at it for longer than *timeout* (or *wait* is false),
+    UsageError where *to* holds a password, SpoolError.
+    """
+    # Here, not above: because all commands ask this module where things are, and one of them sends.
+    from rillevents.delivery.flusher import Flusher, FlushResult
+
+    decision = consent.decide(paths)
+    if decision.warning:
+        warn(decision.warning)
+    if not decision.enabled:
+        return FlushResult("off", pending=held_events(paths), reason=decision.decided_by)
+    started = time.monotonic()
+    try:
+        settings = config.load(paths)
+        for warning in settings.warnings:
+            warn(warning)
+        exporter = exporter_to(paths, settings, to=to, timeout=timeout, ca_cert=ca_cert, warn=warn)
+    except ConfigError as error:
+        return FlushResult("unconfigured", pending=held_events(paths), reason=str(error))
+    flusher = Flusher(
+        exporter,
+        batch_events=settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
+        batch_bytes=settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
+        # What the password's command took is taken off: because the time-out is a total.
+        timeout=None if timeout is None else max(0.0, timeout - (time.monotonic() - started)),
+        stall_timeout=settings.get("flush", "stall_timeout", 30.0),
+        wait=wait,
+        on_progress=on_progress,
+        on_wait=on_wait,
+    )
+    try:
+        return flusher.flush(existing_spools(paths))
+    finally:
+        exporter.close()
+
+
+def exporter_to(
+    paths: Paths,
+    settings: config.Config,
+    *,
+    to: str = "",
+    timeout: float | None = None,
+    ca_cert: str | None = None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Exporter:
+    """Return an exporter to where events are to go, *to* or what is configured; raises ConfigError, and UsageError."""
+    name = to or _named(destination_name(paths, settings))
+    return exporter_for(
+        name,
+        intake_settings(paths, settings, warn=warn, timeout=timeout),
+        ca_cert=ca_cert,
+        compression=settings.get("flush", "compression", "none"),
+        environ=paths.environ,
+        kafka=kafka_settings(paths, settings, name),
+    )
+
+
+def _named(to: str) -> str:
+    """Return a configured destination; raises ConfigError where a password stands in it, which is no place for one."""
+    if to != without_userinfo(to):
+        raise ConfigError(
+            f"the destination {without_userinfo(to)} holds a password",
+            hint="set RILLEVENTS_INTAKE_URL, RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD",
+        )
+    return to
+
+
+def held_events(paths: Paths) -> int:
+    """Return how many events wait in this user's spool; 0 where it cannot be looked at."""
+    try:
+        return sum(contents(place).events for place in existing_spools(paths))
+    except SpoolError:
+        return 0
+
+
+_POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
+
+
+def exporter_for(
+    to: str,
+    intake: IntakeSettings | None,
+    *,
+    ca_cert: str | os.PathLike[str] | None = None,
+    compression: str = "none",
+    environ: Mapping[str, str] | None = None,
+    kafka: Mapping[str, Any] | None = None,
+) -> Exporter:
+    """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected to or opened yet.
+
+    A URL gets the configured intake's credentials only if its origin is the same. *kafka* are the settings under `[kafka]`.
+    Raises UsageError where the URL carries credentials of its own, ConfigError where the destination cannot be used.
+    """
+    scheme = to.partition(":")[0].lower()
+    if scheme == "file" and ":" in to:
+        from rillevents.delivery.exporters.file import FileExporter
+
+        return FileExporter(_file_path(to.partition(":")[2]))
+    if is_kafka(to):
+        from rillevents.delivery.exporters.kafka.exporter import KafkaExporter
+
+        settings = dict(kafka or {})
+        return KafkaExporter(to, key=settings.pop("key", "install_id"), settings=settings)
+    return _intake_exporter(to, scheme, intake, ca_cert=ca_cert, compression=compression, environ=environ)
+
+
+def _intake_exporter(to: str, scheme: str, intake: IntakeSettings | None, **given: Any) -> Exporter:
+    settings = _settings_for(to, scheme, intake)
+    from rillevents.delivery.exporters.intake import IntakeExporter
+
+    return IntakeExporter(
+        settings.url,
+        user=settings.user,
+        password=settings.password,
+        token=settings.token,
+        **given,
+    )
+
+
+def _settings_for(to: str, scheme: str, intake: IntakeSettings | None) -> IntakeSettings:
+    if to == "intake":
+        if intake is None:
+            hint = "set RILLEVENTS_INTAKE_URL, or run: rillevents config set intake.url URL"
+            raise ConfigError("no destination is configured", hint=hint)
+        return intake
+    if scheme not in DEFAULT_PORTS or "://" not in to:
+        raise ConfigError("this is no destination", hint=_POSSIBLE)
+    if "@" in split_url(to).netloc:
+        hint = "set RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD"
+        raise UsageError(
+            "secrets do not belong in arguments, where every user of this machine can read them", hint=hint
+        )
+    if intake is not None and origin(to) == origin(intake.url):
+        return IntakeSettings(to, intake.user, intake.password, intake.token)
+    return IntakeSettings(to)
+
+
+def _file_path(path: str) -> str:
+    if path.startswith("//") and not path.startswith("///"):
+        raise ConfigError("a file: destination has no host", hint="write file:PATH or file:///PATH")
+    return path.removeprefix("//")

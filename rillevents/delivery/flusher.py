@@ -1,0 +1,218 @@
+"""Spool → exporter: one flush, from the lock to the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from rillevents.delivery.outcome import Exporter, Kind, Outcome
+from rillevents.delivery.pace import Deadline
+from rillevents.delivery.settle import Delivery
+from rillevents.errors import Busy
+from rillevents.event import format_time
+from rillevents.event.batch import HELD, UNSETTLED, Batch, Verdict
+from rillevents.spool import VERSION, check, unwritable
+from rillevents.spool.drain import Drain
+from rillevents.spool.offsets import SpoolBatch
+from rillevents.spool.view import contents
+
+EXIT_CODES = {"delivered": 0, "empty": 0, "off": 0, "rejected": 65, "temporary": 75, "refused": 77, "unconfigured": 78}
+_STOPPED = {Kind.TEMPORARY: "temporary", Kind.REFUSED: "refused", Kind.MISCONFIGURED: "unconfigured"}
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What one flush came to; the keys of `flush --json`.
+
+    `delivered` counts the events acknowledged by this call; `pending` those that the spool still holds; `reason` says why
+    where that is not "everything was delivered".
+    """
+
+    outcome: str
+    delivered: int = 0
+    rejected: int = 0
+    corrupt: int = 0
+    dropped: int = 0
+    pending: int = 0
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that `rillevents flush` gives for this."""
+        return EXIT_CODES[self.outcome]
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """Return the result as the JSON document of `flush --json`."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Flusher:
+    """Empties spools into an exporter, one flush at a time.
+
+    *wait* false raises Busy at once where another flush is at it; otherwise it is waited for until the deadline.
+    *on_progress* gets the number of events settled so far, *on_wait* the seconds until the destination is tried again.
+    """
+
+    exporter: Exporter
+    batch_events: int = 1000
+    batch_bytes: int = 1 << 20
+    timeout: float | None = None
+    stall_timeout: float = 30.0
+    wait: bool = True
+    on_progress: Callable[[int], None] | None = None
+    on_wait: Callable[[float], None] | None = None
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _held: list[tuple[SpoolBatch, Sequence[Verdict]]] = field(default_factory=list)
+
+    def flush(self, spools: Sequence[str]) -> FlushResult:
+        """Deliver what is in *spools* now, and say what came of it; raises SpoolError, and Busy."""
+        started = self.clock()
+        self._held.clear()
+        deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
+        delivery = Delivery(self.exporter, deadline, sleep=self._wait)
+        result = FlushResult("empty")
+        try:
+            for folder in filter(None, map(check, spools)):
+                result = self._flush_folder(folder, delivery, deadline, result, started)
+                if EXIT_CODES[result.outcome] > 65:
+                    break
+        finally:
+            delivery.close()
+        return self._finished(result, started, delivery, spools)
+
+    def _wait(self, seconds: float) -> None:
+        if self.on_wait:
+            self.on_wait(seconds)
+        self.sleep(seconds)
+
+    def _finished(self, result: FlushResult, started: float, delivery: Delivery, spools: Sequence[str]) -> FlushResult:
+        return replace(
+            result,
+            pending=sum(contents(spool).events for spool in spools),
+            requests=delivery.requests,
+            bytes=delivery.bytes,
+            seconds=round(self.clock() - started, 3),
+        )
+
+    def _flush_folder(
+        self, folder: str, delivery: Delivery, deadline: Deadline, before: FlushResult, started: float
+    ) -> FlushResult:
+        drain = Drain(folder, batch_events=self.batch_events, batch_bytes=self.batch_bytes)
+        self._acquire(drain, deadline)
+        # The wait for another flush was no standstill of ours.
+        deadline.progress()
+        try:
+            counts = dict(drain.state.counts)
+            stop = self._deliver(drain, delivery, before.delivered + before.rejected)
+            result = _result(drain, counts, stop, before)
+            told = self._finished(result, started, delivery, [folder[: -len(VERSION) - 1]])
+            drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(told)}
+        except OSError as error:
+            raise unwritable(f"the spool {folder} could not be emptied", error) from None
+        finally:
+            drain.release()
+        return result
+
+    def _acquire(self, drain: Drain, deadline: Deadline) -> None:
+        while True:
+            try:
+                drain.acquire()
+                return
+            except Busy:
+                if not self.wait or deadline.remaining() <= _POLL_SECONDS:
+                    raise
+            self.sleep(_POLL_SECONDS)
+
+    def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
+        ahead = _Ahead(drain, getattr(self.exporter, "prepare", None))
+        while (taken := ahead.take()) is not None:
+            batch, lines = taken
+            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None
+            self._held.append((batch, settlement.verdicts if settlement else ()))
+            if settlement and settlement.stop:
+                self._commit(drain, UNSETTLED)
+                return settlement.stop
+            if delivery.accepted_any or not any(HELD in verdicts for _, verdicts in self._held):
+                settled += sum(len(verdicts) for _, verdicts in self._held)
+                self._commit(drain, delivery.held_verdict(final=False))
+                if self.on_progress:
+                    self.on_progress(settled)
+        self._commit(drain, delivery.held_verdict(final=True))
+        return None
+
+    def _commit(self, drain: Drain, held: Verdict) -> None:
+        """Commit the batches that wait for evidence, in their order; *held* is the verdict that it came to."""
+        for batch, verdicts in self._held:
+            if HELD in verdicts:
+                verdicts = [held if verdict is HELD else verdict for verdict in verdicts]
+            drain.commit(batch, verdicts)
+        self._held.clear()
+
+
+class _Ahead:
+    """The batches of a spool, the next one read, and *prepared* by the exporter, while the one before is under way."""
+
+    def __init__(self, drain: Drain, prepare: Callable[[Batch], None] | None) -> None:
+        self._drain = drain
+        self._prepare = prepare
+        self._batches = drain.batches()
+        self._read: list[tuple[SpoolBatch, Batch] | None] = []
+        self._failure: Exception | None = None
+
+    def read(self) -> None:
+        """Read the next batch; it waits for `take`, and so does what went wrong with it."""
+        try:
+            self._read.append(self._next())
+        except Exception as error:  # noqa: BLE001 - the batch under way has to be settled first
+            self._failure = error
+            return
+        if self._read[0] and self._prepare:
+            with suppress(Exception):
+                self._prepare(self._read[0][1])
+
+    def take(self) -> tuple[SpoolBatch, Batch] | None:
+        """Return the next batch and its lines, None at the end."""
+        if self._failure:
+            raise self._failure
+        taken = self._read.pop() if self._read else self._next()
+        if taken is None:
+            # Asked again, now that all before is committed: because only a commit sees what was added to a file meanwhile.
+            self._batches = self._drain.added()
+            taken = self._next()
+        return taken
+
+    def _next(self) -> tuple[SpoolBatch, Batch] | None:
+        batch = next(self._batches, None)
+        return (batch, batch.batch) if batch else None
+
+
+def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, before: FlushResult) -> FlushResult:
+    rejected = drain.state.counts["rejected"] - counts["rejected"] + before.rejected
+    delivered = drain.state.counts["delivered"] - counts["delivered"] + before.delivered
+    dropped = drain.enforce_caps() + before.dropped
+    if stop:
+        outcome, reason = _STOPPED.get(stop.kind, "temporary"), stop.reason
+    elif drain.problem:
+        outcome, reason = "temporary", drain.problem
+    elif rejected:
+        outcome, reason = "rejected", "some events were refused for good and put aside"
+    else:
+        outcome, reason = "delivered" if delivered else "empty", before.reason
+    return replace(
+        before,
+        outcome=outcome,
+        reason=reason,
+        delivered=delivered,
+        rejected=rejected,
+        corrupt=drain.corrupt + before.corrupt,
+        dropped=dropped,
+    )

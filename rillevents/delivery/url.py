@@ -1,0 +1,144 @@
+"""Where `--to` leads, and who may see the credentials; cheap to import: exporters are loaded once one is asked for."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from rillevents.errors import ConfigError
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
+# Up to the last one: because a password may hold an @ or a slash, and may stand where no URL should have one.
+_USERINFO = re.compile(r"^([\w+.-]+:/+)?.*@", re.ASCII | re.DOTALL)
+_SHAPE = "an intake's URL looks like https://intake.example/events/default"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class IntakeSettings:
+    """The configured intake; its repr shows no secret."""
+
+    url: str
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        url = _USERINFO.sub(r"\1***@", self.url)
+        return f"IntakeSettings(url={url!r}, user={self.user!r})"
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, user: str | None = None, password: str | None = None, token: str | None = None
+    ) -> IntakeSettings:
+        """Take `user:password@` out of a URL; what is given apart wins over it, and empty is as good as not given.
+
+        Raises ConfigError, without the credentials in it, where it is no http(s) URL.
+        """
+        parts = split_url(url)
+        userinfo, _, address = parts.netloc.rpartition("@")
+        found_user, _, found_password = userinfo.partition(":")
+        if not user and not token and found_user:
+            user, password = unquote(found_user), password or unquote(found_password)
+        return cls(parts._replace(netloc=address).geturl(), user or None, password or None, token or None)
+
+
+def is_kafka(to: str) -> bool:
+    """Return whether a destination is a Kafka topic."""
+    return to[:6].lower() == "kafka:"
+
+
+def without_userinfo(to: str) -> str:
+    """Return a destination as it may be shown: without what stands before an `@` in a URL."""
+    return to if to.startswith("file:") else _USERINFO.sub(r"\1", to)
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of an http(s) URL; raises ConfigError, which never shows the URL, where it cannot be used."""
+    # Here, not in the parser: because urlsplit drops newlines, and a backslash ends a host for some readers only.
+    if any(ord(c) <= 32 or ord(c) == 127 or c == "\\" for c in url):
+        raise ConfigError("the intake's URL contains a space, a control character or a backslash", hint=_SHAPE)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError("the intake's URL has a wrong host or port", hint=_SHAPE) from None
+    if parts.scheme not in DEFAULT_PORTS or not parts.netloc:
+        raise ConfigError("the intake's URL has to start with https:// or http:// and a host", hint=_SHAPE)
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ConfigError("the intake's URL has a wrong port", hint=_SHAPE)
+    return parts
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, lower-cased host and port of an http(s) URL; raises ConfigError, which never shows the URL."""
+    parts = split_url(url)
+    return parts.scheme, _checked_host(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine without asking anybody: 127.0.0.0/8, ::1 or exactly localhost."""
+    name = host.lower().removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost"
+    return address.is_loopback if address.version == 4 else address == ipaddress.IPv6Address("::1")
+
+
+def _checked_host(host: str) -> str:
+    try:
+        # Without a zone: because what follows the % is read differently from one parser to the next.
+        if ":" in host and "%" not in host:
+            return ipaddress.IPv6Address(host).compressed
+        name = host if host.isascii() else _idna(host)
+    except ValueError:
+        name = ""
+    if not _NAME.fullmatch(name):
+        raise ConfigError("the intake's URL has no usable host", hint=_SHAPE)
+    return name
+
+
+def _idna(host: str) -> str:
+    import idna
+
+    return idna.encode(host).decode("ascii")
+
+
+def authorization(user: str | None, password: str | None, token: str | None) -> str:
+    """Return the value of the header Authorization, empty without credentials; raises ConfigError for unusable ones."""
+    for name, value in (("user", user), ("password", password), ("token", token)):
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value or ""):
+            raise ConfigError(f"the intake's {name} contains a control character, perhaps a newline at its end")
+    if token:
+        if user or password or not token.isascii() or " " in token:
+            raise ConfigError("give either a user and a password, or a token in ASCII without spaces")
+        return f"Bearer {token}"
+    if not user:
+        if password:
+            raise ConfigError("there is a password for the intake, but no user", hint="set RILLEVENTS_INTAKE_USER")
+        return ""
+    if ":" in user:
+        raise ConfigError("the intake's user contains a colon, which Basic authentication cannot carry")
+    return "Basic " + base64.b64encode(f"{user}:{password or ''}".encode()).decode("ascii")
+
+
+def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> str | None:
+    """Return the URL of the proxy that the environment asks for, None for none; loopback never goes through one."""
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    def value(name: str) -> str:
+        # As in the standard library: in a CGI program HTTP_PROXY is what a client sent as the header Proxy.
+        cgi = name == "http_proxy" and environ.get("REQUEST_METHOD")
+        return environ.get(name) or ("" if cgi else environ.get(name.upper(), ""))
+
+    proxy = value(f"{scheme}_proxy") or value("all_proxy")
+    bypassed = proxy_bypass_environment(f"{host}:{port}", {"no": value("no_proxy")})
+    if not proxy or is_loopback(host) or bypassed:
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -1,0 +1,340 @@
+"""The event: four required fields, attributes beside them, and the one line of JSON that it becomes.
+
+The format is that of Rill's Go package `runtime/pkg/activity`. On the hot path of `record`: nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rillevents.errors import InvalidEvent
+from rillevents.event.ndjson import dumps, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from typing import Any
+
+MAX_EVENT_BYTES = 32 * 1024
+MAX_NAME_BYTES = 1024
+
+BEHAVIORAL = "behavioral"
+METRIC = "metric"
+LOG = "log"
+EVENT_TYPES = (BEHAVIORAL, METRIC, LOG)
+
+SERVICE_NAME = "service_name"
+SERVICE_VERSION = "service_version"
+SERVICE_COMMIT = "service_commit"
+IS_DEV = "is_dev"
+INSTALL_ID = "install_id"
+USER_ID = "user_id"
+ATTRIBUTE_KEYS = (SERVICE_NAME, SERVICE_VERSION, SERVICE_COMMIT, IS_DEV, INSTALL_ID, USER_ID)
+
+BEHAVIORAL_NAMES = (
+    "install-success",
+    "app-start",
+    "login-start",
+    "login-success",
+    "deploy-start",
+    "deploy-success",
+    "ghconnected-start",
+    "ghconnected-success",
+    "dataaccess-start",
+    "dataaccess-success",
+)
+
+ENVELOPE = ("event_id", "event_time", "event_type", "event_name")
+METRIC_FIELDS = ("value", "name", "time")
+
+
+class Shared:
+    """Attributes that many events have in common, rendered as JSON once, where that can be done once and for all."""
+
+    __slots__ = ("_keys", "_text", "attributes")
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self.attributes = attributes
+        self._text: str | None = None
+        self._keys = frozenset((*ENVELOPE, *attributes))
+
+    def render(self, own: Mapping[str, Any]) -> str | None:
+        """Return these attributes and an event's *own* as JSON, a comma before each; None where it is not that simple."""
+        text = self._text
+        if text is None:
+            text = self._text = self._rendered()
+        if not text or not self._keys.isdisjoint(own):
+            return None
+        return f"{text[1:]},{dumps(own)[1:-1]}" if own else text[1:]
+
+    def _rendered(self) -> str:
+        """Render them behind a mark; nothing where a value may change, or an event's required field is among them."""
+        if any(type(value) not in _UNCHANGING for value in self.attributes.values()):
+            return ""
+        if len(self._keys) < len(ENVELOPE) + len(self.attributes):
+            return ""
+        return "+" + (f",{dumps(self.attributes)[1:-1]}" if self.attributes else "")
+
+
+_UNCHANGING = (str, int, float, bool, type(None))
+
+
+class Event:
+    """One event; `line` is the NDJSON that is stored and sent, made once and never again.
+
+    `attributes` is everything beside the four required fields, and is not to be changed after `line` was read; `own` is what
+    this event does not share with others. `truncated` is the size in bytes of an event that was too large, 0 for all others;
+    it is known once `line` is.
+    """
+
+    __slots__ = ("_line", "_shared", "event_id", "event_name", "event_time", "event_type", "is_raw", "own", "truncated")
+
+    def __init__(
+        self,
+        event_type: str,
+        event_name: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        event_id: str = "",
+        event_time: str = "",
+        shared: Shared | None = None,
+    ) -> None:
+        now = time.time_ns()
+        self.event_id = event_id or new_event_id(now)
+        self.event_time = event_time or format_time(now)
+        self.event_type = event_type
+        self.event_name = event_name
+        self.own: Mapping[str, Any] = {} if attributes is None else attributes
+        self._shared = shared
+        self.truncated = 0
+        self.is_raw = False
+        self._line = b""
+
+    @classmethod
+    def raw(cls, line: bytes, fields: Mapping[str, Any]) -> Event:
+        """Return the event that *line* already is, its bytes kept; *fields* is the same line decoded and checked."""
+        event = cls(
+            fields["event_type"],
+            fields["event_name"],
+            fields,
+            event_id=fields["event_id"],
+            event_time=fields["event_time"],
+        )
+        event.is_raw = True
+        event._line = line
+        return event
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Everything beside the four required fields."""
+        shared = self._shared
+        if shared is not None:
+            self.own, self._shared = {**shared.attributes, **self.own}, None
+        return self.own
+
+    @attributes.setter
+    def attributes(self, attributes: Mapping[str, Any]) -> None:
+        self.own, self._shared = attributes, None
+
+    @property
+    def line(self) -> bytes:
+        """The event as one line of UTF-8 JSON with its newline; raises InvalidEvent where it cannot be one."""
+        return self._line or self._encode()
+
+    def replace(self, attributes: Mapping[str, Any]) -> Event:
+        """Return the same event with other attributes; itself where they are its own."""
+        if attributes is self.attributes:
+            return self
+        return Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
+
+    def _encode(self) -> bytes:
+        line = self._joined() or encode_line({**self._envelope(), **self.attributes, **self._envelope()})
+        if len(line) > MAX_EVENT_BYTES + 1:
+            self.truncated = len(line) - 1
+            reason = f"the event had {self.truncated} bytes, more than {MAX_EVENT_BYTES}: its attributes were left out"
+            line = encode_line({**self._envelope(), "truncated": True, "reason": reason})
+        self._line = line
+        return line
+
+    def _envelope(self) -> dict[str, str]:
+        return {
+            "event_id": self.event_id,
+            "event_time": self.event_time,
+            "event_type": self.event_type,
+            "event_name": self.event_name,
+        }
+
+    def _joined(self) -> bytes:
+        """Return the line, put together from what is rendered already; nothing where it takes the encoder to say."""
+        if self._shared is None:
+            return b""
+        try:
+            text = self._shared.render(self.own)
+            if text is None:
+                return b""
+            head = f'{{"event_id":{quoted(self.event_id)},"event_time":{quoted(self.event_time)}'
+            return f"{head}{_kind(self.event_type, self.event_name)}{text}}}\n".encode()
+        except (TypeError, ValueError, RecursionError):
+            # What is wrong with it is for the encoder to say.
+            return b""
+
+    def __repr__(self) -> str:
+        return f"<Event {self.event_type}/{self.event_name} {self.event_id}>"
+
+
+def encode_line(fields: Mapping[str, Any]) -> bytes:
+    """Return *fields* as one line of JSON with its newline, or raise InvalidEvent saying what is no JSON in it."""
+    try:
+        return (dumps(fields) + "\n").encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent("the event holds text that is not valid Unicode", hint="pass UTF-8") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent(f"the event cannot be written as JSON: {error}") from None
+
+
+_randoms: list[str] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_randoms.clear)
+
+
+def _random_digits() -> str:
+    """Return sixteen random hexadecimal digits of the system's; safe in threads, signal handlers and forks.
+
+    A pool of 64, not a call with each: because that call lets another thread take the interpreter, and while one delivers it
+    cost more than all the rest of the event. A machine that is copied with a pool in it has the time in the ID to differ by.
+    """
+    try:
+        return _randoms.pop()
+    except IndexError:
+        text = os.urandom(512).hex()
+        _randoms.extend([text[at : at + 16] for at in range(16, 1024, 16)])
+        return text[:16]
+
+
+_kinds: dict[tuple[str, str], str] = {}
+_MOST_KINDS = 256
+
+
+def _kind(event_type: str, event_name: str) -> str:
+    """Return an event's type and name as JSON; remembered, because a program has few of them."""
+    if type(event_type) is not str or type(event_name) is not str:
+        # One of somebody's own may be equal to another text.
+        return f',"event_type":{quoted(event_type)},"event_name":{quoted(event_name)}'
+    text = _kinds.get((event_type, event_name))
+    if text is None:
+        if len(_kinds) >= _MOST_KINDS:
+            _kinds.clear()
+        text = f',"event_type":{quoted(event_type)},"event_name":{quoted(event_name)}'
+        _kinds[event_type, event_name] = text
+    return text
+
+
+def new_event_id(now_ns: int = 0) -> str:
+    """Return a new UUIDv7 (RFC 9562): it sorts by the time it was made, to a quarter of a microsecond."""
+    milliseconds, rest = divmod(now_ns or time.time_ns(), 1_000_000)
+    random = _random_digits()
+    return f"{_stamp(milliseconds)}{rest * 4096 // 1_000_000:03x}-{_VARIANT[random[0]]}{random[1:4]}-{random[4:]}"
+
+
+# The first two bits of that digit are the variant's; the other two are random.
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+
+
+def check_text(field: str, value: object) -> str:
+    """Return *value* where it will do as an event's ID, type or name; raise InvalidEvent otherwise."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidEvent(f"{field} must be a string that is not empty")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidEvent(f"{field} is not valid Unicode", hint="pass UTF-8") from None
+    if size > MAX_NAME_BYTES:
+        raise InvalidEvent(f"{field} has {size} bytes, more than {MAX_NAME_BYTES}")
+    return value
+
+
+def check_number(value: object) -> int | float:
+    """Return *value* where it is a finite number; raise InvalidEvent otherwise (a bool is none)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InvalidEvent("a metric's value must be a finite number")
+    return value
+
+
+def check_raw(fields: object) -> dict[str, Any]:
+    """Return the decoded raw event *fields* where it has the four required ones, checked in their order."""
+    if not isinstance(fields, dict) or not fields:
+        raise InvalidEvent("empty event" if fields in ({}, None) else "an event is a JSON object")
+    for field in ENVELOPE:
+        if not isinstance(fields.get(field), str) or not fields[field]:
+            raise InvalidEvent(
+                f"missing {field}" if field not in fields else f"{field} must be a string that is not empty"
+            )
+        if field == "event_time":
+            _check_time(fields[field])
+    return fields
+
+
+def _check_time(text: str) -> None:
+    from rillevents.event.timestamp import parse_time
+
+    try:
+        parse_time(text, strict=True)
+    except ValueError as error:
+        raise InvalidEvent(f"event_time: {error}") from None
+
+
+def format_time(nanoseconds: int) -> str:
+    """Return nanoseconds since 1970 as RFC 3339 in UTC, with `Z` and nine digits.
+
+    A clock outside the years 0 to 9999, which RFC 3339 cannot write, is taken as the nearer end of them.
+    """
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_second(seconds)}.{rest:09d}Z" if _FIRST <= seconds <= _LAST else format_time(_nearest(seconds))
+
+
+_FIRST, _LAST = -62167219200, 253402300799
+
+
+def _nearest(seconds: int) -> int:
+    return _FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999
+
+
+# The latest of each is remembered, number and text as one value: because threads and signal handlers share it.
+_latest_second = (0, "1970-01-01T00:00:00")
+_latest_stamp = (0, "00000000-0000-7")
+
+
+def _second(seconds: int) -> str:
+    """Return a second in UTC."""
+    global _latest_second
+    latest = _latest_second
+    if latest[0] != seconds:
+        t = time.gmtime(seconds)
+        _latest_second = latest = (seconds, f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}")
+    return latest[1]
+
+
+def _stamp(milliseconds: int) -> str:
+    """Return how the UUIDv7s of a millisecond begin."""
+    global _latest_stamp
+    latest = _latest_stamp
+    if latest[0] != milliseconds:
+        digits = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
+        _latest_stamp = latest = (milliseconds, f"{digits[:8]}-{digits[8:]}-7")
+    return latest[1]
+
+
+def to_event_time(value: str | int | datetime) -> str:
+    """Return a time given as text, nanoseconds or a datetime in the form that `event_time` has, or raise InvalidEvent."""
+    if isinstance(value, int):
+        return format_time(value)
+    from rillevents.event.timestamp import parse_time
+
+    try:
+        return format_time(parse_time(value if isinstance(value, str) else value.astimezone().isoformat()))
+    except ValueError as error:
+        raise InvalidEvent(str(error)) from None

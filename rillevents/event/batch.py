@@ -1,0 +1,90 @@
+"""A run of events on its way to a destination, and the verdicts on them; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    pass
+
+CHUNK = 65536
+
+
+class Batch:
+    """An immutable run of NDJSON lines, each ended by a newline, that knows its size and can be halved.
+
+    `on_progress` is called by exporters, on their own thread, with the bytes handed over so far; what it raises ends
+    the upload. Halves inherit it, and know by `start` where their first line stood in the batch that was split first.
+    """
+
+    __slots__ = ("lines", "on_progress", "size", "start")
+
+    def __init__(
+        self,
+        lines: Sequence[bytes],
+        on_progress: Callable[[int], None] | None = None,
+        *,
+        start: int = 0,
+        size: int | None = None,
+    ) -> None:
+        self.lines = tuple(lines)
+        self.size = sum(map(len, self.lines)) if size is None else size
+        self.on_progress = on_progress
+        self.start = start
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} events, {self.size} bytes>"
+
+    def body(self) -> bytes:
+        """Return all lines in one piece."""
+        return b"".join(self.lines)
+
+    def split(self) -> tuple[Batch, Batch]:
+        """Return two halves that follow each other; the left one is the larger, a single line's right one is empty."""
+        middle = (len(self.lines) + 1) // 2
+        left = Batch(self.lines[:middle], self.on_progress, start=self.start)
+        return left, Batch(self.lines[middle:], self.on_progress, start=self.start + middle)
+
+    def one(self, index: int) -> Batch:
+        """Return a batch of one of the lines."""
+        return Batch(self.lines[index : index + 1], self.on_progress, start=self.start + index)
+
+    def progress(self, sent: int) -> None:
+        """Tell whoever listens that `sent` bytes have been handed over; raises what the listener raises."""
+        if self.on_progress is not None:
+            self.on_progress(sent)
+
+    def chunks(self, size: int = CHUNK, *, body: bytes | None = None) -> Iterator[bytes]:
+        """Yield the body, or the form of it given, in pieces; progress is reported before the first and after each."""
+        data = self.body() if body is None else body
+        self.progress(0)
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+            self.progress(min(start + size, len(data)))
+
+
+class Mark(Enum):
+    """The verdicts that need no reason."""
+
+    DELIVERED = "delivered"
+    HELD = "held"
+    UNSETTLED = "unsettled"
+
+
+DELIVERED, HELD, UNSETTLED = Mark.DELIVERED, Mark.HELD, Mark.UNSETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The verdict on an event that the destination refuses for good, and why."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Mark | Rejected

@@ -1,0 +1,43 @@
+"""The four required fields of an event, checked by msgspec: quick, for many lines."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rillevents.event import MAX_EVENT_BYTES, ndjson
+
+
+class Required(msgspec.Struct, gc=False):
+    """The four fields that an event has to have."""
+
+    event_id: str
+    event_time: str
+    event_type: str
+    event_name: str
+
+
+_decoder = msgspec.json.Decoder(Required)
+
+
+required_fields = _decoder.decode
+
+
+def is_event(line: bytes) -> bool:
+    """Return whether *line* is one JSON object with the four required fields, in valid UTF-8, and not too large.
+
+    Raises RecursionError where the caller's stack has no room left to tell.
+    """
+    if len(line) > MAX_EVENT_BYTES + 1:
+        return False
+    try:
+        _decoder.decode(line)
+        line.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    except RecursionError:
+        # A verdict only on what the line alone is to blame for: because nothing is recorded that is nested that deep, and an
+        # event must not end in corrupt/ because of where its flush was called from.
+        if not ndjson.is_too_deep(line):
+            raise
+        return False
+    return True

@@ -1,0 +1,166 @@
+"""Where everything lives; creates nothing, and reads nothing but the environment.
+
+    Application            its name and the prefix of its variables: whatever is per application hangs on it
+    └── Paths              config.toml, telemetry, install_id │ spool/, the parsed configuration, the notice's marker
+
+On Linux the folders are worked out here, not by platformdirs: because importing that costs three times what starting Python
+costs. A test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+__version__ = "0.1.0"
+
+
+class Application:
+    """A program that keeps events under a name of its own: its folders are called *name*, its variables *prefix*…"""
+
+    __slots__ = ("name", "prefix")
+
+    def __init__(self, name: str, prefix: str) -> None:
+        self.name = name
+        self.prefix = prefix
+
+    def variable(self, environ: Mapping[str, str], name: str) -> str:
+        """Return the variable *prefix* + *name*, empty where it is not set: an empty variable is an unset one."""
+        return environ.get(self.prefix + name, "")
+
+
+RILLEVENTS = Application("rillevents", "RILLEVENTS_")
+
+
+class Paths:
+    """Every file's place, for one application in one environment, and that environment.
+
+    A folder is "" where there is none (no home folder, and nothing that says where else to go).
+    """
+
+    __slots__ = ("_spool", "app", "config_dir", "config_file", "environ", "fallback_spool", "home", "state_dir")
+
+    def __init__(self, environ: Mapping[str, str], app: Application = RILLEVENTS) -> None:
+        self.app = app
+        self.environ = environ
+        self.home = _absolute(app.variable(environ, "HOME"))
+        self.config_dir = self.home or _user_dir(environ, app, "CONFIG")
+        self.state_dir = self.home or _user_dir(environ, app, "STATE")
+        self.config_file = _absolute(app.variable(environ, "CONFIG")) or _join(self.config_dir, "config.toml")
+        self._spool = _absolute(app.variable(environ, "SPOOL_DIR")) or _join(self.home, "spool")
+        self.fallback_spool = ""
+        if not self._spool and hasattr(os, "getuid"):
+            self.fallback_spool = f"/var/tmp/{app.name}-{os.getuid()}"  # noqa: S108 - checked to be ours alone when used
+
+    def variable(self, name: str) -> str:
+        """Return the application's variable *name* (without its prefix), empty where it is not set."""
+        return self.app.variable(self.environ, name)
+
+    @property
+    def telemetry_file(self) -> str:
+        """The file that says `on` or `off`; not in config.toml: because that may be broken, and off has to hold then."""
+        return _join(self.config_dir, "telemetry")
+
+    @property
+    def install_id_file(self) -> str:
+        """The file whose one line is the install ID."""
+        return _join(self.config_dir, "install_id")
+
+    @property
+    def config_cache(self) -> str:
+        """What `record` needs of config.toml, parsed; never a secret."""
+        return _join(self.state_dir, "config.json")
+
+    @property
+    def notice_marker(self) -> str:
+        """The file that says that the first-run notice was shown."""
+        return _join(self.state_dir, "noticed")
+
+    @property
+    def default_store(self) -> str:
+        """The file that `serve` stores events in unless it is told otherwise."""
+        return _join(self.state_dir, "events.db")
+
+    @property
+    def serve_dir(self) -> str:
+        """The folder in which a server that hands events on has its spools, one for each destination."""
+        return _join(self.state_dir, "serve")
+
+    @property
+    def spool_dirs(self) -> tuple[str, ...]:
+        """The places for the spool, in the order in which they are tried: one, or the state folder and the fallback."""
+        places = (self._spool,) if self._spool else (_join(self.state_dir, "spool"), self.fallback_spool)
+        return tuple(place for place in places if place)
+
+    @property
+    def spool_dir(self) -> str:
+        """The place for the spool that can be written to now: what `record` would use, found without making it."""
+        places = self.spool_dirs
+        for place in places[:-1]:
+            if _can_be_made(place):
+                return place
+        return places[-1] if places else ""
+
+
+def _absolute(path: str) -> str:
+    if path and not os.path.isabs(path):
+        try:
+            path = os.path.join(os.getcwd(), path)
+        except OSError:
+            # The folder that we are in is gone: the path stays relative, and who opens it hears of that.
+            pass
+    # normpath, too: because a trailing slash would make O_NOFOLLOW follow a link after all.
+    return os.path.normpath(path) if path else ""
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else ""
+
+
+def _user_dir(environ: Mapping[str, str], app: Application, kind: str) -> str:
+    if sys.platform != "linux":
+        return _platform_dir(app, kind)
+    base = environ.get(f"XDG_{kind}_HOME", "")
+    if base[:1] != "/":
+        home = environ.get("HOME", "")
+        home = home if home[:1] == "/" else _passwd_home()
+        base = home.rstrip("/") + ("/.config" if kind == "CONFIG" else "/.local/state") if home else ""
+    return _join(base, app.name)
+
+
+def _passwd_home() -> str:
+    import pwd
+
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+    return home if home[:1] == "/" else ""
+
+
+def _platform_dir(app: Application, kind: str) -> str:  # pragma: no cover - macOS and Windows
+    import platformdirs
+
+    find = platformdirs.user_config_dir if kind == "CONFIG" else platformdirs.user_state_dir
+    try:
+        return find(app.name, appauthor=False)
+    except RuntimeError:
+        return ""
+
+
+def _can_be_made(path: str) -> bool:
+    while True:
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) or not path:
+                return False
+            path = os.path.dirname(path)
+        else:
+            return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

@@ -1,0 +1,234 @@
+"""The configuration as the programs use it: defaults < config.toml < environment.
+
+Two readers. `load` is for everything that may fail: it parses config.toml and raises ConfigError. `load_for_recording` is for
+the hot path: it never fails, takes only what recording needs, and keeps that in parsed form beside the spool, because parsing
+TOML costs twice what starting Python costs. No secret is ever in that cache.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rillevents.event import ENVELOPE, IS_DEV, SERVICE_COMMIT, SERVICE_NAME, SERVICE_VERSION, USER_ID, ndjson
+from rillevents.local import __version__
+from rillevents.local.files import make_folder, prepare_home, read_file, replace_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rillevents.local import Paths
+
+RECORDING_SECTIONS = ("attributes", "filter", "redact", "spool")
+DEFAULT_MAX_BYTES = 1 << 30
+
+
+class Config:
+    """The sections of config.toml, checked, with what they say by name; `warnings` are for a person to see."""
+
+    __slots__ = ("sections", "warnings")
+
+    def __init__(self, sections: Mapping[str, Any], warnings: list[str]) -> None:
+        self.sections = sections
+        self.warnings = warnings
+
+    def get(self, section: str, key: str, default: Any = None) -> Any:
+        """Return one setting, or *default* where config.toml does not say."""
+        return self.sections.get(section, {}).get(key, default)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What `[attributes]` puts on every event."""
+        return dict(self.sections.get("attributes", {}))
+
+    @property
+    def max_bytes(self) -> int:
+        """How many bytes the spool may hold."""
+        return int(self.get("spool", "max_bytes", DEFAULT_MAX_BYTES))
+
+    @property
+    def durable(self) -> bool:
+        """Whether every recorded event is synced to the disk before it counts as recorded."""
+        return bool(self.get("spool", "durable", False))
+
+
+def load(paths: Paths, *, lenient: bool = False) -> Config:
+    """Return all of config.toml; raises ConfigError where it is not TOML, or a value is not what its key takes.
+
+    *lenient* leaves such a value out, with a warning.
+    """
+    from rillevents.local.config_file import parse
+
+    try:
+        content = read_file(paths.config_file) if paths.config_file else None
+    except OSError as error:
+        from rillevents.errors import ConfigError
+
+        raise ConfigError(f"{paths.config_file} cannot be read: {error.strerror or error}") from None
+    try:
+        found = Config(*parse(content or b"", paths.config_file, lenient=lenient))
+    except RecursionError:
+        from rillevents.errors import ConfigError
+
+        raise ConfigError(f"{paths.config_file} is nested too deeply", hint="mend it, or move it away") from None
+    if content and os.name == "posix":
+        found.warnings.extend(_exposed(found, paths.config_file))
+    return found
+
+
+def _exposed(config: Config, path: str) -> list[str]:
+    """Return a warning for a secret that others can read, and one for a file that others can write."""
+    try:
+        found, me = os.stat(path), os.geteuid()
+    except OSError:
+        return []
+    warnings = []
+    if _holds_secret(config) and found.st_mode & 0o077:
+        warnings.append(f"{path} holds a secret that others can read; run: chmod 600 {path}")
+    # Not told to root: in a user's home, who says `sudo` means that user's file.
+    foreign = me != 0 and found.st_uid not in (0, me)
+    if foreign or found.st_mode & 0o002:
+        warnings.append(f"{path} can be changed by other users, and with it where events go")
+    return warnings
+
+
+def _holds_secret(config: Config) -> bool:
+    from rillevents.local.config_file import is_secret
+
+    return any(
+        is_secret(f"{name}.{key}") for name, table in config.sections.items() for key, value in table.items() if value
+    )
+
+
+def load_for_recording(paths: Paths, *, cache: bool = True) -> Config:
+    """Return what recording needs of config.toml; where that is broken, the defaults and a warning.
+
+    Nothing is written where *cache* is false, and nothing fails where the cache cannot be written.
+    """
+    identity = _identity(paths.config_file)
+    if identity is None:
+        return Config({}, [])
+    known = _read_cache(paths.config_cache, identity)
+    if known is None:
+        known = _parse_for_recording(paths)
+        if cache:
+            _write_cache(paths, identity, known)
+    return known
+
+
+def _identity(path: str) -> list[Any] | None:
+    """What a cache is valid for: one version of this tool, and one file in one state (a link is followed)."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [__version__, path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _read_cache(path: str, identity: list[Any]) -> Config | None:
+    try:
+        cached = ndjson.loads((read_file(path) or b"").decode()) if path else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(cached, dict) or cached.get("identity") != identity:
+        return None
+    # Looked at, not believed: because a damaged cache must cost nobody an event, and nothing but this would renew it.
+    sections, warnings = cached.get("sections"), cached.get("warnings")
+    if not isinstance(sections, dict) or not all(isinstance(table, dict) for table in sections.values()):
+        return None
+    return Config(sections, warnings) if isinstance(warnings, list) else None
+
+
+def _write_cache(paths: Paths, identity: list[Any], config: Config) -> None:
+    content = {"identity": identity, "sections": config.sections, "warnings": config.warnings}
+    try:
+        prepare_home(paths.home)
+        make_folder(paths.state_dir)
+        replace_file(paths.config_cache, ndjson.dumps(content).encode(), durable=False)
+    except OSError:
+        # Not an error: because the next call parses the TOML again, and nothing else is lost.
+        return
+
+
+def _parse_for_recording(paths: Paths) -> Config:
+    from rillevents.errors import ConfigError
+    from rillevents.local.config_file import WITHOUT_IT
+
+    try:
+        # Lenient: because a slip in one section must not turn the filters and the redaction of another off.
+        config = load(paths, lenient=True)
+    except ConfigError as error:
+        return Config({}, [f"{error.message}{WITHOUT_IT}"])
+    sections = {name: config.sections[name] for name in RECORDING_SECTIONS if name in config.sections}
+    wrong = [text for text in config.warnings if text.endswith(WITHOUT_IT)]
+    # One line, however much is wrong: because it comes with every event.
+    more = f", and {len(wrong) - 1} more; run: rillevents config list" if wrong[1:] else ""
+    return Config(sections, [f"{wrong[0]}{more}"] if wrong else [])
+
+
+def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
+    """Return the attributes that the environment puts on every event, and a warning for each that it could not."""
+    attributes, warnings = _listed_attributes(paths.variable("ATTRIBUTES"), paths.app.prefix)
+    for variable, key in (
+        ("SERVICE_NAME", SERVICE_NAME),
+        ("SERVICE_VERSION", SERVICE_VERSION),
+        ("SERVICE_COMMIT", SERVICE_COMMIT),
+        ("USER_ID", USER_ID),
+    ):
+        value = paths.variable(variable)
+        if value and is_json(key, value):
+            attributes[key] = value
+        elif value:
+            warnings.append(f"{paths.app.prefix}{variable} is not valid Unicode, and was left out")
+    is_dev = paths.variable("IS_DEV").strip().lower()
+    if is_dev in ("1", "true", "yes", "on"):
+        attributes[IS_DEV] = True
+    elif is_dev and is_dev not in ("0", "false", "no", "off"):
+        warnings.append(f"{paths.app.prefix}IS_DEV={is_dev!r} is neither true nor false, and was left out")
+    return attributes, warnings
+
+
+def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str]]:
+    """Read `k=v,k2=v2` with percent-encoding (as OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES is written), or a JSON object."""
+    if not text.strip():
+        return {}, []
+    found: object
+    if text.lstrip()[:1] == "{":
+        try:
+            found = ndjson.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        pairs = found if isinstance(found, dict) else {"": text}
+    else:
+        pairs = {}
+        for part in text.split(","):
+            key, equals, value = part.partition("=")
+            key = _percent_decoded(key.strip())
+            pairs[key if equals else ""] = _percent_decoded(value.strip())
+    attributes = {key: value for key, value in pairs.items() if key and key not in ENVELOPE and is_json(key, value)}
+    bad = len(pairs) - len(attributes)
+    return attributes, [f"{prefix}ATTRIBUTES is malformed in part: write k=v,k2=v2 or a JSON object"] if bad else []
+
+
+def is_json(key: str, value: object) -> bool:
+    """Return whether an attribute can be written: no text in it is invalid Unicode."""
+    try:
+        ndjson.dumps({key: value}).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _percent_decoded(text: str) -> str:
+    """Return *text* with %XX decoded; invalid UTF-8 comes out as lone surrogates, which no event takes."""
+    if "%" not in text:
+        return text
+    first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")
+    decoded = [first]
+    for part in rest:
+        try:
+            decoded.append(bytes.fromhex(part[:2].decode("ascii")) + part[2:])
+        except ValueError:
+            decoded.append(b"%" + part)
+    return b"".join(decoded).decode("utf-8", "surrogateescape")

@@ -1,0 +1,57 @@
+"""Is telemetry on, and who decided."""
+
+from __future__ import annotations
+
+from rillevents.local.files import make_folder, prepare_home, read_file, replace_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rillevents.local import Paths
+
+OFF = ("0", "off", "false", "no")
+ON = ("1", "on", "true", "yes")
+
+
+class Consent:
+    """The decision: `enabled`, `decided_by` (a variable, a file, or `default`), and a `warning` where one is due."""
+
+    __slots__ = ("decided_by", "enabled", "warning")
+
+    def __init__(self, enabled: bool, decided_by: str, warning: str = "") -> None:
+        self.enabled = enabled
+        self.decided_by = decided_by
+        self.warning = warning
+
+
+def decide(paths: Paths) -> Consent:
+    """Return whether anything may be recorded or sent; off wins over on, whoever says it.
+
+    Reads one small file and writes nothing. What cannot be read or understood counts as off: a wish not to be
+    tracked must not be lost to a typing error.
+    """
+    do_not_track = paths.environ.get("DO_NOT_TRACK", "").strip().lower()
+    if do_not_track and do_not_track not in OFF:
+        return Consent(False, "DO_NOT_TRACK")
+    name = paths.app.prefix + "TELEMETRY"
+    value = paths.variable("TELEMETRY")
+    if value and value.strip().lower() not in ON:
+        known = value.strip().lower() in OFF
+        return Consent(False, name, "" if known else f"{name}={value!r} is neither on nor off: telemetry is off")
+    return _from_file(paths.telemetry_file)
+
+
+def _from_file(path: str) -> Consent:
+    try:
+        content = read_file(path, 64) if path else None
+    except OSError as error:
+        return Consent(False, path, f"{path} cannot be read: {error.strerror or error}: telemetry is off")
+    if content is None:
+        return Consent(True, "default")
+    return Consent(content.strip() == b"on", path)
+
+
+def save(paths: Paths, enabled: bool) -> None:
+    """Write the decision down for good, atomically; raises OSError."""
+    prepare_home(paths.home)
+    make_folder(paths.config_dir)
+    replace_file(paths.telemetry_file, b"on\n" if enabled else b"off\n")

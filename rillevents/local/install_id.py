@@ -1,0 +1,121 @@
+"""The install ID: a random UUID, one for each user and machine, made once and kept for good.
+
+Never derived from hardware or a machine ID: those are shared by all the containers of an image, and cannot be reset.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rillevents.local.files import make_folder, prepare_home, read_file, replace_file, write_temporary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rillevents.local import Paths
+
+
+class InstallId:
+    """The ID and where it came from: `file`, `new` (made by this call), `env`, or `process` (kept nowhere)."""
+
+    __slots__ = ("source", "value")
+
+    def __init__(self, value: str, source: str) -> None:
+        self.value = value
+        self.source = source
+
+
+def peek(paths: Paths) -> InstallId | None:
+    """Return the ID that there is, without making one: None where there is none."""
+    value = paths.variable("INSTALL_ID")
+    # What is no text that can be written is no ID: because no event could be recorded with it.
+    if value and value.isprintable():
+        return InstallId(value, "env")
+    try:
+        known = _read(paths.install_id_file)
+    except OSError:
+        return None
+    return InstallId(known, "file") if known else None
+
+
+def read_or_create(paths: Paths) -> InstallId:
+    """Return the install ID, creating it where there is none; any number of processes that race for it agree on one.
+
+    Where it cannot be kept (no home folder, a read-only one) it is an ID for this process alone. Never raises.
+    """
+    known = peek(paths)
+    if known:
+        return known
+    new = mint()
+    try:
+        prepare_home(paths.home)
+        make_folder(paths.config_dir)
+        value = _create(paths.install_id_file, new)
+    except OSError:
+        return InstallId(new, "process")
+    return InstallId(value, "new" if value == new else "file")
+
+
+def reset(paths: Paths) -> str:
+    """Replace the install ID by a new one and return it; raises OSError."""
+    prepare_home(paths.home)
+    make_folder(paths.config_dir)
+    new = mint()
+    replace_file(paths.install_id_file, f"{new}\n".encode())
+    return new
+
+
+def mint() -> str:
+    """Return a new random ID (UUIDv4)."""
+    text = f"{int.from_bytes(os.urandom(16), 'big') & ~(0xF000 << 64) & ~(0xC << 60) | 0x4000 << 64 | 0x8 << 60:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _read(path: str) -> str:
+    try:
+        content = read_file(path, 256) if path else None
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        # Larger than any ID: as damaged as a file that is empty.
+        content = None
+    try:
+        value = (content or b"").strip().decode("ascii")
+    except UnicodeDecodeError:
+        return ""
+    return value if value.isprintable() else ""
+
+
+def _create(path: str, new: str) -> str:
+    temporary = write_temporary(path, f"{new}\n".encode())
+    try:
+        # link, not rename: because of all who try, exactly one gets the name, and nobody replaces its file.
+        os.link(temporary, path)
+        return new
+    except FileExistsError:
+        return _read(path) or _repair(path, new)
+    except OSError:
+        # A file system without links (FAT, some network ones): the lock decides there, not the name.
+        return _repair(path, new)
+    finally:
+        os.unlink(temporary)
+
+
+def _repair(path: str, new: str) -> str:
+    """Replace a file that holds no ID (empty, damaged), one process at a time."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        try:
+            import fcntl
+
+            # The folder is what is locked: because the file itself is about to be replaced.
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except (ImportError, OSError):  # pragma: no cover - without locks two may race, and the last one wins
+            pass
+        known = _read(path)
+        if not known:
+            replace_file(path, f"{new}\n".encode())
+            known = new
+        return known
+    finally:
+        os.close(folder)

@@ -1,0 +1,348 @@
+"""The client: makes events, with attributes from three places, and hands them to a sink."""
+
+from __future__ import annotations
+
+import sys
+
+from rillevents.errors import RilleventsError, SpoolError
+from rillevents.event import (
+    BEHAVIORAL,
+    INSTALL_ID,
+    IS_DEV,
+    LOG,
+    METRIC,
+    SERVICE_COMMIT,
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    USER_ID,
+    Event,
+    Shared,
+    check_number,
+    check_raw,
+    check_text,
+    encode_line,
+    to_event_time,
+)
+from rillevents.recording.redact import DEFAULT, Redactor
+from rillevents.recording.sinks import adapted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from typing import Any
+
+    from rillevents.delivery.flusher import FlushResult
+    from rillevents.local import Application
+    from rillevents.recording.sinks import Sink
+
+    EventTime = str | int | datetime
+
+
+class Client:
+    """Records events into a sink; immutable, so every `with_*` returns a copy, and safe to share between threads.
+
+    Recording never raises and never waits for a network: a bad event or a failing disk is logged to the logger `rillevents`
+    (or told to *warn*) and counted. `on_error="raise"` makes it raise instead, for tests. Attributes: the client's own lose
+    against the ambient ones (`set_attributes`), those against the arguments of the call, and those against what the method
+    itself adds. Secrets among them are replaced by the *redactor*, by default the one for well-known keys and tokens; None
+    leaves everything as it is.
+    """
+
+    __slots__ = ("_on_error", "_redactor", "_shared", "_shared_is_harmless", "_sink", "_warn", "sink")
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        on_error: str = "log",
+        warn: Callable[[str], None] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        redactor: Redactor | None = DEFAULT,
+    ) -> None:
+        if on_error not in ("log", "raise"):
+            raise ValueError(f"on_error is 'log' or 'raise', not {on_error!r}")
+        self.sink = sink
+        self._sink = adapted(sink)
+        self._on_error = on_error
+        if warn is None:
+            # Now, not when something fails: because a program without a descriptor left cannot import any more.
+            import logging  # noqa: F401
+
+            import rillevents.recording.timed  # noqa: F401
+        self._warn = warn or _log
+        self._shared = Shared(dict(attributes or {}))
+        self._redactor = redactor
+        # Only where nobody has put a method of their own in its place: because then that has to see every event.
+        self._shared_is_harmless = (
+            isinstance(redactor, Redactor)
+            and type(redactor).redact is Redactor.redact
+            and redactor.is_harmless(self._shared.attributes)
+        )
+
+    @classmethod
+    def from_config(
+        cls,
+        *,
+        environ: Mapping[str, str] | None = None,
+        app: Application | None = None,
+        on_error: str = "log",
+    ) -> Client:
+        """Return the client that the command line uses: configuration, consent, install ID and spool, of this user.
+
+        Opted out, it records nothing and makes no file. Never raises: what is broken falls back to its default, and is logged.
+        """
+        import os
+
+        from rillevents.local import RILLEVENTS
+        from rillevents.recording.setup import setup
+
+        found = setup(os.environ if environ is None else environ, app or RILLEVENTS)
+        for warning in found.warnings:
+            _log(warning)
+        return cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether what is recorded goes anywhere."""
+        return self._sink.enabled
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What this client puts on every event; a copy."""
+        return dict(self._shared.attributes)
+
+    def with_attributes(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Client:
+        """Return a copy of the client that puts these attributes on every event."""
+        return self.__class__(
+            self.sink,
+            on_error=self._on_error,
+            warn=self._warn,
+            attributes={**self._shared.attributes, **(attributes or {}), **more},
+            redactor=self._redactor,
+        )
+
+    def with_service_name(self, name: str) -> Client:
+        """Return a copy of the client that sets `service_name`."""
+        return self.with_attributes({SERVICE_NAME: name})
+
+    def with_service_version(self, number: str, commit: str = "") -> Client:
+        """Return a copy of the client that sets `service_version` and `service_commit`."""
+        return self.with_attributes({SERVICE_VERSION: number, SERVICE_COMMIT: commit})
+
+    def with_is_dev(self, is_dev: bool = True) -> Client:
+        """Return a copy of the client that sets `is_dev`."""
+        return self.with_attributes({IS_DEV: is_dev})
+
+    def with_install_id(self, install_id: str) -> Client:
+        """Return a copy of the client that sets `install_id`."""
+        return self.with_attributes({INSTALL_ID: install_id})
+
+    def with_user_id(self, user_id: str) -> Client:
+        """Return a copy of the client that sets `user_id`."""
+        return self.with_attributes({USER_ID: user_id})
+
+    def record(
+        self,
+        event_type: str,
+        event_name: str,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        event_id: str | None = None,
+        event_time: EventTime | None = None,
+        **more: Any,
+    ) -> str | None:
+        """Record an event of any type, and return its ID; None where telemetry is off, or the event could not be kept."""
+        return self._record(event_type, event_name, attributes, more, {}, event_id, event_time)
+
+    def record_behavioral(
+        self,
+        event_name: str,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        event_id: str | None = None,
+        event_time: EventTime | None = None,
+        **more: Any,
+    ) -> str | None:
+        """Record what somebody did (`login-start`), and return the event's ID."""
+        return self._record(BEHAVIORAL, event_name, attributes, more, {}, event_id, event_time)
+
+    def record_metric(
+        self,
+        event_name: str,
+        value: float,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        event_id: str | None = None,
+        event_time: EventTime | None = None,
+        **more: Any,
+    ) -> str | None:
+        """Record a finite number, and return the event's ID.
+
+        `name` and `time` (to the second) are added for readers of a format older than `event_name` and `event_time`.
+        """
+        added = {"value": value, "name": event_name, "time": ""}
+        return self._record(METRIC, event_name, attributes, more, added, event_id, event_time)
+
+    def record_log(
+        self,
+        event_name: str,
+        message: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        event_id: str | None = None,
+        event_time: EventTime | None = None,
+        **more: Any,
+    ) -> str | None:
+        """Record a line of log under a name, its text as the attribute `message`, and return the event's ID."""
+        added = {"message": message} if message else {}
+        return self._record(LOG, event_name, attributes, more, added, event_id, event_time)
+
+    def _record(
+        self,
+        event_type: str,
+        event_name: str,
+        attributes: Mapping[str, Any] | None,
+        more: Mapping[str, Any],
+        added: dict[str, Any],
+        event_id: str | None,
+        event_time: EventTime | None,
+    ) -> str | None:
+        if not self.enabled:
+            return None
+        try:
+            own = {**(_ambient() or {}), **(attributes or {}), **more, **added}
+            event = Event(
+                check_text("the event's type", event_type),
+                check_text("the event's name", event_name),
+                own,
+                event_id="" if event_id is None else check_text("event_id", event_id),
+                event_time="" if event_time is None else to_event_time(event_time),
+                shared=self._shared,
+            )
+            if event_type == METRIC and "value" in added:
+                check_number(added["value"])
+                own["time"] = f"{event.event_time[:19]}Z"
+        except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
+            self._failed(error)
+            return None
+        return self._emit(event)
+
+    def _emit(self, event: Event) -> str | None:
+        try:
+            redactor = self._redactor
+            if redactor and not (self._shared_is_harmless and redactor.is_harmless(event.own)) and not event.is_raw:
+                event = event.replace(redactor.redact(event.attributes))
+            self._sink.emit(event)
+        except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
+            self._failed(error)
+            return None
+        if event.truncated:
+            self._warn(
+                f"event {event.event_name!r} had {event.truncated} bytes, and was recorded without its attributes; "
+                "the limit is 32 KiB"
+            )
+        return event.event_id
+
+    def record_behavioral_legacy(
+        self,
+        event_name: str,
+        attributes: Mapping[str, Any] | None = None,
+        /,
+        *,
+        event_id: str = "",
+        event_time: str = "",
+        **more: Any,
+    ) -> str | None:
+        """Record a behavioral event with the fields of Rill's older format beside the attributes, and return its ID.
+
+        Ambient attributes are left out, as in Rill's client. Raises InvalidEvent unless service name, service version,
+        install ID and user ID were all set on the client (an empty string counts as set).
+        """
+        from rillevents.event.legacy import legacy_event
+
+        if not self.enabled:
+            return None
+        called = {**(attributes or {}), **more}
+        return self._emit(
+            legacy_event(event_name, self._shared.attributes, called, event_id=event_id, event_time=event_time)
+        )
+
+    def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
+        """Hand on an event that is one already, and return its ID: checked for the four fields, and not enriched.
+
+        A line of NDJSON is passed on byte for byte. Raises InvalidEvent where a field is missing, where it is no JSON
+        object, or where it is larger than 32 KiB.
+        """
+        from rillevents.event.validate import parse_raw
+
+        if isinstance(event, bytes):
+            parsed = parse_raw(event)
+        else:
+            fields = dict(check_raw(dict(event) if event is not None else None))
+            parsed = parse_raw(encode_line(fields))
+        if not self.enabled:
+            return None
+        return self._emit(parsed)
+
+    def timed(
+        self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """Return a context manager that records how long its block took: a metric in seconds, `success` true or false.
+
+        It gives a dict to put further attributes into; an exception in the block is passed on, its class as `error`.
+        """
+        from rillevents.recording.timed import Timed
+
+        def record(seconds: float, told: Mapping[str, Any]) -> None:
+            self.record_metric(event_name, seconds, told)
+
+        return Timed(record, {**(attributes or {}), **more})
+
+    def flush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Deliver what is held, in at most *timeout* seconds, and return what came of it; never raises."""
+        try:
+            return self._sink.flush(timeout)
+        except Exception as error:  # noqa: BLE001 - never raises
+            from rillevents.delivery.flusher import FlushResult
+
+            self._warn(f"flush failed; what is held is kept: {error}")
+            return FlushResult("temporary", reason=str(error))
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Close the sink, waiting at most *timeout* seconds for it; never raises. A later event may open it again."""
+        try:
+            self._sink.close(timeout)
+        except Exception as error:  # noqa: BLE001 - never raises
+            self._warn(f"closing failed: {error}")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _failed(self, error: Exception) -> None:
+        if self._on_error == "raise":
+            raise error
+        if not isinstance(error, (SpoolError, OSError)):
+            self._sink.count("refused")
+        known = isinstance(error, RilleventsError)
+        self._warn(f"event not recorded: {error}" if known else f"event not recorded: {type(error).__name__}: {error}")
+
+
+def _log(message: str) -> None:
+    import logging
+
+    logging.getLogger("rillevents").warning(message)
+
+
+def _ambient() -> Mapping[str, Any] | None:
+    # Asked for only where somebody has imported it: because without that nothing can have been set.
+    context = sys.modules.get("rillevents.recording.context")
+    return context.ambient() if context else None

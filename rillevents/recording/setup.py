@@ -1,0 +1,107 @@
+"""The client as a user has configured it: folders, consent, configuration, install ID and spool, put together in one place."""
+
+from __future__ import annotations
+
+from rillevents.event import INSTALL_ID
+from rillevents.local import Paths, config, consent, install_id
+from rillevents.local.files import ensure_home
+from rillevents.recording.redact import DEFAULT, Redactor
+from rillevents.recording.sinks.spool import SpoolSink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rillevents.delivery.flusher import FlushResult
+    from rillevents.local import Application
+    from rillevents.local.config import Config
+    from rillevents.recording.sinks import Sink
+    from rillevents.recording.sinks.tap import TapSink
+
+
+class Setup:
+    """What a client needs: its sink, its attributes and its redactor; `warnings` are for a person to see."""
+
+    __slots__ = ("attributes", "redactor", "sink", "warnings")
+
+    def __init__(self, sink: Sink, attributes: dict[str, Any], redactor: Redactor | None, warnings: list[str]) -> None:
+        self.sink = sink
+        self.attributes = attributes
+        self.redactor = redactor
+        self.warnings = warnings
+
+
+def setup(environ: Mapping[str, str], app: Application) -> Setup:
+    """Return what `Client.from_config` is made of: opted out a sink that discards everything, else the user's spool."""
+    paths = Paths(environ, app)
+    decision = consent.decide(paths)
+    warnings = [decision.warning] if decision.warning else []
+    if not decision.enabled:
+        from rillevents.recording.sinks.noop import NoopSink
+
+        return Setup(NoopSink(), {}, DEFAULT, warnings)
+    found = recording_setup(paths)
+    found.warnings[:0] = warnings
+    return found
+
+
+def recording_setup(
+    paths: Paths,
+    *,
+    short_lived: bool = False,
+    durable: bool = False,
+    dry_run: bool = False,
+    tap: TapSink | None = None,
+) -> Setup:
+    """Return what a client of somebody who has not opted out is made of.
+
+    A *tap* sees every event as it is stored. With *dry_run* it is all that does, and nothing is created: no ID, no folder.
+    """
+    if not dry_run:
+        ensure_home(paths.home)
+    settings = config.load_for_recording(paths, cache=not dry_run)
+    listed, warnings = config.identity_attributes(paths)
+    known = (install_id.peek if dry_run else install_id.read_or_create)(paths)
+    identity = known.value if known else install_id.mint()
+    sink: Sink = SpoolSink(
+        paths.spool_dirs,
+        max_bytes=settings.max_bytes,
+        durable=durable or settings.durable,
+        short_lived=short_lived,
+        flush=lambda timeout: flush_configured(paths, timeout=timeout),
+    )
+    if tap:
+        tap.behind = None if dry_run else sink
+        sink = tap
+    attributes = {**settings.attributes, INSTALL_ID: identity, **listed}
+    return Setup(_filtered(sink, settings), attributes, _redactor(settings), settings.warnings + warnings)
+
+
+def _redactor(settings: Config) -> Redactor | None:
+    if not settings.get("redact", "enabled", True):
+        return None
+    if "redact" not in settings.sections:
+        return DEFAULT
+    return Redactor(settings.get("redact", "keys", ()), values=settings.get("redact", "values", True))
+
+
+def _filtered(sink: Sink, settings: Config) -> Sink:
+    rules = settings.sections.get("filter")
+    if not rules:
+        return sink
+    from rillevents.recording.sinks.filter import ConfiguredFilterSink
+
+    return ConfiguredFilterSink(sink, rules)
+
+
+def flush_configured(paths: Paths, *, timeout: float | None = None) -> FlushResult:
+    """Send what is in this user's spool to the configured destination; what keeps that from happening is in the result."""
+    from rillevents.delivery.flush import flush
+    from rillevents.delivery.flusher import FlushResult
+    from rillevents.errors import Busy, SpoolError
+
+    try:
+        return flush(paths, timeout=timeout)
+    except (Busy, SpoolError) as error:
+        return FlushResult("temporary", reason=str(error))

@@ -1,0 +1,240 @@
+"""The thread behind a batching sink: when a round is due, what it does, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.settle import Delivery
+from rillevents.event.batch import Batch, Verdict
+from rillevents.recording.sinks._link import LastingBackoff, Link, RoundDeadline
+from rillevents.recording.sinks._queue import Memory
+
+_log = logging.getLogger("rillevents")
+
+
+class _Abandoned(Exception):
+    """Ends a worker whose events were dropped by a close that could not wait for it."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """One life of the thread, from an emit to a close. Guarded by the lock of *memory*, but for what `_run` calls."""
+
+    memory: Memory
+    link: Link
+    batch_events: int
+    interval: float
+    backoff: LastingBackoff
+    start_anew: Callable[[], None]
+    asked: int = 0
+    answered: int = 0
+    stop: Outcome | None = None
+    ended: bool = False
+    _heard: int = 0
+    _kept: int = 0
+    _close_by: float = math.inf
+    _closing_at: int = 0
+    _untold: int = 0
+    _overflowing: bool = False
+    _not_before: float = 0.0
+    _retry_at: float = math.inf
+    _due: float = math.inf
+    _trouble: Kind | None = None
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, name="rillevents-batching", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, or be `ended` where none is to be had."""
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            # Too many threads, or too late for one. The events stay, the next emit tries again, and close() tells.
+            self.stop = Outcome(Kind.TEMPORARY, str(error))
+            self.ended, self.memory.wake_at = True, 0
+
+    def wake(self) -> None:
+        if not self.ended:
+            self.memory.wake_at = math.inf
+            self.memory.work.notify_all()
+
+    def ask(self) -> int:
+        """Ask for a round that begins after this; `answered` gets to the number returned once it is over."""
+        self.asked += 1
+        self.wake()
+        return self.asked
+
+    def ask_to_end(self, by: float) -> None:
+        self._closing_at = self.memory.removed + len(self.memory.lines)
+        self._close_by = min(self._close_by, by)
+        self.ask()
+
+    def end(self) -> None:
+        """Drop what was there when a close was asked for; what came later starts anew."""
+        memory = self.memory
+        # First of all: so that nothing that this thread may still bring home is taken for the verdict on other lines.
+        self.ended = True
+        dropped = memory.drop_before(self._closing_at, "closed")
+        memory.end_delivery()
+        if dropped and self.stop is None:
+            self.stop = Outcome(Kind.TEMPORARY, self.link.answer or "no answer in time")
+        self.answered, memory.wake_at = self.asked, 0
+        memory.work.notify_all()
+        memory.changed.notify_all()
+        self._untold += dropped
+        if memory.lines:
+            self.start_anew()
+
+    def has_thread(self) -> bool:
+        return self.thread.ident is not None
+
+    def tell_dropped(self) -> None:
+        """Log how many were dropped, once; for who waited for the end, since the thread may be cut off at exit."""
+        self._tell_overflow()
+        with self.memory.lock:
+            n, self._untold = self._untold, 0
+        if n:
+            reason = self.stop.reason if self.stop else ""
+            _log.warning("%d events could not be delivered before the end, and are dropped: %s", n, reason)
+
+    def _run(self) -> None:
+        try:
+            while not self._await_round():
+                self._round()
+            self._round()
+            self.link.close()
+            with self.memory.lock:
+                self._check()
+                self.end()
+        except _Abandoned:
+            return
+
+    def _check(self) -> None:
+        if self.ended:
+            raise _Abandoned
+
+    def _await_round(self) -> bool:
+        """Return when it is time for a round, and whether that is the last one."""
+        with self.memory.lock:
+            while True:
+                self._check()
+                wait = self._next_round() - time.monotonic()
+                closing = self._close_by < math.inf
+                if closing or self.asked > self.answered or wait <= 0:
+                    self.memory.wake_at = math.inf
+                    return closing
+                self.memory.work.wait(None if wait == math.inf else wait)
+
+    def _next_round(self) -> float:
+        now, memory, held = time.monotonic(), self.memory, len(self.memory.lines)
+        if held <= self._kept:
+            self._due, memory.wake_at = math.inf, held + 1
+        else:
+            memory.wake_at = min(self._kept + self.batch_events, memory.limit)
+            self._due = now if held >= memory.wake_at else min(self._due, now + self.interval)
+        if now < self._not_before:
+            memory.wake_at = math.inf
+        return max(min(self._due, self._retry_at), self._not_before)
+
+    def _round(self) -> None:
+        with self.memory.lock:
+            self._check()
+            asked = self._heard = self.asked
+            final = asked > self.answered or self._close_by < math.inf
+            if final:
+                self.backoff.failures = 0
+            # What comes from now on comes after now: so its time is not up before this, however long the round takes.
+            self._kept, self._due = len(self.memory.lines), time.monotonic() + self.interval
+            left_behind = self._leave_busy_link()
+            deadline = RoundDeadline(lambda: 0.0 if self.ended else self._close_by)
+            delivery = Delivery(self.link, deadline, backoff=self.backoff, sleep=self._pause)
+            self.memory.delivery = delivery
+        if left_behind is not None:
+            left_behind.close()
+        self._end_round(asked, self._outcome(delivery, final=final))
+
+    def _leave_busy_link(self) -> Link | None:
+        before = self.link
+        if before.busy:
+            self.link = before.successor()
+        return before if before is not self.link else None
+
+    def _outcome(self, delivery: Delivery, *, final: bool) -> Outcome | None:
+        try:
+            return self._deliver(delivery, final=final)
+        except _Abandoned:
+            raise
+        except Exception as error:  # noqa: BLE001 - no thread to be had, or a bug: the events stay
+            return Outcome(Kind.TEMPORARY, f"{type(error).__name__}: {error}")
+        finally:
+            delivery.close()
+
+    def _deliver(self, delivery: Delivery, *, final: bool) -> Outcome | None:
+        """Deliver the round's events; those that are HELD stay in front until its end.
+
+        With nothing accepted they become rejected where somebody asked for a flush: since then nothing more comes that
+        could be evidence. In a round of the worker's own they stay, to be tried again beside the next events.
+        """
+        stop, held = None, 0
+        while stop is None and held < self._kept:
+            with self.memory.lock:
+                self._check()
+                batch = Batch(self.memory.read(held, min(held + self.batch_events, self._kept)))
+            settlement = delivery.deliver(batch)
+            kept, stop = self._settle(held, settlement.verdicts), settlement.stop
+            held += kept if stop is None else 0
+        if held:
+            self._settle(0, [delivery.held_verdict(final)] * held)
+        return stop
+
+    def _settle(self, start: int, verdicts: Sequence[Verdict]) -> int:
+        with self.memory.lock:
+            self._check()
+            kept, news = self.memory.settle(start, verdicts)
+            self._kept -= len(verdicts) - kept
+            if kept < len(verdicts):
+                self.backoff.failures = 0
+        if news:
+            _log.warning("the destination refuses events for good, and they are dropped: %s", news)
+        return kept
+
+    def _pause(self, seconds: float) -> None:
+        with self.memory.lock:
+            self.memory.work.wait_for(lambda: self.ended or self.asked != self._heard, seconds)
+            self._heard = self.asked
+
+    def _end_round(self, asked: int, stop: Outcome | None) -> None:
+        with self.memory.lock:
+            self._check()
+            self.memory.end_delivery()
+            retry_at = time.monotonic() + self.backoff.after_round(stop)
+            self._not_before = 0.0 if stop is None else retry_at
+            self._retry_at = retry_at if self._kept else math.inf
+            self.answered, self.stop = asked, stop
+            self.memory.changed.notify_all()
+            closing = self._close_by < math.inf
+        self._tell_overflow()
+        if not closing:
+            self._tell_trouble(stop)
+
+    def _tell_overflow(self) -> None:
+        with self.memory.lock:
+            n, self.memory.overflow = self.memory.overflow, 0
+        if n and not self._overflowing:
+            reason = f"{self.memory.limit} wait in memory, which is all it may hold"
+            _log.warning("%d events are dropped: %s", n, reason)
+        self._overflowing = n > 0
+
+    def _tell_trouble(self, stop: Outcome | None) -> None:
+        before, self._trouble = self._trouble, stop.kind if stop is not None else None
+        if stop is not None and stop.kind is not before:
+            _log.warning("events wait in memory: %s", stop.reason)
+        elif stop is None and before is not None:
+            _log.info("events are delivered again")

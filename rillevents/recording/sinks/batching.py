@@ -1,0 +1,304 @@
+"""A queue in memory and an exporter, in the background: for services, whose recording is to cost next to nothing.
+
+Theory of operation. Events stay in one deque until they are settled: emitters append on the right; one daemon thread,
+the worker, looks at the left and removes what was delivered or rejected, so that a failure changes neither order nor
+counts. One lock guards it all; it is held for microseconds, never across a call to the exporter or the log. The worker
+goes in rounds, each over what was there when it began, and with a Delivery of its own: because what a destination
+accepted an hour ago is no evidence that it is the right one now, because a Delivery that left a call behind sends
+nothing more, and because the stall clock has to start when a round does. A flush asks for a round that begins after
+it, a close for the last one.
+
+What memory cannot do: what is held is lost with the process (a kill, `os._exit`, power). Who must not lose any event
+records to the spool.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, finalize
+
+from rillevents.delivery.outcome import Exporter, Kind, Outcome
+from rillevents.delivery.pace import Backoff
+from rillevents.recording.sinks import Sink
+from rillevents.recording.sinks._link import LastingBackoff, Link
+from rillevents.recording.sinks._queue import Memory
+from rillevents.recording.sinks._worker import Worker
+
+if TYPE_CHECKING:
+    from rillevents.delivery.flusher import FlushResult
+    from rillevents.event import Event
+
+_OUTCOMES = {Kind.REFUSED: "refused", Kind.MISCONFIGURED: "unconfigured"}
+
+
+class BatchingSink(Sink):
+    """Keeps events in memory, at most *buffer_size*, and sends them from a thread of its own, in batches.
+
+    An event is sent at most *interval* seconds after it came, or once there are *batch_events*. What cannot be
+    delivered now stays, in order, and is tried again, ever less often up to every half minute. *close_timeout* is what
+    `close` may take, and the end of the process. The thread lives until then, and the sink with it.
+
+    An exporter with connections can neither be shared with a forked child nor be used after `close`, nor while a call
+    to it hangs: *renew* makes another for these cases. Without it the same one goes on being used, but never by two
+    calls at a time, nor in the child of a process that has used it.
+
+    Safe in threads, signal handlers and forks: a child begins with nothing, and its parent keeps what it holds. At the
+    end of a process, and of a child of multiprocessing, the sink is closed; `os._exit` and a kill lose what is held.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        *,
+        renew: Callable[[], Exporter] | None = None,
+        buffer_size: int = 10_000,
+        batch_events: int = 2000,
+        interval: float = 1.0,
+        close_timeout: float = 2.0,
+        max_wait: float = 1.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        # Here, not in a thread or a flush: because a child that is forked during an import can never do the same one.
+        import rillevents.delivery.flusher  # noqa: F401
+
+        if min(buffer_size, batch_events) < 1:
+            raise ValueError("buffer_size and batch_events are at least 1")
+        self._memory = Memory(buffer_size)
+        self._link = Link(exporter, renew)
+        self._worker: Worker | None = None
+        self._batch_events = batch_events
+        self._interval = interval
+        self._close_timeout = close_timeout
+        self._max_wait = max_wait
+        self._backoff = backoff or Backoff()
+        _sinks.add(self)
+
+    def emit(self, event: Event) -> None:
+        """Put the event into memory, and return; raises InvalidEvent where it is none.
+
+        Where memory is full it waits for room, at most *max_wait* seconds, and then drops the event, counted as `queue
+        full`; the emits after it do not wait until there has been room again, nor does one in a signal handler that
+        interrupted the sink. After `close` an emit starts anew.
+        """
+        line = event.line
+        memory = self._memory
+        with memory.lock:
+            if event.truncated:
+                memory.count("truncated")
+            if len(memory.lines) < memory.limit:
+                self._put(line)
+                return
+        self._put_late(line)
+
+    def flush(self, timeout: float | None = None) -> FlushResult:
+        """Send what is held now, in at most *timeout* seconds, and return what came of it; never raises.
+
+        The counts are of all that was settled meanwhile; `pending` is what is in memory afterwards, to be tried again.
+        """
+        started = time.monotonic()
+        with self._memory.lock:
+            before = self._memory.totals()
+            stop = self._ask_and_wait(timeout) if self._memory.lines else None
+            return self._result(before, stop, time.monotonic() - started)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Send what is held, in at most *timeout* seconds (else *close_timeout*), and end the thread and the exporter.
+
+        What is left then is dropped, counted as `closed`, and logged. Never raises. What comes meanwhile starts anew.
+        """
+        self._await_end(*self._ask_to_end(timeout))
+
+    def count(self, kind: str, reason: str = "", n: int = 1) -> None:
+        """Note *n* events that did not get here; what is `dropped` counts as recorded, too."""
+        self._memory.count(kind, reason, n)
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """The ledger of this process: `recorded` is always `delivered`, `rejected`, all `dropped` and `pending`."""
+        with self._memory.lock:
+            return self._memory.ledger()
+
+    def _put(self, line: bytes) -> None:
+        self._memory.lines.append(line)
+        if len(self._memory.lines) >= self._memory.wake_at:
+            self._wake()
+            if _exiting:
+                self.close()  # Nobody else will: what runs at the end of the process has run.
+
+    def _put_late(self, line: bytes) -> None:
+        memory = self._memory
+        # Not where the lock is held already: because a wait lets go of it, in the midst of what was interrupted.
+        may_wait = not memory.is_held()
+        with memory.lock:
+            self._wake()
+            if memory.wait_for_room(self._max_wait) if may_wait else memory.has_room():
+                self._put(line)
+            else:
+                # Told by the worker, not here: because this may be a signal handler, which must not write to the log.
+                memory.count("dropped", "queue-full")
+                memory.overflow += 1
+
+    def _wake(self) -> None:
+        if self._worker is not None and not self._worker.ended:
+            self._worker.wake()
+        else:
+            self._start()
+
+    def _start(self) -> Worker:
+        """Return the worker, a new one where the last has ended."""
+        before = self._worker
+        if before is not None and not before.ended:
+            return before
+        _close_at_exit()
+        link = self._link if before is None else before.link.successor()
+        events, backoff = min(self._batch_events, self._memory.limit), LastingBackoff(self._backoff)
+        worker = Worker(self._memory, link, events, self._interval, backoff, self._wake)
+        # A signal handler that came in between may have started one; after this look it finds ours.
+        if self._worker is before:
+            self._worker = worker
+            self._memory.wake_at = float("inf")
+            worker.start()
+        return self._worker or worker
+
+    def _ask_and_wait(self, timeout: float | None) -> Outcome | None:
+        worker = self._start()
+        ticket = worker.ask()
+        self._memory.changed.wait_for(
+            lambda: worker.answered >= ticket or worker.ended or not self._memory.lines,
+            None if timeout is None else min(timeout, threading.TIMEOUT_MAX),
+        )
+        if worker.answered >= ticket:
+            return worker.stop
+        if not self._memory.lines:
+            return None
+        answer = f"; the last answer was: {worker.link.answer}" if worker.link.answer else ""
+        return Outcome(Kind.TEMPORARY, f"not delivered in time{answer}")
+
+    def _result(self, before: tuple[int, ...], stop: Outcome | None, seconds: float) -> FlushResult:
+        from rillevents.delivery.flusher import FlushResult
+
+        memory = self._memory
+        delivered, rejected, dropped, requests, size = (a - b for a, b in zip(memory.totals(), before, strict=True))
+        if stop is not None:
+            outcome, reason = _OUTCOMES.get(stop.kind, "temporary"), stop.reason
+        elif rejected:
+            outcome, reason = "rejected", f"{rejected} events were refused for good: {memory.last_rejection}"
+        else:
+            outcome, reason = "delivered" if delivered else "empty", ""
+        seconds = round(seconds, 3)
+        return FlushResult(outcome, delivered, rejected, 0, dropped, len(memory.lines), requests, size, seconds, reason)
+
+    def _ask_to_end(self, timeout: float | None) -> tuple[Worker | None, float]:
+        by = time.monotonic() + (self._close_timeout if timeout is None else timeout)
+        with self._memory.lock:
+            if self._memory.lines or (self._worker is not None and not self._worker.ended):
+                self._start().ask_to_end(by)
+            return self._worker, by
+
+    def _await_end(self, worker: Worker | None, by: float) -> None:
+        if worker is None:
+            self._link.close()
+            self._link = self._link.successor()
+            return
+        with self._memory.lock:
+            self._memory.changed.wait_for(lambda: worker.ended, by - time.monotonic())
+            # Without a thread it has ended too, and leaves its events to us.
+            abandoned = not (worker.ended and worker.has_thread())
+            if abandoned:
+                worker.end()
+        if abandoned:
+            worker.link.close()
+        worker.tell_dropped()
+        if worker.has_thread() and worker.thread is not threading.current_thread():
+            worker.thread.join(max(0.0, by - time.monotonic()))
+
+    def _after_fork(self) -> None:
+        self._memory = Memory(self._memory.limit)
+        self._link = (self._worker.link if self._worker is not None else self._link).after_fork()
+        self._worker = None
+
+
+class IntakeSink(BatchingSink):
+    """Sends events to an intake over HTTP, in the background; what BatchingSink says holds.
+
+    Raises ConfigError where the URL, the credentials or the certificates cannot be used, as IntakeExporter does. Forked
+    children, and a sink that is used after `close`, get connections of their own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        compression: str = "none",
+        ca_cert: str | os.PathLike[str] | None = None,
+        buffer_size: int = 10_000,
+        batch_events: int = 2000,
+        interval: float = 1.0,
+        close_timeout: float = 2.0,
+        max_wait: float = 1.0,
+    ) -> None:
+        import encodings.idna  # noqa: F401 - or the first connection would import it, in a thread
+
+        from rillevents.delivery.exporters.intake import IntakeExporter
+
+        make = partial(
+            IntakeExporter, url, user=user, password=password, token=token, compression=compression, ca_cert=ca_cert
+        )
+        super().__init__(
+            make(),
+            renew=make,
+            buffer_size=buffer_size,
+            batch_events=batch_events,
+            interval=interval,
+            close_timeout=close_timeout,
+            max_wait=max_wait,
+        )
+
+
+_sinks: WeakSet[BatchingSink] = WeakSet()
+_exiting = False
+
+
+def _close_all() -> None:
+    # All are asked first: so that they end at the same time, not one after the other.
+    ending = [(sink, *sink._ask_to_end(None)) for sink in list(_sinks) if sink._worker is not None]
+    for sink, worker, by in ending:
+        sink._await_end(worker, by)
+
+
+def _close_last() -> None:
+    global _exiting
+    _exiting = True
+    _close_all()
+
+
+@cache
+def _close_at_exit() -> None:
+    # First a finalizer, so that weakref's own exit function is registered before ours, and runs after it: because it
+    # ends the threads of deliveries under way.
+    finalize(_sinks, len, ())
+    atexit.register(_close_last)
+    # Before that too, where threading has a hook: because from Python 3.12 on an atexit function cannot start the
+    # thread that an export needs, and because children of multiprocessing run that hook only.
+    try:
+        getattr(threading, "_register_atexit", atexit.register)(_close_all)
+    except RuntimeError:  # It is past that point.
+        pass
+
+
+def _after_fork() -> None:
+    for sink in list(_sinks):
+        sink._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

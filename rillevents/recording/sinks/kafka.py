@@ -1,0 +1,43 @@
+"""A batching sink in front of a Kafka topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rillevents.recording.sinks.batching import BatchingSink
+
+
+class KafkaSink(BatchingSink):
+    """Sends events to a Kafka topic, in the background; what BatchingSink says holds.
+
+    Raises ConfigError where the URL or librdkafka's *settings* cannot be used, or confluent-kafka is not installed, as
+    KafkaExporter does; a cluster that is down raises nothing. *interval* stands in for `linger.ms`: so long an event waits
+    for others. Forked children, and a sink that is used after `close`, get connections of their own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str = "install_id",
+        settings: Mapping[str, Any] | None = None,
+        buffer_size: int = 20_000,
+        batch_events: int = 5000,
+        interval: float = 0.2,
+        close_timeout: float = 10.0,
+        max_wait: float = 1.0,
+    ) -> None:
+        from rillevents.delivery.exporters.kafka.exporter import KafkaExporter
+
+        make = partial(KafkaExporter, url, key=key, settings=dict(settings or {}))
+        super().__init__(
+            make(),
+            renew=make,
+            buffer_size=buffer_size,
+            batch_events=batch_events,
+            interval=interval,
+            close_timeout=close_timeout,
+            max_wait=max_wait,
+        )

@@ -1,0 +1,24 @@
+"""Python's logging: for development."""
+
+from __future__ import annotations
+
+import logging
+
+from rillevents.event import Event
+from rillevents.recording.sinks import Sink
+
+
+class LoggerSink(Sink):
+    """Logs every event as one line of JSON, at *level*; below the logger's own level nothing is even encoded."""
+
+    def __init__(self, logger: logging.Logger | None = None, level: int = logging.INFO) -> None:
+        self._logger = logger or logging.getLogger("rillevents.events")
+        self._level = level
+
+    def emit(self, event: Event) -> None:
+        """Log the event."""
+        if self._logger.isEnabledFor(self._level):
+            self._logger.log(self._level, "%s", event.line.decode().rstrip("\n"))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Do nothing: the logger is not ours."""

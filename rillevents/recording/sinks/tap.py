@@ -1,0 +1,33 @@
+"""What goes by: for showing an event as it is stored."""
+
+from __future__ import annotations
+
+from rillevents.recording.sinks import Sink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rillevents.event import Event
+
+
+class TapSink(Sink):
+    """Keeps the line of the last event, and hands it on to the sink *behind* where there is one."""
+
+    def __init__(self) -> None:
+        self.behind: Sink | None = None
+        self.line = b""
+
+    def emit(self, event: Event) -> None:
+        """Hand the event on, and keep its line once that went well."""
+        if self.behind:
+            self.behind.emit(event)
+        self.line = event.line
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the sink behind."""
+        if self.behind:
+            self.behind.close(timeout)
+
+    def count(self, kind: str, reason: str = "", n: int = 1) -> None:
+        """Let the sink behind count."""
+        if self.behind:
+            self.behind.count(kind, reason, n)

@@ -1,0 +1,254 @@
+"""What people may look at, by path: a page, and the JSON that it and scripts ask for. Nothing here is asked for by other pages.
+
+A `Glance` into a store, or the `Latest` where the server forwards, answers both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from rillevents.errors import Busy, RilleventsError, UsageError
+from rillevents.event import format_time
+from rillevents.event.envelope import is_event
+from rillevents.event.query import Query, point_in_time
+from rillevents.event.stats import spread
+from rillevents.event.timestamp import LAST_SECOND
+from rillevents.serve.latest import RECENT, Latest
+from rillevents.serve.response import Answer, later, problem
+from rillevents.store.glance import Glance
+from rillevents.store.incoming import Incoming, Stored
+from rillevents.store.reader import Rejected
+from rillevents.store.readonly import Replaced
+
+Parameters = Mapping[str, str]
+Show = Callable[[Parameters], Answer]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+PRIVATE: Headers = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+)
+POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+ASSETS = {
+    "/": ("index.html", b"text/html; charset=utf-8"),
+    "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    "/live.js": ("live.js", b"text/javascript; charset=utf-8"),
+    "/figures.js": ("figures.js", b"text/javascript; charset=utf-8"),
+    "/draw.js": ("draw.js", b"text/javascript; charset=utf-8"),
+    "/text.js": ("text.js", b"text/javascript; charset=utf-8"),
+    "/page.css": ("page.css", b"text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", b"image/svg+xml"),
+}
+_CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{8}")
+_LONGEST = 1024
+_LINE_CHARS = 2000
+_KINDS = 50
+_HOUR_NS = 3600 * 10**9
+# The years 0 and 9999: because a time of long before or after every event is one to ask for, too.
+_FIRST_NS, _LAST_NS = -62167219200 * 10**9, LAST_SECOND * 10**9
+
+
+Seeing = Glance | Latest
+
+
+@dataclass(slots=True)
+class Look:
+    """What can be looked at, by way of *see*; `note` is told of every request that was stored."""
+
+    see: Callable[[], Seeing] | None = None
+    kept: str = "store"
+
+    def note(self, incoming: Incoming, stored: Stored) -> None:
+        """Take notice of what was stored."""
+
+    def paths(self) -> Mapping[str, Show]:
+        """Return what there is to see, by path."""
+        if not self.see:
+            return {}
+        asked: dict[str, Show] = {
+            "/api/events": self._asked(_events, "type", "name", "since", "until", "limit", "after"),
+            "/api/rejected": self._asked(_rejected, "limit"),
+            "/api/stats": self._asked(_stats, "since", "until", "buckets"),
+            "/api/values": self._asked(_values, "name", "type", "since", "until", "bins"),
+        }
+        return asked | {path: _asset(*asset) for path, asset in ASSETS.items()}
+
+    def _asked(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], *known: str) -> Show:
+        """Return what answers with JSON, of what *show* finds, or of why it could not."""
+
+        def answer(parameters: Parameters) -> Answer:
+            try:
+                _check(parameters, known)
+                found = self._seen(show, parameters)
+            except UsageError as error:
+                return _private(problem(400, error.message))
+            except (Busy, Replaced):
+                return _private(later("the store is locked, or changing hands; nothing was lost"))
+            except RilleventsError as error:
+                return _private(problem(503, error.message))
+            body = found if isinstance(found, bytes) else _written({**found, "kept": self.kept})
+            return Answer(200, body, PRIVATE)
+
+        return answer
+
+    def _seen(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], parameters: Parameters) -> Any:
+        assert self.see  # noqa: S101 - nothing is asked where there is nothing to see
+        seeing = self.see()
+        try:
+            return show(seeing, parameters)
+        finally:
+            seeing.close()
+
+
+class StoreLook(Look):
+    """Looks into a store; each look opens it anew, because it may be another file by now."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(lambda: Glance(path))
+
+
+class Recent(Look):
+    """Keeps the latest events, where there is no store to look into; *refused* are those that the destination did not take."""
+
+    def __init__(self, refused: Callable[[int], Iterable[Rejected]] = lambda limit: ()) -> None:
+        self._latest = Latest(refused)
+        super().__init__(lambda: self._latest, f"the latest {RECENT:,}")
+
+    def note(self, incoming: Incoming, stored: Stored) -> None:
+        """Keep the lines."""
+        self._latest.add(incoming)
+
+
+def _events(seeing: Seeing, parameters: Parameters) -> bytes:
+    query, limit = _query(parameters), _number(parameters, "limit", 100, 500)
+    after = parameters.get("after", "")
+    if after and not _CURSOR.fullmatch(after):
+        raise UsageError("after is no cursor; leave it out, and take the one of the answer")
+    seen = seeing.after(after, query, limit) if after else seeing.newest(query, limit)
+    # As they stand, not decoded and written again: because an event's bytes are its own. What is no event would break the rest.
+    lines = b",\n".join([line[:-1] for line in seen.lines if is_event(line)])
+    rest = {"cursor": seen.cursor, "complete": seen.complete, "reset": seen.reset}
+    return b'{"events":[' + lines + b"]," + _written(rest)[1:]
+
+
+def _rejected(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
+    found, total = seeing.rejected(_number(parameters, "limit", 50, 500))
+    return {"rejected": [_told(each) for each in found], "total": total}
+
+
+def _told(rejected: Rejected) -> dict[str, Any]:
+    line = rejected.body
+    return {
+        "received_at": rejected.received_at,
+        "stream": rejected.stream,
+        "reason": rejected.reason,
+        "event_id": rejected.event_id,
+        "line": line[:_LINE_CHARS],
+        "cut": len(line) > _LINE_CHARS,
+    }
+
+
+def _stats(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
+    buckets = _number(parameters, "buckets", 60, 200)
+    window = seeing.counts(*_whole_buckets(*_times(parameters), buckets), buckets=buckets, limit=_KINDS)
+    counts = [
+        {
+            "event_type": each.event_type,
+            "event_name": each.event_name,
+            "total": sum(each.buckets),
+            "buckets": each.buckets,
+        }
+        for each in window.counted
+    ]
+    _, rejected = seeing.rejected(0)
+    return {
+        "since": format_time(window.since),
+        "until": format_time(window.until),
+        "bucket_seconds": (window.until - window.since) / buckets / 1e9,
+        "total": window.total,
+        "complete": not window.cut,
+        "counts": counts,
+        "rejected": rejected,
+    }
+
+
+def _values(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
+    name = parameters.get("name", "")
+    if not name:
+        raise UsageError("name is missing: values are those of one metric")
+    # Of exactly that name, whatever it is made of.
+    exact = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+    bins = _number(parameters, "bins", 30, 100)
+    since, until = _times(parameters)
+    values, complete = seeing.values(Query(parameters.get("type", "metric"), exact, since, until))
+    return {"event_name": name, **spread(values, bins), "complete": complete}
+
+
+def _query(parameters: Parameters) -> Query:
+    since, until = parameters.get("since"), parameters.get("until")
+    return Query(
+        parameters.get("type", ""),
+        parameters.get("name", ""),
+        point_in_time(since) if since else None,
+        point_in_time(until) if until else None,
+    )
+
+
+def _times(parameters: Parameters) -> tuple[int, int]:
+    until = point_in_time(parameters["until"]) if parameters.get("until") else time.time_ns() + 1
+    since = point_in_time(parameters["since"]) if parameters.get("since") else until - _HOUR_NS
+    since, until = (min(max(each, _FIRST_NS), _LAST_NS) for each in (since, until))
+    if since >= until:
+        raise UsageError("since is not before until")
+    return since, until
+
+
+def _whole_buckets(since: int, until: int, buckets: int) -> tuple[int, int]:
+    """Return a time of whole buckets of whole seconds that ends no sooner: because bars that move with every look flicker."""
+    width = -(-(until - since) // buckets // 1_000_000_000) * 1_000_000_000 or 1_000_000_000
+    end = -(-until // width) * width
+    return end - width * buckets, end
+
+
+def _number(parameters: Parameters, key: str, otherwise: int, most: int) -> int:
+    text = parameters.get(key, "")
+    if not text:
+        return otherwise
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+        raise UsageError(f"{key} is a number from 1 to {most}")
+    return int(text)
+
+
+def _check(parameters: Parameters, known: Iterable[str]) -> None:
+    for key, value in parameters.items():
+        if key not in known:
+            raise UsageError(f"there is no such parameter here; those that there are: {', '.join(known)}")
+        if len(value) > _LONGEST:
+            raise UsageError(f"{key} is too long")
+
+
+def _asset(name: str, kind: bytes) -> Show:
+    body = files("rillevents.serve").joinpath("page", name).read_bytes()
+    answer = Answer(200, body, ((b"content-type", kind), *PRIVATE, (b"content-security-policy", POLICY)))
+    return lambda parameters: answer
+
+
+def _private(answer: Answer) -> Answer:
+    answer.fields = [*answer.fields, *PRIVATE]
+    return answer
+
+
+def _written(found: Mapping[str, Any]) -> bytes:
+    return json.dumps(found, separators=(",", ":")).encode()

@@ -1,0 +1,121 @@
+"""The latest events that went by a server that forwards them: what there is to look at where nothing is stored."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from rillevents.event import format_time
+from rillevents.event.envelope import Required
+from rillevents.event.query import Query
+from rillevents.event.timestamp import microseconds
+from rillevents.store.glance import Seen, Window, cursor, value_of
+from rillevents.store.incoming import Incoming
+from rillevents.store.reader import Counted, Rejected
+
+RECENT = 1000
+_MOST_BYTES = 4 << 20
+
+
+class _Passed(NamedTuple):
+    number: int
+    us: int
+    fields: Required
+    line: bytes
+
+
+class Latest:
+    """Keeps the latest events and the latest bad lines; asked like a `Glance`, by any thread, while one thread adds.
+
+    *refused* is asked for what the destination refused.
+    """
+
+    def __init__(self, refused: Callable[[int], Iterable[Rejected]] = lambda limit: ()) -> None:
+        self._passed: deque[_Passed] = deque(maxlen=RECENT)
+        self._bad: deque[Rejected] = deque(maxlen=RECENT)
+        self._number = 0
+        self._refused = refused
+        # So that a cursor of the server before this one leads nowhere.
+        self._run = secrets.token_hex(4)
+
+    def add(self, incoming: Incoming) -> None:
+        """Keep what one request brought, as far as it is among the latest."""
+        for fields, line in zip(incoming.fields, incoming.lines, strict=True):
+            self._number += 1
+            self._passed.append(_Passed(self._number, microseconds(fields.event_time), fields, line))
+        at = format_time(incoming.received_us * 1000)
+        for bad in incoming.bad:
+            self._bad.append(Rejected(at, incoming.stream, bad.reason, "", bad.line.decode("utf-8", "replace")))
+
+    def newest(self, query: Query, limit: int) -> Seen:
+        """Return the newest events that *query* accepts, by their time."""
+        number = self._number
+        found = sorted(self._found(query), key=lambda passed: (passed.us, passed.number), reverse=True)
+        lines = _fitting(found[:limit])
+        return Seen(lines[::-1], cursor(number, self._run), len(lines) == len(found))
+
+    def after(self, given: str, query: Query, limit: int) -> Seen:
+        """Return the events that *query* accepts of those that came after a cursor, in the order in which they came."""
+        number, end = int(given.partition("-")[0]), self._number
+        # Where more has gone by than is kept, too: because what is shown would have a hole.
+        if given != cursor(number, self._run) or number > end or number < end - RECENT:
+            return replace(self.newest(query, limit), reset=True)
+        found = [passed for passed in self._found(query) if number < passed.number <= end]
+        lines = _fitting(found[:limit])
+        complete = len(lines) == len(found)
+        last = end if complete else found[len(lines) - 1].number
+        return Seen(lines, cursor(last, self._run), complete)
+
+    def rejected(self, limit: int) -> tuple[list[Rejected], int]:
+        """Return the lines that were no events, and the events that the destination refused, the newest first."""
+        found = [*self._bad.copy(), *self._refused(RECENT)]
+        found.sort(key=lambda each: each.received_at, reverse=True)
+        return found[:limit], len(found)
+
+    def counts(self, since: int, until: int, *, buckets: int, limit: int) -> Window:
+        """Return how many of the latest events there were in each of the parts that a time is cut into."""
+        first, width = since // 1000, max(1, -(-(until - since) // 1000 // buckets))
+        found = list(self._found(Query(since=since, until=until)))
+        kinds = Counter((each.fields.event_type, each.fields.event_name) for each in found)
+        most = sorted(kinds, key=lambda kind: (-kinds[kind], kind))[:limit]
+        parts = {kind: [0] * buckets for kind in most}
+        for each in found:
+            kind = each.fields.event_type, each.fields.event_name
+            if kind in parts:
+                parts[kind][min((each.us - first) // width, buckets - 1)] += 1
+        return Window(since, until, len(found), [Counted(*kind, parts[kind]) for kind in most])
+
+    def values(self, query: Query) -> tuple[list[float], bool]:
+        """Return the numbers that the latest events have as their `value`."""
+        return [value for passed in self._found(query) for value in value_of(passed.line)], True
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
+
+    def _found(self, query: Query) -> list[_Passed]:
+        # A copy, made in one step: because the server goes on adding while this thread looks.
+        return [passed for passed in self._passed.copy() if _accepts(query, passed)]
+
+
+def _accepts(query: Query, passed: _Passed) -> bool:
+    fields = passed.fields
+    required = {
+        "event_type": fields.event_type,
+        "event_name": fields.event_name,
+        "event_time": fields.event_time,
+    }
+    return query.accepts(required)
+
+
+def _fitting(found: list[_Passed]) -> list[bytes]:
+    """Return the first lines, as many as may be in one answer."""
+    lines, held = [], 0
+    for passed in found:
+        held += len(passed.line)
+        if held > _MOST_BYTES:
+            break
+        lines.append(passed.line)
+    return lines

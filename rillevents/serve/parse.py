@@ -1,0 +1,127 @@
+"""The body of a request → its events, with a verdict for each line that is none; pure.
+
+Three shapes: NDJSON, what a page sends (an object, an array, or NDJSON), and `{"events": [...]}`. Events keep their bytes. Only
+one that was written over several lines is put onto one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from rillevents.errors import InvalidEvent
+from rillevents.event import MAX_EVENT_BYTES
+from rillevents.event.envelope import required_fields
+from rillevents.event.validate import certain_event, certain_events, checked_line
+from rillevents.serve.limits import MAX_EVENTS
+from rillevents.store.incoming import Bad, Incoming
+
+Parse = Callable[[bytes], Incoming]
+
+_REASON_CHARS = 120
+_FIRST = (1,)
+
+
+class TooMany(Exception):
+    """There are more events in a body than a request may have."""
+
+
+class _Wrapped(msgspec.Struct):
+    """What `/v1/telemetry/events` takes; other keys are passed over."""
+
+    events: list[msgspec.Raw]
+
+
+_object = msgspec.json.Decoder(msgspec.Raw)
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_wrapped = msgspec.json.Decoder(_Wrapped)
+
+
+def quick_ndjson(body: bytes) -> Incoming | None:
+    """Return the events of NDJSON where all can be taken at a glance, else None; raises TooMany."""
+    if not body.endswith(b"\n"):
+        body += b"\n"
+    count = body.count(b"\n")
+    if count == 1 and (one := certain_event(body)):
+        return Incoming([body], [one], _FIRST, size=len(body))
+    if count > MAX_EVENTS:
+        raise TooMany
+    fields = certain_events(body)
+    if not fields:
+        return None
+    # One more split than there are lines, and the last is empty.
+    lines = [line + b"\n" for line in body.split(b"\n")[:-1]]
+    return Incoming(lines, fields, range(1, count + 1), size=len(body))
+
+
+def parse_ndjson(body: bytes) -> Incoming:
+    """Return the events of NDJSON, one a line; raises TooMany."""
+    return quick_ndjson(body) or _checked(enumerate(body.split(b"\n"), 1), len(body))
+
+
+def parse_local(body: bytes) -> Incoming:
+    """Return the events that a page sends: one object, an array of them, or NDJSON; raises TooMany."""
+    text = body.strip()
+    if text[:1] == b"[":
+        return _listed(text, _array.decode)
+    if b"\n" in text and _is_one_object(text):
+        return _checked([(1, _on_one_line(text))], len(text))
+    return parse_ndjson(text) if text else _checked([], 0)
+
+
+def parse_wrapped(body: bytes) -> Incoming:
+    """Return the events of `{"events": [...]}`; raises TooMany."""
+    return _listed(body.strip(), lambda text: _wrapped.decode(text).events)
+
+
+def _is_one_object(text: bytes) -> bool:
+    try:
+        _object.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _listed(text: bytes, decode: Callable[[bytes], list[msgspec.Raw]]) -> Incoming:
+    try:
+        found = decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return _checked(
+            [], len(text), [Bad(1, _told(f"not JSON as it is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])]
+        )
+    if len(found) > MAX_EVENTS:
+        raise TooMany
+    return _checked(((number, _on_one_line(bytes(item))) for number, item in enumerate(found, 1)), len(text))
+
+
+def _on_one_line(text: bytes) -> bytes:
+    """Return an event that stands on one line; white space between its parts goes where it does not, nothing else."""
+    if b"\n" not in text and b"\r" not in text:
+        return text.strip()
+    try:
+        return bytes(msgspec.json.format(text, indent=-1))
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[Bad] | None = None) -> Incoming:
+    found = Incoming([], [], [], bad or [], size=size)
+    numbers: list[int] = []
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            good = checked_line(line)
+        except InvalidEvent as error:
+            found.bad.append(Bad(number, _told(error.message), line[: MAX_EVENT_BYTES + 1]))
+        else:
+            found.lines.append(good)
+            found.fields.append(required_fields(good))
+            numbers.append(number)
+    found.numbers = numbers
+    return found
+
+
+def _told(reason: str) -> str:
+    return reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…"

@@ -1,0 +1,68 @@
+"""Rejected events, back into the spool."""
+
+from __future__ import annotations
+
+import os
+
+from rillevents.errors import SpoolError
+from rillevents.event.batch import DELIVERED
+from rillevents.spool import DONE, REJECTED, check
+from rillevents.spool.drain import Drain
+from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
+from rillevents.spool.slots import write_own_file
+
+_NO_LIMIT = 1 << 62
+
+
+def retry(spool: str) -> int:
+    """Put every rejected event of *spool* back, byte for byte as it was recorded, and return how many there were.
+
+    Killed under way, some may be in both places, and none in neither. What is damaged goes to corrupt/. Raises Busy while a
+    flush is at it, and SpoolError where some could not be put back; those stay rejected, and the others are back.
+    """
+    folder = check(spool)
+    if not folder:
+        return 0
+    count, problem = 0, ""
+    with Drain(folder) as drain:
+        for name in rejected_names(folder):
+            try:
+                count += _put_back(drain, name)
+            except OSError as error:
+                problem = f"{folder}/{REJECTED}/{name} stays where it is: {error.strerror or error}"
+    if problem:
+        raise SpoolError(problem)
+    return count
+
+
+def _put_back(drain: Drain, name: str) -> int:
+    found = read_rejected(drain.folder, name)
+    if found.entries:
+        lines = b"".join(entry.line for entry in found.entries)
+        write_own_file(drain.folder, lines, max_bytes=_NO_LIMIT, durable=True, prefix=DONE)
+    if found.damaged:
+        keep_damaged(drain.folder, name, found.damaged)
+        drain.state.count("corrupt", n=len(found.damaged))
+    os.unlink(f"{drain.folder}/{REJECTED}/{name}")
+    drain.state.count("rejected", n=-len(found.entries))
+    return len(found.entries)
+
+
+def purge(spool: str) -> int:
+    """Delete what *spool* holds, rejected and corrupt events too, and return how many events that were; raises Busy.
+
+    Counted in the ledger as dropped, by the reason `purged`.
+    """
+    from rillevents.spool.quarantine import remove_all
+
+    folder = check(spool)
+    if not folder:
+        return 0
+    with Drain(folder) as drain:
+        before = drain.state.dropped.get("purged", 0)
+        for batch in drain.batches():
+            drain.commit(batch, [DELIVERED] * len(batch.batch), purged=True)
+        rejected = remove_all(folder)
+        drain.state.count("rejected", n=-rejected)
+        drain.state.count("dropped", "purged", rejected)
+        return drain.state.dropped["purged"] - before

@@ -1,0 +1,203 @@
+"""One event and gone: how a process that records once and leaves gets its line into the spool.
+
+Theory of operation. A slot is a file that whoever finds it unlocked may append to. The writer takes the first slot that is
+free, so it never waits: not for other writers, not for a stopped one, not for the flusher. Locking the data file itself, not
+one beside it: because a lock file that is deleted under way lets two writers in, and a file opened before it is locked may
+have been renamed and unlinked in between (2,873 of 72,000 events were lost that way in a trial).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from rillevents.errors import SpoolFull
+from rillevents.local.files import (
+    CLOEXEC,
+    HAS_LOCKS,
+    NO_FOLLOW,
+    NONBLOCK,
+    Moved,
+    NoLocks,
+    check_named,
+    discard,
+    lock,
+    make_private,
+    replace_file,
+    sync,
+    sync_folder,
+    sync_or_undo,
+    write_line,
+    write_whole,
+)
+from rillevents.spool import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, held_bytes, unique, unwritable
+
+APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
+# A link, a folder, a socket or a file of somebody else's stands in the slot's place.
+_TAKEN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EMLINK)
+
+
+def append(folder: str, line: bytes, *, max_bytes: int, durable: bool = False, prefix: str = SLOT) -> None:
+    """Store one line in a slot; once this returns it outlasts a kill of any process.
+
+    *durable* makes it outlast a loss of power too. Raises SpoolFull, or SpoolUnwritable where nothing was stored.
+    """
+    try:
+        stored = HAS_LOCKS and _append_to_free_slot(folder, line, max_bytes, durable, prefix)
+        if not stored:
+            write_own_file(
+                folder, line, max_bytes=max_bytes, durable=durable, prefix=DONE if prefix == SLOT else prefix
+            )
+    except OSError as error:
+        raise unwritable("the event was not stored", error) from None
+
+
+def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool, prefix: str) -> bool:
+    for number in range(SLOTS):
+        path = f"{folder}/{prefix}{number}{SUFFIX}"
+        while True:
+            try:
+                stored = _append_to(folder, path, line, max_bytes, durable, first=number == 0, shared=prefix == SLOT)
+            except Moved:
+                continue
+            except NoLocks:
+                return False
+            if stored:
+                return True
+            break
+    return False
+
+
+def _append_to(
+    folder: str, path: str, line: bytes, max_bytes: int, durable: bool, *, first: bool, shared: bool
+) -> bool:
+    """Append to one slot; False where it is busy or no slot at all. *shared*: the cap is that of all events together."""
+    try:
+        fd = os.open(path, APPEND, 0o600)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    try:
+        if not lock(fd):
+            return False
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        check_named(path, found)
+        _check_room(folder if shared else "", found.st_size, len(line), max_bytes, first=first)
+        if found.st_size == 0:
+            make_private(folder, fd, found)
+        write_line(fd, line, found.st_size)
+        if durable:
+            # The folder too, and not for a new file alone: because whoever made this one may not have waited for its name.
+            sync_or_undo(fd, folder, found.st_size)
+        if os.fstat(fd).st_nlink == 0:
+            # Somebody deleted the file under way: its lines are gone with it, ours goes elsewhere.
+            raise Moved
+    finally:
+        os.close(fd)
+    return True
+
+
+def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = False, prefix: str = DONE) -> None:
+    """Store *data* as a file of its own, complete when its name appears: where there are no locks, or no free slot."""
+    if backlog(folder) + len(data) > max_bytes:
+        raise full(folder, max_bytes)
+    while not _write_own_file(folder, unique(prefix, time.time_ns()), data, durable):
+        # A flush took it for what a killed process had left, and cleared it away: another name, then.
+        continue
+    if durable:
+        sync_folder(folder)
+    add_to_backlog(folder, len(data))
+
+
+def _write_own_file(folder: str, name: str, data: bytes, durable: bool) -> bool:
+    """Write one file; False where its temporary name was gone at the end, though the folder is there."""
+    temporary = f"{folder}/{TEMPORARY}{name}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
+    try:
+        try:
+            if hasattr(os, "fchmod"):
+                make_private(folder, fd, os.fstat(fd))
+            write_whole(fd, data)
+            if durable:
+                sync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, f"{folder}/{name}")
+    except FileNotFoundError:
+        if os.path.isdir(folder):
+            return False
+        raise
+    except BaseException:
+        discard(temporary)
+        raise
+    return True
+
+
+def _check_room(folder: str, held: int, more: int, max_bytes: int, *, first: bool) -> None:
+    """Raise SpoolFull where *more* bytes do not fit beside what the slots hold and the flusher has left behind.
+
+    No walk through the folder: because a spool that nobody empties must not make `record` slower and slower. The other
+    slots are only asked where this one (it *held* so many bytes) makes it likely that the spool is nearly full, or is not the
+    *first*, which is the one that has most.
+    """
+    if not folder:
+        if held + more > max_bytes:
+            raise SpoolFull("the counts of the spool are full", hint="run: rillevents flush")
+        return
+    behind = backlog(folder)
+    if (not first or (held + more) * 2 + behind > max_bytes) and slot_bytes(folder) + more + behind > max_bytes:
+        raise full(folder, max_bytes)
+
+
+def slot_bytes(folder: str) -> int:
+    """Return how many bytes the slots hold."""
+    total = 0
+    for number in range(SLOTS):
+        try:
+            total += os.lstat(f"{folder}/{SLOT}{number}{SUFFIX}").st_size
+        except OSError:
+            continue
+    return total
+
+
+def backlog(folder: str) -> int:
+    """Return how many bytes of events lie outside the slots, as the flusher counted them last and writers added since."""
+    try:
+        fd = os.open(f"{folder}/{BACKLOG}", os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(fd, 32) or b"0")
+    except (ValueError, OSError):
+        return 0
+    finally:
+        os.close(fd)
+
+
+def add_to_backlog(folder: str, size: int) -> None:
+    """Note that a file of *size* bytes has joined those outside the slots.
+
+    Two at once may lose one of the two numbers, and that is fine: the flusher counts anew, and the cap is no promise to
+    the byte.
+    """
+    _note_backlog(folder, backlog(folder) + size)
+
+
+def count_backlog(folder: str) -> int:
+    """Count the bytes outside the slots anew, by looking at every file, note them for all writers, and return them."""
+    outside = max(0, held_bytes(folder) - slot_bytes(folder))
+    _note_backlog(folder, outside)
+    return outside
+
+
+def _note_backlog(folder: str, size: int) -> None:
+    try:
+        replace_file(f"{folder}/{BACKLOG}", b"%d\n" % size, durable=False)
+    except OSError:
+        # Not an error: because the number is an estimate, and the next who counts mends it.
+        return

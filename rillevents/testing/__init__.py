@@ -1,0 +1,66 @@
+"""What tests of programs with telemetry need: a sink that keeps events, an intake on this machine, pytest fixtures.
+
+The fixtures `rillevents_home` and `rillevents_intake` are there once a conftest.py says
+`pytest_plugins = ["rillevents.testing"]`. Without pytest everything else works.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rillevents.testing.fake_intake import FakeIntake, Request, Response
+
+__all__ = ["CapturingSink", "FakeIntake", "Request", "Response"]
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+class CapturingSink:
+    """Keeps what is emitted in `events`, what is counted in `counts` by (kind, reason), and whether it was closed."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.closed = False
+
+    def emit(self, event: Any) -> None:
+        """Keep the event, once it has shown that it can be written; raises InvalidEvent as a real sink would."""
+        if event.line:
+            self.events.append(event)
+
+    def count(self, kind: str, reason: str = "", n: int = 1) -> None:
+        """Add to `counts`."""
+        self.counts[kind, reason] += n
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+try:
+    import pytest
+except ImportError:  # pragma: no cover - for programs that are tested otherwise
+    pass
+else:
+
+    @pytest.fixture
+    def rillevents_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Give the test a home of its own, and take everything out of the environment that decides otherwise."""
+        for name in list(os.environ):
+            decides = name.startswith("RILLEVENTS_") or name in ("CI", "DO_NOT_TRACK")
+            if decides or name.upper() in _PROXIES:
+                monkeypatch.delenv(name)
+        home = tmp_path / "rillevents"
+        monkeypatch.setenv("RILLEVENTS_HOME", str(home))
+        return home
+
+    @pytest.fixture
+    def rillevents_intake(rillevents_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIntake]:
+        """Give the test a running intake, which is the configured one."""
+        with FakeIntake() as intake:
+            monkeypatch.setenv("RILLEVENTS_INTAKE_URL", intake.url)
+            yield intake
