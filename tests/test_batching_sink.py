@@ -651,7 +651,7 @@ class TestClose:
 EXIT = """
 import sys
 from rillevents.event import Event
-from rillevents.sinks.batching import IntakeSink
+from rillevents.recording.sinks.batching import IntakeSink
 sink = IntakeSink(sys.argv[1], close_timeout=float(sys.argv[2]))
 for n in range(1000):
     sink.emit(Event("behavioral", "test", {"n": n}))
@@ -662,8 +662,8 @@ for n in range(1000):
 FORKS = """
 import os, threading, warnings
 from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.sinks.batching import BatchingSink
+from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.recording.sinks.batching import BatchingSink
 
 warnings.simplefilter("ignore", DeprecationWarning)
 
@@ -907,7 +907,7 @@ class TestFork:
 STORM = """
 import json, signal, sys
 from rillevents.event import Event
-from rillevents.sinks.batching import IntakeSink
+from rillevents.recording.sinks.batching import IntakeSink
 sink = IntakeSink(sys.argv[1], buffer_size=int(sys.argv[2]), interval=0.001)
 handled = 0
 def handler(*_):

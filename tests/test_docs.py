@@ -25,7 +25,7 @@ from rillevents.cli.app import app
 from rillevents.cli.help import topics
 from rillevents.cli.record_quick import failure_mode, is_quiet
 from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
-from rillevents.delivery.flusher import EXIT_CODES
+from rillevents.delivery.outcome import FlushOutcome
 from rillevents.local import Paths, config, consent, install_id
 from rillevents.local.config_file import KEYS, checker, parse
 from rillevents.spool.view import pending
@@ -265,13 +265,17 @@ def test_every_exit_code_is_documented(name: str) -> None:
     source = SOURCES["rillevents/cli/app.py"]
     returned = {int(code) for code in re.findall(r"^ +return (?:_ended\(\"\w+\", )?(\d+)\b", source, re.MULTILINE)}
     rows = re.findall(r"^\| (\d+(?:, \d+)*) \|", TEXTS[name], re.MULTILINE)
-    assert raised | returned | set(EXIT_CODES.values()) == {int(code) for row in rows for code in row.split(", ")}
+    assert raised | returned | {outcome.exit_code for outcome in FlushOutcome} == {
+        int(code) for row in rows for code in row.split(", ")
+    }
 
 
 def test_every_outcome_of_a_flush_is_documented() -> None:
     """The flushing page says for every outcome which exit code it has."""
     rows = re.findall(r"^\| (\d+) \| (`\w+`(?:, `\w+`)*) \|", PAGES["flushing"], re.MULTILINE)
-    assert {outcome: int(code) for code, cell in rows for outcome in re.findall(r"\w+", cell)} == EXIT_CODES
+    assert {outcome: int(code) for code, cell in rows for outcome in re.findall(r"\w+", cell)} == {
+        outcome.value: outcome.exit_code for outcome in FlushOutcome
+    }
 
 
 # The README

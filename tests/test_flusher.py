@@ -16,8 +16,8 @@ import zstandard
 from support import Tool, only
 
 from rillevents.delivery.exporters.encoding import Encoding, encoder
-from rillevents.delivery.flusher import Flusher, FlushResult
-from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import FlushResult, Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
 from rillevents.event.batch import Batch

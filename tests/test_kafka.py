@@ -21,7 +21,7 @@ from kafka_mock import MockCluster
 from support import Tool
 
 from rillevents import Client, KafkaSink
-from rillevents.delivery.flush import held_events
+from rillevents.spool.view import held_events
 
 MANY = 200_000
 # What a process may take beyond its budget on a machine that has much else to do.

@@ -397,7 +397,7 @@ def test_exporter_after_a_fork(cluster: MockCluster) -> None:
 FORKING = """\
 import os, sys, time
 from rillevents import KafkaExporter
-from rillevents.batch import Batch
+from rillevents.event.batch import Batch
 exporter = KafkaExporter(sys.argv[1])
 line = b'{"event_id":"e","event_time":"2026-01-01T00:00:00Z","event_type":"log","event_name":"x"}\\n'
 exporter.export(Batch([line]))

@@ -33,7 +33,7 @@ from rillevents.serve.parse import parse_ndjson
 from rillevents.serve.response import Answer
 from rillevents.store import glance
 from rillevents.store.glance import Glance, Seen
-from rillevents.store.reader import Rejected
+from rillevents.store.reader import RejectedRow
 from rillevents.store.schema import identity_of, put_aside
 from rillevents.store.writer import StoreWriter
 from rillevents.testing import FakeIntake, Response
@@ -478,7 +478,7 @@ class TestForwarding:
 
     def test_what_the_destination_refused(self) -> None:
         """What the destination refused stands among what was no event, the newest first."""
-        refused = [Rejected("2026-01-02T00:00:00Z", "", "poisoned", "p", "{}")]
+        refused = [RejectedRow("2026-01-02T00:00:00Z", "", "poisoned", "p", "{}")]
         latest = Latest(lambda limit: refused)
         bad = parse_ndjson(b"no JSON\n")
         bad.received_us = parse_time("2026-01-01T00:00:00Z") // 1000

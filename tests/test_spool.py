@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
 from rillevents.event import Event
 from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
 from rillevents.spool import check, create, tally, view
-from rillevents.spool import slot_sizes as appending
+from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
@@ -178,7 +179,7 @@ class TestAppend:
         def no_locks(fd: int, how: int) -> None:
             raise OSError(errno.ENOLCK, "no locks")
 
-        monkeypatch.setattr(appending.fcntl, "flock", no_locks)
+        monkeypatch.setattr(fcntl, "flock", no_locks)
         spool.add(1, 2)
         writer = LiveWriter(spool.path, max_bytes=PLENTY)
         writer.append(line(3))
@@ -578,15 +579,15 @@ class TestInterrupted:
             real(fd, data)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(appending.os, "write", interrupted)
+        monkeypatch.setattr(os, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.append(line(2))
-        monkeypatch.setattr(appending.os, "write", real)
+        monkeypatch.setattr(os, "write", real)
         writer.append(line(3))
-        monkeypatch.setattr(appending.os, "write", lambda fd, data: real(fd, data[:10]))
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:10]))
         with pytest.raises(SpoolUnwritable):
             writer.append(line(4))
-        monkeypatch.setattr(appending.os, "write", real)
+        monkeypatch.setattr(os, "write", real)
         writer.append(line(5))
         writer.close()
         assert [1, 2, 3, 5] == sorted(spool.held())

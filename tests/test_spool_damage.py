@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Tool, need, only
 
-from rillevents.delivery.flusher import Flusher, FlushResult
-from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import FlushResult, Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
-from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, LineVerdict, Rejected
 from rillevents.event.envelope import is_event
 from rillevents.spool import create, quarantine, tally, view
 from rillevents.spool.drain import Drain
@@ -59,7 +59,7 @@ class Delivered:
         self.pieces: dict[str, list[tuple[int, bytes]]] = {}
 
 
-def drain(folder: Path, verdict: Verdict = DELIVERED, **how: Any) -> Delivered:
+def drain(folder: Path, verdict: LineVerdict = DELIVERED, **how: Any) -> Delivered:
     """Give every event that verdict."""
     delivered = Delivered()
     with Drain(str(folder), **how) as flusher:
@@ -501,7 +501,7 @@ WRITER = """
 import sys
 from rillevents import Client
 from rillevents.event import Event
-from rillevents.spool.append import append
+from rillevents.spool.slots import append
 from rillevents.spool import create
 name, spool, count, kind, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 client = Client.from_config(on_error="raise")
@@ -518,8 +518,8 @@ for number in range(count):
 FLUSHER = """
 import sys, os
 from rillevents.errors import Busy
-from rillevents.exporters.file import FileExporter
-from rillevents.flusher import Flusher
+from rillevents.delivery.exporters.file import FileExporter
+from rillevents.delivery.flusher import Flusher
 exporter = FileExporter(sys.argv[1])
 while not os.path.exists(sys.argv[3]):
     try:

@@ -22,7 +22,7 @@ class Encoding:
 
     def __init__(self, encode: Callable[[bytes], bytes] | None) -> None:
         self._encode = encode
-        self._begun: dict[int, _Ahead] = {}
+        self._begun: dict[int, _Compression] = {}
 
     def begin(self, batch: Batch) -> None:
         """Begin to compress a batch that comes next; without compression there is nothing to do."""
@@ -31,7 +31,7 @@ class Encoding:
         while len(self._begun) > 1:
             # The one under way may not have been asked for yet; one before it never will be: a flush stopped there.
             self._begun.pop(next(iter(self._begun)), None)
-        ahead = _Ahead(batch, self._encode)
+        ahead = _Compression(batch, self._encode)
         try:
             ahead.start()
         except RuntimeError:
@@ -53,7 +53,7 @@ class Encoding:
         self._begun.clear()
 
 
-class _Ahead(threading.Thread):
+class _Compression(threading.Thread):
     def __init__(self, batch: Batch, encode: Callable[[bytes], bytes]) -> None:
         super().__init__(name="rillevents-encoding", daemon=True)
         # Kept: because it is found by the identity of its lines.
