@@ -195,15 +195,15 @@ def variables_in_the_code() -> set[str]:
     asked = Asked()
     paths = Paths(asked)
     nothing = config.Config({"intake": {"url": "http://127.0.0.1/"}}, [])
-    consent.decide(paths, asked)
-    install_id.peek(paths, asked)
-    config.identity_attributes(paths, asked)
-    destination_name(paths, asked, nothing)
-    intake_settings(paths, asked, nothing, secrets=False)
-    kafka_settings(paths, asked, nothing)
+    consent.decide(paths)
+    install_id.peek(paths)
+    config.identity_attributes(paths)
+    destination_name(paths, nothing)
+    intake_settings(paths, nothing, secrets=False)
+    kafka_settings(paths, nothing)
     failure_mode(None, asked)
     is_quiet(asked)
-    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*[\w.]+,\s*"([A-Z_]+)"', ALL_SOURCE)}
+    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*(?:[\w.]+,\s*)?"([A-Z_]+)"', ALL_SOURCE)}
     found = asked.names | called | set(re.findall(r"RILLEVENTS_[A-Z_]+", ALL_SOURCE))
     return {name for name in found if name.startswith("RILLEVENTS_") and not name.endswith("_")}
 
@@ -480,6 +480,7 @@ def assert_kept_or_delivered(machine: Machine, intake: FakeIntake, expected: lis
     assert (expected, []) == ((arrived, machine.spooled()) if machine.is_up else (sorted(machine.spooled()), arrived))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
 def test_the_recipe_for_sh(shell: str, machine: Machine, intake: FakeIntake) -> None:
     """The recipe for plain sh leaves the job's exit code alone and loses no event, whatever fails."""
@@ -527,6 +528,7 @@ def jenkins(text: str) -> tuple[list[str], list[str]]:
 HOSTED = {"yaml github": github, "yaml gitlab": gitlab, "groovy jenkins": jenkins}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("info", HOSTED)
 def test_the_recipes_for_hosted_ci(info: str, machine: Machine, intake: FakeIntake) -> None:
     """The shell lines of the other recipes leave the job's exit code alone and lose no event, whatever fails."""

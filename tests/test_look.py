@@ -18,7 +18,7 @@ import pytest
 from browsing import Serving, damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Tool, only
+from support import PACE, Tool, only
 
 from rillevents.event import format_time
 from rillevents.event.query import Query
@@ -471,7 +471,7 @@ class TestForwarding:
         with FakeIntake() as intake, Serving(tool, "--to", intake.url) as serving:
             intake.respond = lambda request: answer
             serving.send(event(1))
-            end = time.monotonic() + 10
+            end = time.monotonic() + 10 * PACE
             while not (found := serving.get("/api/rejected")[1]["rejected"]) and time.monotonic() < end:
                 time.sleep(0.1)
             assert ("poisoned", "e1") == (only(found)["reason"], only(found)["event_id"])

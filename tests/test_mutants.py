@@ -36,6 +36,7 @@ MUTANTS = {
     "commit-before-delivery": Mutant(
         "delivery/flusher.py",
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
+        "            from rillevents.event.batch import DELIVERED\n"
         "            drain.commit(batch, [DELIVERED] * len(lines))\n"
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
         "flush_killed",
@@ -98,13 +99,13 @@ MUTANTS = {
         "deleted_between_records",
     ),
     "torn-tail-not-mended": Mutant(
-        "spool/slots.py",
-        '    torn = size > 0 and read_at(fd, 1, size - 1) != b"\\n"\n',
+        "local/files.py",
+        "    torn = is_torn(fd, size)\n",
         "    torn = False\n",
         "torn_tail",
     ),
     "short-write-not-undone": Mutant(
-        "spool/slots.py",
+        "local/files.py",
         "        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))\n",
         "",
         "full_disk",
@@ -159,7 +160,7 @@ PARSER_MUTANTS = {
     "lines-that-are-none": Mutant(
         "delivery/exporters/intake_responses.py", "1 <= line <= lines", "line <= lines", "answer"
     ),
-    "control-characters": Mutant("delivery/exporters/intake_responses.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
+    "control-characters": Mutant("delivery/outcome.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
 }
 
 
@@ -186,6 +187,7 @@ def test_every_race() -> None:
     assert (0, "") == (done.returncode, done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
 def test_mutant(mutant: Mutant, tmp_path: Path) -> None:

@@ -303,6 +303,7 @@ class TestLive:
         assert 6 == len(spool.names())
         writer.close()
 
+    @pytest.mark.slow
     def test_fork_while_a_thread_writes(self, spool: Spool) -> None:
         """A child that was forked while another thread held the writer's lock records without waiting for it."""
         writer = LiveWriter(spool.path, max_bytes=PLENTY)

@@ -38,6 +38,8 @@ from rillevents.spool.state import load
 
 from .test_spool_kills import memory
 
+pytestmark = pytest.mark.unmeasured
+
 PLENTY = 1 << 30
 GARBAGE = b"garbage, not an event\n"
 KNOWN = {"state.json", "flush.lock", "backlog", "rejected", "corrupt"}
@@ -153,6 +155,7 @@ class TestFlippedBits:
             whole = [text for n, text in enumerate(self.LINES) if n not in touched]
             assert whole == [text for _, text in delivered.pieces.get(name, []) if text in whole], name
 
+    @pytest.mark.slow
     def test_state(self, folder: Path) -> None:
         """Whatever is flipped or cut off in state.json, nothing fails and every event is delivered that was not before."""
         writer = LiveWriter(str(folder.parent), max_bytes=PLENTY)
@@ -196,6 +199,7 @@ class TestFlippedBits:
             assert counts["refused"] >= 1, damaged
             assert set() == left_over(folder), damaged
 
+    @pytest.mark.slow
     def test_rejected(self, folder: Path) -> None:
         """Whatever is flipped or cut off in rejected/, a retry brings back what is whole and puts the rest aside."""
         for event_id in ("one", "two"):
@@ -377,6 +381,7 @@ def home(place: Path) -> Home:
 
 @pytest.mark.usefixtures("bounded")
 class TestSomethingElseInThePlace:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("where", PLACES)
     def test_of_a_file(self, where: str, kind: str, home: Home) -> None:
@@ -461,6 +466,7 @@ def as_user(place: Path) -> list[str]:
 
 
 class TestClosedFiles:
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", [*PLACES, "rejected-file"])
     def test_mode_0(self, where: str, place: Path) -> None:
         """A file or folder that even its owner may not open stops neither `record` nor `flush`, and is told."""
@@ -543,6 +549,7 @@ def ended(process: subprocess.Popen[str]) -> list[str]:
 
 
 class TestCrowd:
+    @pytest.mark.slow
     def test_many_processes(self, home: Home) -> None:
         """Of 32 processes that record at once while a flush runs without a pause, every event is delivered, whole and once."""
         kinds = ["live" if number % 4 == 0 else "slots" for number in range(32)]
@@ -810,6 +817,7 @@ sys.exit(code)
 
 
 class TestManyFiles:
+    @pytest.mark.slow
     def test_bounded_memory(self, tool: Tool) -> None:
         """Fifty thousand files of one event each are flushed in about the memory that ten of them take."""
         room = 16 << 20

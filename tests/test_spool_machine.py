@@ -565,7 +565,7 @@ class InMemory(SpoolMachine):
     ("machine", "examples"),
     [
         pytest.param(SpoolMachine, 20, id="disk"),
-        pytest.param(InMemory, 150, id="memory"),
+        pytest.param(InMemory, 150, id="memory", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_happens(machine: type[SpoolMachine], examples: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
+from rillevents.delivery.exporters.encoding import Compression
 from rillevents.delivery.flusher import Flusher
 from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
 from rillevents.delivery.url import DEFAULT_PORTS, IntakeSettings, is_kafka, origin, split_url, without_userinfo
@@ -109,7 +110,7 @@ def exporter_for(
     intake: IntakeSettings | None,
     *,
     ca_cert: str | os.PathLike[str] | None = None,
-    compression: str = "none",
+    compression: Compression = "none",
     environ: Mapping[str, str] | None = None,
     kafka: Mapping[str, Any] | None = None,
 ) -> Exporter:

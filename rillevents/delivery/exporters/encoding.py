@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rillevents.event.batch import Batch
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rillevents.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from rillevents.event.batch import Batch
+
+Compression = Literal["none", "gzip", "zstd"]
 
 
 class Encoding:
@@ -68,21 +66,32 @@ class _Compression(threading.Thread):
             self.encoded = b""
 
 
-def encoder(compression: str) -> Callable[[bytes], bytes] | None:
+def encoder(form: Compression) -> Callable[[bytes], bytes] | None:
     """Return what brings a body into the form `none`, `gzip` or `zstd`, None for the first; raises ConfigError."""
-    if compression == "none":
+    if form == "none":
         return None
-    if compression == "gzip":
+    if form == "gzip":
         import zlib
 
-        # Level 1, not 6: because events compress to about the same size, in a third of the time.
+        # Level 1, not 6: events compress to about the same size, in a third of the time.
         return lambda body: zlib.compress(body, 1, 31)
-    if compression != "zstd":
+    if form != "zstd":
         raise ConfigError("this compression is not known", hint="possible are: none, gzip, zstd")
+    return _zstd()
+
+
+def _zstd() -> Callable[[bytes], bytes]:
+    """Return a compressor that several threads may call at once: each call has a context of its own."""
+    if sys.version_info >= (3, 14):
+        try:
+            from compression import zstd
+        except ImportError:  # a Python that was built without it
+            pass
+        else:
+            return zstd.compress
     try:
         import zstandard
     except ImportError:
         hint = "run: pip install 'rillevents[zstd]'"
         raise ConfigError("zstd needs the package zstandard, which is not installed", hint=hint) from None
-    # A new one each time: because one of them must not be used by two threads at once.
     return lambda body: zstandard.ZstdCompressor().compress(body)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rillevents.delivery.exporters.encoding import Encoding, encoder
+from rillevents.delivery.exporters.encoding import Compression, Encoding, encoder
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE, classify
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import DEFAULT_PORTS, authorization, bracketed, is_loopback, origin, proxy_for, split_url
@@ -48,7 +48,7 @@ class IntakeExporter:
         password: str | None = None,
         token: str | None = None,
         ca_cert: str | os.PathLike[str] | None = None,
-        compression: str = "none",
+        compression: Compression = "none",
         environ: Mapping[str, str] | None = None,
         user_agent: str = f"rillevents/{__version__}",
     ) -> None:
@@ -103,7 +103,7 @@ class IntakeExporter:
                 self._socket = None
         self._transport.close()
 
-    def _fixed_headers(self, compression: str, user_agent: str) -> dict[str, str]:
+    def _fixed_headers(self, compression: Compression, user_agent: str) -> dict[str, str]:
         headers = {
             "Host": bracketed(self._host) + self._port,
             "User-Agent": user_agent,

@@ -31,6 +31,7 @@ from rillevents.recording.sinks._queue import EventQueue
 from rillevents.recording.sinks._worker import Worker
 
 if TYPE_CHECKING:
+    from rillevents.delivery.exporters.encoding import Compression
     from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
 
@@ -39,8 +40,9 @@ class BatchingSink(Sink):
     """Keeps events in memory, at most *buffer_size*, and sends them from a thread of its own, in batches.
 
     An event is sent at most *interval* seconds after it came, or once there are *batch_events*. What cannot be
-    delivered now stays, in order, and is tried again, ever less often up to every half minute. *close_timeout* is what
-    `close` may take, and the end of the process. The thread lives until then, and the sink with it.
+    delivered now stays, in order, and is tried again, ever less often up to every half minute. *close_timeout* is how many
+    seconds `close`, and the end of the process, may take. *max_wait* is how many seconds `emit` waits where memory is full.
+    The thread lives until the process ends, and the sink with it.
 
     An exporter with connections can neither be shared with a forked child nor be used after `close`, nor while a call
     to it hangs: *renew* makes another for these cases. Without it the same one goes on being used, but never by two
@@ -236,7 +238,7 @@ class IntakeSink(BatchingSink):
         user: str | None = None,
         password: str | None = None,
         token: str | None = None,
-        compression: str = "none",
+        compression: Compression = "none",
         ca_cert: str | os.PathLike[str] | None = None,
         buffer_size: int = 10_000,
         batch_events: int = 2000,
