@@ -20,7 +20,8 @@ import pytest
 import typer
 from support import need
 
-from rillevents import errors
+import rillevents
+from rillevents import errors, testing
 from rillevents.cli.app import app
 from rillevents.cli.help import topics
 from rillevents.cli.record_quick import failure_mode, is_quiet
@@ -302,6 +303,17 @@ def test_files_that_the_readme_names_exist() -> None:
     modules = {path.name for path in PACKAGE.glob("[!_]*.py")}
     folders = {path.parent.name for path in PACKAGE.glob("[!_]*/__init__.py")}
     assert modules | folders | {"docs"} == {*named}
+
+
+def test_the_changelog_names_what_is_public() -> None:
+    """The changelog names every public name of the library, every fixture and every command."""
+    changelog = " ".join((ROOT / "CHANGELOG.md").read_text().split())
+    names = [
+        *(f"rillevents.{name}" for name in rillevents.__all__),
+        *(f"rillevents.testing.{name}" for name in testing.__all__),
+    ]
+    assert [] == [name for name in [*names, "rillevents_home", "rillevents_intake"] if f"`{name}`" not in changelog]
+    assert [] == [path for path in LEAVES if f"`{path}`" not in changelog]
 
 
 def test_the_first_result_is_as_it_is_shown(tmp_path: Path) -> None:
