@@ -204,7 +204,7 @@ def variables_in_the_code() -> set[str]:
     kafka_settings(paths, nothing)
     failure_mode(None, asked)
     is_quiet(asked)
-    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*[\w.]+,\s*"([A-Z_]+)"', ALL_SOURCE)}
+    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*(?:[\w.]+,\s*)?"([A-Z_]+)"', ALL_SOURCE)}
     found = asked.names | called | set(re.findall(r"RILLEVENTS_[A-Z_]+", ALL_SOURCE))
     return {name for name in found if name.startswith("RILLEVENTS_") and not name.endswith("_")}
 
