@@ -469,7 +469,7 @@ class TestProperties:
         answer = poisoned(bad, Kind.INVALID if refusal == 400 else Kind.TOO_LARGE)
         exporter = Scripted(answer)
         delivery, _ = make(exporter)
-        delivery.accepted_any = True
+        delivery.evidence.accepted_any = True
         verdicts = delivery.deliver(Batch(lines(n))).verdicts
         delivery.close()
         assert bad == {number for number, verdict in enumerate(verdicts) if verdict == Rejected(POISON)}

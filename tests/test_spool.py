@@ -18,7 +18,7 @@ from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
 from rillevents.event import Event
 from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
 from rillevents.spool import check, create, tally, view
-from rillevents.spool import slot_sizes as appending
+from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
@@ -178,7 +178,7 @@ class TestAppend:
         def no_locks(fd: int, how: int) -> None:
             raise OSError(errno.ENOLCK, "no locks")
 
-        monkeypatch.setattr(appending.fcntl, "flock", no_locks)
+        monkeypatch.setattr("fcntl.flock", no_locks)
         spool.add(1, 2)
         writer = LiveWriter(spool.path, max_bytes=PLENTY)
         writer.append(line(3))

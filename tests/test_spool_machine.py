@@ -23,7 +23,7 @@ from rillevents.event import Event
 from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Rejected, Verdict
 from rillevents.local.files import lock
 from rillevents.spool import create, live, tally, view
-from rillevents.spool import slot_sizes as appending
+from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
