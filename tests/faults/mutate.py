@@ -228,6 +228,11 @@ class _Finder:
         return first + 1, self._starts[first], self._starts[last + 1]
 
 
+def changes(source: bytes) -> list[Change]:
+    """Return what may be turned round in a source, each change once, in order: where it begins and ends, and the text for that."""
+    return _Finder(source).changes()
+
+
 def mutations(module: str) -> list[Mutation]:
     """Return all mutations of a module, in the order of its source."""
     source = (PACKAGE / module).read_bytes()
