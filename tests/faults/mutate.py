@@ -41,14 +41,17 @@ PATIENCE, GRACE = 4, 10
 # A mutation may fill the memory instead of hanging.
 MOST_BYTES = 8 << 30
 
+# The fuzzer's corpus, and not what it makes of it: that takes seconds, however quick it is.
+_FUZZ = ("tests/test_fuzz.py", "--deselect=tests/test_fuzz.py::test_mutated")
+_SPOOL = tuple(f"tests/test_spool.py::{group}" for group in ("TestAppend", "TestCap", "TestInterrupted"))
 # Module → what pytest is given: the quick ones of the tests that are about it.
 TESTS: dict[str, tuple[str, ...]] = {
     "event/__init__.py": ("tests/test_event.py",),
-    "event/ndjson.py": ("tests/test_event.py",),
-    "event/timestamp.py": ("tests/test_event.py",),
+    "event/ndjson.py": ("tests/test_event.py::TestJson", "tests/test_event.py::TestLine", *_FUZZ),
+    "event/timestamp.py": ("tests/test_event.py::TestTime",),
     "event/batch.py": ("tests/test_delivery.py",),
-    "event/envelope.py": ("tests/test_event.py", "tests/test_fuzz.py"),
-    "event/validate.py": ("tests/test_event.py", "tests/test_fuzz.py"),
+    "event/envelope.py": _FUZZ,
+    "event/validate.py": ("tests/test_event.py::TestRaw", *_FUZZ),
     "recording/redact.py": ("tests/test_redact.py",),
     "recording/secrets.py": ("tests/test_redact.py",),
     "delivery/outcome.py": ("tests/test_retry.py",),
@@ -62,9 +65,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_store_writer.py",
         "--deselect=tests/test_store_writer.py::TestFaults::test_full_disk",
     ),
-    "spool/lines.py": ("tests/test_spool.py", "tests/test_fuzz.py"),
-    "spool/slots.py": ("tests/test_spool.py",),
-    "local/files.py": ("tests/test_spool.py",),
+    "spool/lines.py": (*(f"tests/test_spool.py::{group}" for group in ("TestAppend", "TestDrain")), *_FUZZ),
+    "spool/slots.py": _SPOOL,
+    "local/files.py": _SPOOL,
 }
 
 # Module → the line as it stands after a mutation that changes nothing anybody could see → why.
