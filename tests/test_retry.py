@@ -178,3 +178,19 @@ class TestDeadline:
 def test_clean_keeps_what_people_read() -> None:
     """Letters of any script stay, runs of spaces become one."""
     assert "größe 日本 ok" == clean("größe\t日本\n\x9b ok")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("abcd", "abcd", id="below"),
+        pytest.param("abcde", "abcde", id="at"),
+        pytest.param("abcdef", "abcd…", id="over"),
+        pytest.param(b"abcde", "abcde", id="bytes-at"),
+        pytest.param(b"abcdef", "abcd…", id="bytes-over"),
+        pytest.param(b"abc\xff", "abc\ufffd", id="not-utf-8"),
+    ],
+)
+def test_clean_cuts_at_its_limit(text: str | bytes, expected: str) -> None:
+    """A text of exactly the limit stays whole, a longer one is cut to it and ends in an ellipsis."""
+    assert expected == clean(text, 5)

@@ -17,7 +17,7 @@ from support import Tool, need, only
 from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
 from rillevents.event import Event
 from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
-from rillevents.spool import check, create, tally, view
+from rillevents.spool import TALLY, check, create, tally, view
 from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
@@ -213,6 +213,48 @@ class TestCap:
         assert 15_000 < sum(map(len, view.pending(spool.path))) <= 20_000
         spool.drain()
         append(spool.folder, line(1), max_bytes=20_000)
+
+    def test_to_the_byte(self, spool: Spool) -> None:
+        """The cap is reached to the byte, and not passed by one."""
+        text = line(1)
+        append(spool.folder, text, max_bytes=len(text))
+        with pytest.raises(SpoolFull):
+            append(spool.folder, text, max_bytes=2 * len(text) - 1)
+        append(spool.folder, text, max_bytes=2 * len(text))
+        assert [1, 1] == spool.held()
+
+    def test_to_the_byte_outside_the_slots(self, spool: Spool) -> None:
+        """An event in a file of its own counts like one in a slot, for both kinds of writers."""
+        text = line(1)
+        write_own_file(spool.folder, text, max_bytes=len(text))
+        for store in (write_own_file, append):
+            with pytest.raises(SpoolFull):
+                store(spool.folder, text, max_bytes=2 * len(text) - 1)
+        append(spool.folder, text, max_bytes=2 * len(text))
+        assert [1, 1] == spool.held()
+
+    def test_first_slot_busy(self, spool: Spool) -> None:
+        """Who finds the first slot busy holds to the cap of all slots together."""
+        import fcntl
+
+        spool.add(*range(10))
+        fd = os.open(f"{spool.folder}/slot-0.ndjson", os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(SpoolFull):
+            append(spool.folder, line(10), max_bytes=10 * len(line(1)) + 50)
+        append(spool.folder, line(10), max_bytes=11 * len(line(1)) + 50)
+        os.close(fd)
+        assert list(range(11)) == sorted(spool.held())
+
+    def test_counts_have_a_cap_of_their_own(self, spool: Spool) -> None:
+        """What is counted is held to the size of its own file, to the byte, whatever lies beside it."""
+        text = line(1)
+        spool.add(*range(5))
+        for _ in range(2):
+            append(spool.folder, text, max_bytes=2 * len(text), prefix=TALLY)
+        with pytest.raises(SpoolFull, match="the counts of the spool are full"):
+            append(spool.folder, text, max_bytes=3 * len(text) - 1, prefix=TALLY)
+        assert 2 * len(text) == os.path.getsize(f"{spool.folder}/{TALLY}0.ndjson")
 
     def test_counts_what_a_failed_flush_left(self, spool: Spool) -> None:
         """What a flush could not deliver counts against the cap, too."""

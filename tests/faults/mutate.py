@@ -48,7 +48,7 @@ _SPOOL = tuple(f"tests/test_spool.py::{group}" for group in ("TestAppend", "Test
 TESTS: dict[str, tuple[str, ...]] = {
     "event/__init__.py": ("tests/test_event.py",),
     "event/ndjson.py": ("tests/test_event.py::TestJson", "tests/test_event.py::TestLine", *_FUZZ),
-    "event/timestamp.py": ("tests/test_event.py::TestTime",),
+    "event/timestamp.py": ("tests/test_event.py::TestTime", "tests/test_event.py::TestMicroseconds"),
     "event/batch.py": ("tests/test_delivery.py",),
     "event/envelope.py": _FUZZ,
     "event/validate.py": ("tests/test_event.py::TestRaw", *_FUZZ),
