@@ -6,9 +6,11 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,12 @@ from support import Tool, need, only
 from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
 from rillevents.event import Event
 from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
-from rillevents.spool import TALLY, check, create, tally, view
+from rillevents.spool import BACKLOG, TALLY, check, create, tally, view
 from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
-from rillevents.spool.slots import append, write_own_file
+from rillevents.spool.slots import append, backlog, count_backlog, slot_bytes, write_own_file
 from rillevents.spool.state import load
 
 PLENTY = 1 << 30
@@ -188,6 +190,43 @@ class TestAppend:
         assert [1, 2, 3] == spool.drain()
         assert [] == [name for name in spool.names() if name.startswith("done-")]
 
+    @pytest.mark.parametrize("store", [append, write_own_file], ids=["slot", "file"])
+    @pytest.mark.parametrize("umask", [0, 0o777], ids=oct)
+    def test_mode(self, store: Callable[..., None], umask: int, spool: Spool) -> None:
+        """What holds an event is 0600, whatever the umask."""
+        before = os.umask(umask)
+        try:
+            store(spool.folder, line(1), max_bytes=PLENTY)
+        finally:
+            os.umask(before)
+        assert 0o600 == stat.S_IMODE(os.stat(f"{spool.folder}/{only(spool.names())}").st_mode)
+
+    def test_cleared_away_under_way(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a flush takes a file that is being written for a left-over and clears it away, it is written again."""
+        real = os.rename
+        cleared = []
+
+        def clear_and_rename(old: str, new: str) -> None:
+            if not cleared:
+                cleared.append(os.unlink(old))
+            real(old, new)
+
+        # Between two system calls of one process, once more.
+        monkeypatch.setattr("os.rename", clear_and_rename)
+        write_own_file(spool.folder, line(1), max_bytes=PLENTY)
+        assert ([None], [1]) == (cleared, spool.held())
+
+    def test_durable_file(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file of its own is synced before it gets its name, and its folder afterwards, where that is asked for alone."""
+        calls = []
+        real = os.rename
+        monkeypatch.setattr("os.fdatasync", lambda fd: calls.append("data"), raising=False)
+        monkeypatch.setattr("os.fsync", lambda fd: calls.append("folder"))
+        monkeypatch.setattr("os.rename", lambda *names: (calls.append("name"), real(*names)))
+        write_own_file(spool.folder, line(1), max_bytes=PLENTY)
+        write_own_file(spool.folder, line(2), max_bytes=PLENTY, durable=True)
+        assert ["name", "data", "name", "folder"] == calls
+
     def test_durable_order(self, tool: Tool) -> None:
         """With --durable the data is synced after it was written and before the process says that it is done."""
         strace = need("strace")
@@ -232,6 +271,19 @@ class TestCap:
                 store(spool.folder, text, max_bytes=2 * len(text) - 1)
         append(spool.folder, text, max_bytes=2 * len(text))
         assert [1, 1] == spool.held()
+
+    def test_what_is_counted(self, spool: Spool) -> None:
+        """The bytes in the slots are counted apart from those outside, whose number is noted; a note that is none says nothing."""
+        spool.add(1)
+        write_own_file(spool.folder, line(20), max_bytes=PLENTY)
+        assert (len(line(1)), len(line(20))) == (slot_bytes(spool.folder), backlog(spool.folder))
+        note = Path(spool.folder, BACKLOG)
+        for content in (b"", b"x", b"\xff"):
+            note.write_bytes(content)
+            assert 0 == backlog(spool.folder)
+        note.unlink()
+        assert 0 == backlog(spool.folder)
+        assert [len(line(20))] * 2 == [count_backlog(spool.folder), backlog(spool.folder)]
 
     def test_first_slot_busy(self, spool: Spool) -> None:
         """Who finds the first slot busy holds to the cap of all slots together."""

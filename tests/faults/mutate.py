@@ -71,7 +71,18 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 # Module → the line as it stands after a mutation that changes nothing anybody could see → why.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "event/timestamp.py": {
+        "if len(_seconds) < _MOST_SECONDS:": "fewer seconds are remembered, and their times are taken apart again",
+        "if len(_seconds) > _MOST_SECONDS:": "one second more is remembered",
+        "seconds = _digits(whole[1:] if sign <= 0 else whole)": "the sign is 1 or -1",
+    },
+    "spool/slots.py": {
+        "if (not first or (held + more) * 2 + behind >= max_bytes) and slot_bytes(folder) + more + behind > max_bytes:": (
+            "at one size more the other slots are asked as well, which decides the same while the first holds most"
+        ),
+    },
+}
 
 
 class Mutation(NamedTuple):
