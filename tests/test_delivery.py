@@ -162,7 +162,33 @@ class TestTemporary:
         exporter = Scripted(OK)
         delivery, _ = make(exporter, total=0)
         settlement = delivery.deliver(Batch(lines(1)))
-        assert ((UNSETTLED,), []) == (settlement.verdicts, exporter.batches)
+        assert Settlement((UNSETTLED,), Outcome(Kind.TEMPORARY, "no time left")) == settlement
+        assert (0, []) == (delivery.requests, exporter.batches)
+
+    def test_a_deadline_that_expires_between_two_batches(self) -> None:
+        """What the destination answered last is told beside the end of the time."""
+        exporter = Scripted(kind(Kind.ACCEPTED, "HTTP 202"))
+        delivery, clock = make(exporter, total=10)
+        delivery.deliver(Batch(lines(1)))
+        clock.now += 10
+        settlement = delivery.deliver(Batch(lines(1)))
+        expected = Outcome(Kind.TEMPORARY, "no time left; the last answer was: HTTP 202")
+        assert (Settlement((UNSETTLED,), expected), 1) == (settlement, delivery.requests)
+
+    def test_a_closed_one_sends_nothing(self) -> None:
+        """After `close` there is no request, however much time is left."""
+        exporter = Scripted(OK)
+        delivery, _ = make(exporter)
+        delivery.close()
+        settlement = delivery.deliver(Batch(lines(1)))
+        assert ((UNSETTLED,), 0, []) == (settlement.verdicts, delivery.requests, exporter.batches)
+
+    def test_a_wait_to_the_very_end_is_not_waited_for(self) -> None:
+        """A wait that would end with the deadline leaves no time for an attempt, and so is none."""
+        delivery, clock = make(Scripted(kind(Kind.TEMPORARY, "HTTP 503")), total=0.375)
+        delivery.deliver(Batch(lines(1)))
+        delivery.close()
+        assert ([], 1) == (clock.sleeps, delivery.requests)
 
     @pytest.mark.parametrize(
         ("error", "expected"),
@@ -475,6 +501,10 @@ class TestProperties:
         assert bad == {number for number, verdict in enumerate(verdicts) if verdict == Rejected(POISON)}
         assert n - len(bad) == verdicts.count(DELIVERED)
         assert len(exporter.batches) <= 2 * max(len(bad), 1) * math.ceil(math.log2(n) + 1) + 1
+
+    def test_batches_are_told_by_their_size(self) -> None:
+        """A batch in a debugger says how many events it has, and how many bytes."""
+        assert "<Batch of 2 events, 16 bytes>" == repr(Batch(lines(2)))
 
     @given(st.lists(st.binary(min_size=1, max_size=9).map(lambda b: b.replace(b"\n", b"") + b"\n")), st.integers(1, 9))
     def test_batches_lose_no_byte(self, content: list[bytes], size: int) -> None:

@@ -77,6 +77,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "if len(_seconds) > _MOST_SECONDS:": "one second more is remembered",
         "seconds = _digits(whole[1:] if sign <= 0 else whole)": "the sign is 1 or -1",
     },
+    "delivery/exporters/intake_responses.py": {
+        "kind = _KINDS.get(status) or (Kind.MISCONFIGURED if 400 < status < 500 else Kind.TEMPORARY)": "400 is in the table",
+        "kind = _KINDS.get(status) or (Kind.MISCONFIGURED if 400 <= status <= 500 else Kind.TEMPORARY)": "500 is in the table",
+    },
     "spool/slots.py": {
         "if (not first or (held + more) * 2 + behind >= max_bytes) and slot_bytes(folder) + more + behind > max_bytes:": (
             "at one size more the other slots are asked as well, which decides the same while the first holds most"
