@@ -284,6 +284,20 @@ class TestInvalid:
         assert UNSETTLED is delivery.held_verdict(final=True)
 
 
+class TestOrder:
+    @pytest.mark.parametrize(
+        ("refusal", "expected"),
+        [
+            pytest.param(Kind.INVALID, [(0, 4), (0, 2), (2, 2), (0, 1), (1, 1)], id="invalid"),
+            pytest.param(Kind.TOO_LARGE, [(0, 4), (0, 2), (0, 1), (1, 1), (2, 2)], id="too-large"),
+        ],
+    )
+    def test_of_halves(self, refusal: Kind, expected: list[tuple[int, int]]) -> None:
+        """Both halves of what is invalid are sent before their halves, as evidence; what is too large goes in the order of events."""
+        _, exporter, _ = settle(poisoned({0}, refusal), 4)
+        assert expected == [(lines(4).index(batch[0]), len(batch)) for batch in exporter.batches]
+
+
 class TestServerError:
     def test_the_third_attempt_may_succeed(self) -> None:
         """A 500 that goes away is a temporary one."""
@@ -337,6 +351,18 @@ class TestServerError:
         settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 64)
         assert Settlement((UNSETTLED,) * 64, Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
         assert len(exporter.batches) <= 20
+
+    @pytest.mark.parametrize(("n", "requests"), [(8, 15), (16, 17), (32, 19)])
+    def test_a_server_that_is_down_is_asked_so_often(self, n: int, requests: int) -> None:
+        """Twice as many events take one more halving, which is two requests, until the server is taken for one that is down."""
+        _, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), n)
+        assert requests == len(exporter.batches)
+
+    def test_eight_at_a_time(self) -> None:
+        """Bad neighbours are asked again by eights, before the search goes on: so that they are settled should the time end."""
+        _, exporter, _ = settle(poisoned(set(range(9)), Kind.SERVER_ERROR), 32)
+        alone = [batch[0] for batch in exporter.batches if len(batch) == 1 and batch[0] in lines(9)]
+        assert [lines(9)[n] for n in (*range(8), *range(8), 8, 8)] == alone
 
     def test_a_single_line_is_never_rejected_for_it(self) -> None:
         """A 500 for the only event there is says nothing about the event."""
