@@ -107,6 +107,12 @@ class TestKeys:
         """A key that only contains a listed one is no secret."""
         assert {key: "4096"} == redacted(**{key: "4096"})
 
+    def test_keys_that_are_no_text(self) -> None:
+        """A key that is no text is no secret, and what it leads to is searched."""
+        given = {"a": {1: "x", None: 2.5}}
+        assert given is DEFAULT.redact(given)
+        assert {"a": {1: {"token": REDACTED}}, COUNT: 1} == DEFAULT.redact({"a": {1: {"token": "x"}}})
+
     def test_at_any_depth(self) -> None:
         """Objects and lists are searched, each replaced value counts, and a secret that is an object goes whole."""
         found = redacted(a=[{"b": {"Api-Key": 17, "n": 1}}, ["x"]], credentials={"user": "me", "list": [1]}, k=1)
