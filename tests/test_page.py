@@ -419,7 +419,7 @@ class TestConnection:
             # And a server that cannot look into its store says why.
             damage(tool)
             page.until(lambda: "server error" == page.text("#state-text"))
-            assert "no regular file" in page.text("#gone-what")
+            assert "not a regular file" in page.text("#gone-what")
             Path(tool.paths.default_store).rmdir()
             again.send(event("anew"))
             names_are(page, "anew")
