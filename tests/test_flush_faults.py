@@ -720,7 +720,7 @@ class TestSeveralAtOnce:
         for end in ended:
             told = json.loads(end.stdout)
             assert ("temporary", 0, 8, 0) == tuple(told[key] for key in ("outcome", "delivered", "pending", "requests"))
-            assert "another flush is at it" in told["reason"]
+            assert "another flush is running" in told["reason"]
         assert list(EIGHT) == bodies(server.requests)
 
     def test_one_after_the_other(self, tmp_path: Path) -> None:

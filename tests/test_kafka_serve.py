@@ -54,7 +54,7 @@ def test_brokers_are_away(tool: Tool) -> None:
         mock.set_down(1)
         with Serving(tool, "--to", mock.url()) as serving:
             assert 200 == serving.post(event("a")).status
-            until(lambda: "events wait in the spool" in serving.stderr)
+            until(lambda: "events are kept in the spool" in serving.stderr)
             [spool] = (tool.home / "serve").iterdir()
             assert [event("a")] == list(pending(str(spool)))
             mock.set_up(1)

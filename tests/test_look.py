@@ -397,7 +397,7 @@ class TestTrouble:
             serving.send(event(1))
             damage(tool)
             status, found, _ = serving.get("/api/events")
-            assert (503, True) == (status, "no regular file" in found["error"])
+            assert (503, True) == (status, "not a regular file" in found["error"])
             Path(tool.paths.default_store).rmdir()
             serving.send(event(2))
             assert ["x"] == serving.names()

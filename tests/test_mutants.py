@@ -73,7 +73,7 @@ MUTANTS = {
     ),
     "no-flush-lock": Mutant(
         "spool/state.py",
-        '            raise Busy("another flush is at it; the events are kept")\n',
+        '            raise Busy("another flush is running; the events are kept")\n',
         "            pass\n",
         "two_flushers",
     ),

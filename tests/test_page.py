@@ -282,7 +282,7 @@ class TestFigures:
             serving.send(event("passing"))
             show(browser, serving)
             names_are(browser, "passing")
-            assert "hands events on" in browser.text("#stats-note")
+            assert "forwards events" in browser.text("#stats-note")
         browser.driver.get("about:blank")
 
 
@@ -420,8 +420,8 @@ class TestConnection:
             assert "live" == page.text("#state-text")
             # And a server that cannot look into its store says why.
             damage(tool)
-            page.until(lambda: "in trouble" == page.text("#state-text"))
-            assert "no regular file" in page.text("#gone-what")
+            page.until(lambda: "server error" == page.text("#state-text"))
+            assert "not a regular file" in page.text("#gone-what")
             Path(tool.paths.default_store).rmdir()
             again.send(event("anew"))
             names_are(page, "anew")

@@ -84,21 +84,21 @@ class TestBeginning:
             (["--keep", "3 days"], 2, "30d"),
             (["--keep", "0d"], 2, "30d"),
             (["--host", "0.0.0.0"], 2, "--user"),
-            (["--host", "no such host"], 2, "no address"),
+            (["--host", "no such host"], 2, "not a valid address"),
             (
                 ["--host", "no-such-host.invalid", "--user", "me", "--password-file", "PASSWORD"],
                 2,
-                "no address of this",
+                "not an address of this",
             ),
-            (["--host", "192.0.2.77", "--user", "me", "--password-file", "PASSWORD"], 2, "cannot be listened on"),
+            (["--host", "192.0.2.77", "--user", "me", "--password-file", "PASSWORD"], 2, "cannot listen on"),
             (["--tls-cert", "a.pem"], 2, "go together"),
             (["--tls-cert", "a.pem", "--tls-key", "b.pem"], 78, "--tls-cert"),
             (["--user", "me"], 78, "RILLEVENTS_SERVE_PASSWORD"),
             (["--user", "a:b"], 2, "colon"),
             (["--user", "me", "--password-file", "/dev/null"], 78, "no regular file"),
-            (["--allow-host", "a b"], 2, "no host name"),
-            (["--allow-origin", "app.example.com"], 2, "no origin"),
-            (["--allow-origin", "https://app.example.com/path"], 2, "no origin"),
+            (["--allow-host", "a b"], 2, "not a valid host name"),
+            (["--allow-origin", "app.example.com"], 2, "not a valid origin"),
+            (["--allow-origin", "https://app.example.com/path"], 2, "not a valid origin"),
             (["--to", "intake"], 78, "no destination is configured"),
             (["--to", "nonsense"], 78, "no destination"),
             (["--to", "https://me:secret@example.com/"], 2, "secrets do not belong in arguments"),
@@ -118,7 +118,7 @@ class TestBeginning:
         """A port that somebody else has is 75, and the message says what to do."""
         done = server.tool("serve", "--port", str(server.port))
         assert 75 == done.returncode
-        assert f"port {server.port} of 127.0.0.1 is in use; name another --port" in done.stderr
+        assert f"port {server.port} of 127.0.0.1 is in use; give another --port" in done.stderr
 
     def test_ipv6(self, tool: Tool) -> None:
         """An IPv6 address is listened on, and written in brackets."""
@@ -566,7 +566,7 @@ class TestFaultsOfOurs:
         asyncio.run(ask())
         assert [500, 500] == [message["status"] for message in answers if "status" in message]
         assert "secret" not in str(answers)
-        assert ["a fault of ours, answered with 500: KeyError: 'secret'; please report it"] == told
+        assert ["internal error, answered with 500: KeyError: 'secret'; please report it"] == told
 
 
 class TestOrder:

@@ -343,7 +343,7 @@ class TestLargeBodies:
 class TestMutated:
     """Whatever is made by chance of requests, over real sockets."""
 
-    # 100 is what a body that is asked for is told; 500 is a fault of ours.
+    # 100 is what a body that is asked for is told; 500 is an internal error.
     ANSWERS = {100, 200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 431, 503, 505}
     SECONDS = 4.0
 

@@ -458,7 +458,7 @@ class TestFolder:
         (tmp_path / "spool").mkdir(exist_ok=True)
         target = tmp_path / "link" if which == "spool" else tmp_path / "spool" / "v1"
         target.symlink_to(elsewhere)
-        with pytest.raises(SpoolError, match="no folder"):
+        with pytest.raises(SpoolError, match="not a folder"):
             (elsewhere / "v1").mkdir(), create(str(tmp_path / ("link" if which == "spool" else "spool")))
 
     def test_open_to_others(self, spool: Spool) -> None:

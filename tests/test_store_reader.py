@@ -326,7 +326,7 @@ class TestFile:
 
     def test_missing(self, path: Path) -> None:
         """Where there is no store, none is made, and the message says so."""
-        with pytest.raises(StoreError, match=r"there is no store at .*; name a file that"):
+        with pytest.raises(StoreError, match=r"there is no store at .*; give a file that"):
             Store(str(path)).count()
         assert not path.parent.exists()
 
@@ -353,11 +353,11 @@ class TestFile:
     @pytest.mark.parametrize(
         ("prepare", "told"),
         [
-            (lambda self, path: path.write_text("hello, world\n" * 100), "no SQLite database"),
-            (lambda self, path: path.touch(), "is no store of events"),
-            (lambda self, path: path.mkdir(), "is no regular file"),
+            (lambda self, path: path.write_text("hello, world\n" * 100), "not an SQLite database"),
+            (lambda self, path: path.touch(), "is not a store of events"),
+            (lambda self, path: path.mkdir(), "is not a regular file"),
             (lambda self, path: path.symlink_to(make_store(path.with_name("other"))), "links are not followed"),
-            (lambda self, path: os.mkfifo(path), "is no regular file"),
+            (lambda self, path: os.mkfifo(path), "is not a regular file"),
             (version, "store of version 7"),
             (damaged, "is damaged"),
             (another, "no such table"),

@@ -1,18 +1,17 @@
-"""HTTP in → a store, or a spool and from there to another destination. In the extra `[serve]`: uvicorn, httptools, uvloop.
+"""HTTP in → a store, or a spool that is forwarded to another destination. Extra `[serve]`: uvicorn, httptools, uvloop.
 
-    options.py    what it is asked to be        server.py     sockets, signals, the order of starting and stopping
-    app.py        request → answer              protocol.py   deadlines, caps, what is no HTTP
-    access.py     Host, Origin, credentials     endpoints.py  where events are sent to     answer.py  what is said
-    body.py       bytes, within limits          reading.py    bodies → events, beside each other
-    arrival.py    bytes → events and verdicts
-    commit.py     many requests, one commit     forward.py    a spool of its own, and its flusher
-    metrics.py    what is counted               look.py       what people look at, by path: JSON, and page/
-    recent.py     the latest, where none are stored           spread.py     percentiles and histograms
+    options.py    the options, checked              server.py     sockets, signals, startup and shutdown order
+    app.py        request → answer                  protocol.py   deadlines, caps, malformed HTTP
+    access.py     Host, Origin, credentials         endpoints.py  the paths that take events
+    body.py       bodies within limits, in threads   parse.py      bytes → events and verdicts
+    commit.py     many requests, one commit         response.py   what is answered
+    metrics.py    the counters                      forward.py    a spool of its own, and its flusher
+    api.py        the page and its JSON, by path    latest.py     the latest events, when none are stored
 
-Rules that every change here is held to:
+Every change here must keep these rules:
 
-1. 2xx is written after the storage has said that the events outlast a kill and a loss of power, and never for what was not kept.
-2. Host is looked at first, then Origin, then credentials; nothing of a body is read before.
-3. Everything that a client can make large has a limit, and everything that it can make slow has a deadline (limits.py).
-4. What goes on from here is lines of events. Headers, cookies, addresses stay; what an upstream answers is told to nobody.
+1. 2xx is written only after the storage confirms that the events survive a kill and a loss of power.
+2. Host is checked first, then Origin, then credentials. Nothing of the body is read before that.
+3. Everything a client can make large has a limit; everything it can make slow has a deadline (limits.py).
+4. Only event lines go on from here: no headers, cookies or addresses. An upstream's answer is never passed to a client.
 """

@@ -1,4 +1,4 @@
-"""Who may ask: the Host that was asked for, the page that asks, and the credentials; pure."""
+"""Who may ask: the requested Host, the page's Origin, and the credentials. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rillevents.errors import UsageError
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
 _MOST_KNOWN = 256
 _FORWARDED = (b"for", b"host", b"proto", b"port", b"server", b"ssl", b"prefix")
-# What proxies add to a request that they hand on.
+# Headers that proxies add to a request they forward.
 _OF_PROXIES = frozenset((b"forwarded", b"via", b"x-real-ip", *(b"x-forwarded-" + what for what in _FORWARDED)))
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Access:
-    """What a server allows: these hosts beside the local ones, these origins, and this user, if any.
+    """What a server allows: these hosts besides the local ones, these origins, and this user, if any.
 
-    *hosts* are names with or without a port, *origins* like `https://app.example.com`; raises UsageError where they are not.
+    *hosts* are names with or without a port, *origins* look like `https://app.example.com`. Raises UsageError if one is invalid.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Access:
 
     @property
     def needs_credentials(self) -> bool:
-        """Whether anybody has to say who they are."""
+        """Whether clients must authenticate."""
         return bool(self._expected)
 
     def allows_host(self, header: bytes | None) -> bool:
-        """Whether this Host is one of ours: a page whose name was rebound to this address sends its own."""
+        """Whether this Host is allowed; a page that rebinds its name to this address (DNS rebinding) sends its own name."""
         if header is None or header in self._known_hosts:
             return header is not None
         known = self._is_our_host(header)
@@ -57,13 +57,13 @@ class Access:
         return name in _LOCAL or name in self._hosts or f"{name}:{found[2]}" in self._hosts
 
     def allows_origin(self, header: bytes) -> bool:
-        """Whether a page of this Origin may send and read: one of this machine, or one that was named."""
+        """Whether a page of this Origin may send and read: a page of this machine, or an allowed origin."""
         return self._is_named(header) or self._is_of_this_machine(header)
 
     def vouches(self, origin: bytes | None, *, is_local: bool) -> bool:
-        """Whether an Origin stands in for credentials: one that was named, or of this machine where who asks *is_local*.
+        """Whether an Origin stands in for credentials: an allowed one, or one of this machine if the client *is_local*.
 
-        Not one of this machine from elsewhere: because nobody has to name it, and anybody can say it.
+        A remote client's claim to come from this machine does not count: anybody can send that Origin.
         """
         return origin is not None and (self._is_named(origin) or (is_local and self._is_of_this_machine(origin)))
 
@@ -77,7 +77,7 @@ class Access:
         return bool(separator and scheme in ("http", "https") and found and found[1].lower() in _LOCAL)
 
     def allows(self, authorization: bytes | None) -> bool:
-        """Whether these credentials are the ones asked for, if any are; takes as long for any that are not."""
+        """Whether these credentials are correct, or none are needed; comparing takes the same time for all wrong ones."""
         if not self._expected:
             return True
         scheme, _, given = (authorization or b"").partition(b" ")
@@ -85,14 +85,14 @@ class Access:
 
 
 def is_direct(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether who asks is on this machine, and asks this server by its name: through a proxy everybody looks like it."""
+    """Whether the client is on this machine and addresses this server directly; behind a proxy every client looks local."""
     host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1"))
     by_name = host is not None and (host[1].lower() in _LOCAL or is_loopback(host[1]))
     return by_name and is_loopback_client(client) and _OF_PROXIES.isdisjoint(headers)
 
 
 def is_loopback_client(client: tuple[str, int] | None) -> bool:
-    """Whether who asks is on this machine."""
+    """Whether the client is on this machine."""
     if client is None:
         return False
     try:
@@ -104,19 +104,21 @@ def is_loopback_client(client: tuple[str, int] | None) -> bool:
 
 
 def is_host(text: str) -> bool:
-    """Whether *text* may be a name or an address to listen on."""
+    """Whether *text* can be a name or an address to listen on."""
     return bool(_HOST.fullmatch(f"[{text}]" if ":" in text else text))
 
 
 def is_local_bind(host: str) -> bool:
-    """Whether a server that listens on *host* can be reached from this machine alone."""
+    """Whether a server that listens on *host* can be reached only from this machine."""
     return is_loopback(host)
 
 
 def _checked_host(text: str) -> str:
     found = _HOST.fullmatch(text)
     if not found:
-        raise UsageError(f"--allow-host {text!r} is no host name", hint="write --allow-host events.example.com")
+        raise UsageError(
+            f"--allow-host {text!r} is not a valid host name", hint="write --allow-host events.example.com"
+        )
     return text.lower()
 
 
@@ -129,5 +131,5 @@ def _checked_origin(text: str) -> str:
     bare = f"{parts.scheme}://{parts.netloc}" == text and "@" not in text
     if parts.scheme not in ("http", "https") or not parts.hostname or not bare or port == 0:
         hint = "write --allow-origin https://app.example.com, without a path"
-        raise UsageError(f"--allow-origin {text!r} is no origin", hint=hint)
+        raise UsageError(f"--allow-origin {text!r} is not a valid origin", hint=hint)
     return text.lower()

@@ -1,6 +1,6 @@
-"""What people may look at, by path: a page, and the JSON that it and scripts ask for. Nothing here is asked for by other pages.
+"""The page, and the JSON that it and scripts request, by path. Pages of other origins get none of it.
 
-A `Glance` into a store, or the `Latest` where the server forwards, answers both.
+The data comes from a `Glance` into a store, or from the `Latest` when the server forwards.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _LONGEST = 1024
 _LINE_CHARS = 2000
 _KINDS = 50
 _HOUR_NS = 3600 * 10**9
-# The years 0 and 9999: because a time of long before or after every event is one to ask for, too.
+# The years 0 and 9999: a query may name a time long before or after every event.
 _FIRST_NS, _LAST_NS = -62167219200 * 10**9, LAST_SECOND * 10**9
 
 
@@ -65,16 +65,16 @@ Seeing = Glance | Latest
 
 @dataclass(slots=True)
 class Look:
-    """What can be looked at, by way of *see*; `note` is told of every request that was stored."""
+    """The paths that can be viewed, read by way of *see*; `note` is called with every request that was stored."""
 
     see: Callable[[], Seeing] | None = None
     kept: str = "store"
 
     def note(self, incoming: Incoming, stored: Stored) -> None:
-        """Take notice of what was stored."""
+        """Take note of what was stored."""
 
     def paths(self) -> Mapping[str, Show]:
-        """Return what there is to see, by path."""
+        """Return the viewable paths, each with the function that answers it."""
         if not self.see:
             return {}
         asked: dict[str, Show] = {
@@ -86,7 +86,7 @@ class Look:
         return asked | {path: _asset(*asset) for path, asset in ASSETS.items()}
 
     def _asked(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], *known: str) -> Show:
-        """Return what answers with JSON, of what *show* finds, or of why it could not."""
+        """Return a function that answers with the JSON that *show* finds, or with the reason why it could not."""
 
         def answer(parameters: Parameters) -> Answer:
             try:
@@ -95,7 +95,7 @@ class Look:
             except UsageError as error:
                 return _private(problem(400, error.message))
             except (Busy, Replaced):
-                return _private(later("the store is locked, or changing hands; nothing was lost"))
+                return _private(later("the store is locked or being replaced, try again; nothing was lost"))
             except RilleventsError as error:
                 return _private(problem(503, error.message))
             body = found if isinstance(found, bytes) else _written({**found, "kept": self.kept})
@@ -104,7 +104,7 @@ class Look:
         return answer
 
     def _seen(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], parameters: Parameters) -> Any:
-        assert self.see  # noqa: S101 - nothing is asked where there is nothing to see
+        assert self.see  # noqa: S101 - without *see* there are no paths to ask for
         seeing = self.see()
         try:
             return show(seeing, parameters)
@@ -113,14 +113,14 @@ class Look:
 
 
 class StoreLook(Look):
-    """Looks into a store; each look opens it anew, because it may be another file by now."""
+    """Views a store; each view opens it anew, since another file may stand there by now."""
 
     def __init__(self, path: str) -> None:
         super().__init__(lambda: Glance(path))
 
 
 class Recent(Look):
-    """Keeps the latest events, where there is no store to look into; *refused* are those that the destination did not take."""
+    """Keeps the latest events when there is no store to view; *refused* returns those that the destination refused."""
 
     def __init__(self, refused: Callable[[int], Iterable[RejectedRow]] = lambda limit: ()) -> None:
         self._latest = Latest(refused)
@@ -135,9 +135,9 @@ def _events(seeing: Seeing, parameters: Parameters) -> bytes:
     query, limit = _query(parameters), _number(parameters, "limit", 100, 500)
     after = parameters.get("after", "")
     if after and not _CURSOR.fullmatch(after):
-        raise UsageError("after is no cursor; leave it out, and take the one of the answer")
+        raise UsageError("after is not a valid cursor; leave it out, and use the one in the answer")
     seen = seeing.after(after, query, limit) if after else seeing.newest(query, limit)
-    # As they stand, not decoded and written again: because an event's bytes are its own. What is no event would break the rest.
+    # Joined as raw bytes: decoding and writing them again could change an event. An invalid line would break the JSON.
     lines = b",\n".join([line[:-1] for line in seen.lines if is_event(line)])
     rest = {"cursor": seen.cursor, "complete": seen.complete, "reset": seen.reset}
     return b'{"events":[' + lines + b"]," + _written(rest)[1:]
@@ -187,8 +187,8 @@ def _stats(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
 def _values(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
     name = parameters.get("name", "")
     if not name:
-        raise UsageError("name is missing: values are those of one metric")
-    # Of exactly that name, whatever it is made of.
+        raise UsageError("name is missing; name the metric whose values you want")
+    # Match exactly this name: escape the characters that are special in a pattern.
     exact = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
     bins = _number(parameters, "bins", 30, 100)
     since, until = _times(parameters)
@@ -211,12 +211,12 @@ def _times(parameters: Parameters) -> tuple[int, int]:
     since = point_in_time(parameters["since"]) if parameters.get("since") else until - _HOUR_NS
     since, until = (min(max(each, _FIRST_NS), _LAST_NS) for each in (since, until))
     if since >= until:
-        raise UsageError("since is not before until")
+        raise UsageError("since must be before until")
     return since, until
 
 
 def _whole_buckets(since: int, until: int, buckets: int) -> tuple[int, int]:
-    """Return a time of whole buckets of whole seconds that ends no sooner: because bars that move with every look flicker."""
+    """Return a range of whole buckets of whole seconds that ends no sooner; bars that move with every refresh flicker."""
     width = -(-(until - since) // buckets // 1_000_000_000) * 1_000_000_000 or 1_000_000_000
     end = -(-until // width) * width
     return end - width * buckets, end
@@ -227,14 +227,14 @@ def _number(parameters: Parameters, key: str, otherwise: int, most: int) -> int:
     if not text:
         return otherwise
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
-        raise UsageError(f"{key} is a number from 1 to {most}")
+        raise UsageError(f"{key} must be a number from 1 to {most}")
     return int(text)
 
 
 def _check(parameters: Parameters, known: Iterable[str]) -> None:
     for key, value in parameters.items():
         if key not in known:
-            raise UsageError(f"there is no such parameter here; those that there are: {', '.join(known)}")
+            raise UsageError(f"unknown parameter; the known ones are: {', '.join(known)}")
         if len(value) > _LONGEST:
             raise UsageError(f"{key} is too long")
 

@@ -1,7 +1,7 @@
-"""Which request gets which answer: an ASGI application, without a framework because a small request is all that it takes.
+"""Which request gets which answer: an ASGI application. A small request costs little, so there is no framework.
 
 POST /events/{stream}  POST /local/track  POST /v1/telemetry/events        events
-GET  /healthz  /readyz  /metrics                                           machines that watch this one
+GET  /healthz  /readyz  /metrics                                           monitoring
 GET  /  /page.js  /page.css  /api/…                                        people on this machine
 """
 
@@ -27,14 +27,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MOST_FAULTS = 20
 _OPEN = ("/healthz", "/readyz", "/metrics")
-# So many look at once; others wait.
+# Views answered at the same time; further ones wait.
 _LOOKERS = 2
 
 
 class App:
-    """Answers requests; *committer* keeps events, *look* is what people may see: a path → what its answer is made from.
+    """Answers requests; *committer* stores events, *look* maps each viewable path to the function that answers it.
 
-    *allowed* says whether events are taken now: a user who has opted out has nothing forwarded.
+    *allowed* says whether events are accepted now: nothing is forwarded for a user who has opted out.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class App:
             answer = refused.answer
         except Gone:
             return
-        except Exception as error:  # noqa: BLE001 - a fault of ours is no reason to say more than that to whoever asked
+        except Exception as error:  # noqa: BLE001 - a client learns only that there was an internal error
             self._tell_fault(f"{type(error).__name__}: {error}")
-            answer = problem(500, "a fault of this server")
+            answer = problem(500, "internal error")
         self._metrics.answers[answer.status] += 1
         found = answer.fields
         if b"origin" in headers:
@@ -84,15 +84,15 @@ class App:
         await send({"type": "http.response.body", "body": answer.body})
 
     def _tell_fault(self, fault: str) -> None:
-        """Tell who runs the server, once for each kind: because who asked may ask again and again."""
+        """Warn the operator once for each kind of error, since a client may repeat its request again and again."""
         if fault not in self._faults and len(self._faults) < _MOST_FAULTS:
             self._faults.add(fault)
-            self._warn(f"a fault of ours, answered with 500: {fault}; please report it")
+            self._warn(f"internal error, answered with 500: {fault}; please report it")
 
     def _shared_with(self, origin: bytes, path: str) -> list[tuple[bytes, bytes]]:
         """Return the headers that let a page of an allowed origin read the answer.
 
-        Only where events are sent: because what is shown to people here is for no other page to read.
+        Only on paths that take events: no other page may read what is shown to people here.
         """
         if not self._access.allows_origin(origin) or not endpoint_at(path):
             return []
@@ -111,36 +111,40 @@ class App:
             return await self._take(endpoint, scope, headers, body)
         if method == "OPTIONS":
             return preflight(headers)
-        return problem(405, "events are sent by POST", (b"allow", b"POST, OPTIONS"))
+        return problem(405, "events must be sent by POST", (b"allow", b"POST, OPTIONS"))
 
     def _admit(self, headers: Headers) -> None:
         if not self._access.allows_host(headers.get(b"host")):
-            raise Refused(problem(403, "this Host is not allowed here; the server's --allow-host names those that are"))
+            raise Refused(
+                problem(403, "this Host is not allowed here; to allow it, start the server with --allow-host")
+            )
         origin = headers.get(b"origin")
         if origin is not None and not self._access.allows_origin(origin):
             raise Refused(
-                problem(403, "this Origin is not allowed here; the server's --allow-origin names those that are")
+                problem(403, "this Origin is not allowed here; to allow it, start the server with --allow-origin")
             )
 
     def _authenticate(self, headers: Headers) -> None:
         if not self._access.allows(headers.get(b"authorization")):
             raise Refused(
-                problem(401, "a user and a password are needed", (b"www-authenticate", b'Basic realm="rillevents"'))
+                problem(
+                    401, "a user name and a password are required", (b"www-authenticate", b'Basic realm="rillevents"')
+                )
             )
 
     async def _take(self, endpoint: Endpoint, scope: Scope, headers: Headers, body: Body) -> Answer:
         if self._access.needs_credentials and not (endpoint.is_local and self._is_vouched_for(scope, headers)):
             self._authenticate(headers)
         if not self._allowed():
-            return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: nothing is taken")
+            return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: no events are accepted")
         incoming = await self._reading.events(endpoint, headers, body)
         incoming.stream, incoming.received_us = endpoint.stream, time.time_ns() // 1000
         if not incoming.lines and not incoming.bad:
-            return all_good(0, 0) if endpoint.is_local else problem(400, "there is no event in the body")
+            return all_good(0, 0) if endpoint.is_local else problem(400, "the body contains no event")
         try:
             stored = await self._committer.submit(incoming)
         except Overloaded:
-            return later("too many events wait for the disk")
+            return later("too many events are waiting for the disk")
         if isinstance(stored, Unavailable):
             return later("events cannot be stored now")
         if self._on_stored:
@@ -148,7 +152,7 @@ class App:
         return self._verdict(incoming, stored, endpoint)
 
     def _is_vouched_for(self, scope: Scope, headers: Headers) -> bool:
-        # By the Origin: because a beacon can carry no credentials.
+        # The Origin vouches for a beacon, which cannot carry credentials.
         return self._access.vouches(headers.get(b"origin"), is_local=is_direct(scope["client"], headers))
 
     def _verdict(self, incoming: Incoming, stored: Stored, endpoint: Endpoint) -> Answer:
@@ -172,7 +176,7 @@ class App:
         if path == "/readyz":
             ready = not self._committer.problem
             return Answer(200, b'{"status":"ready"}') if ready else later("events cannot be stored now")
-        # Whatever Host it is asked by: because who scrapes it does so by an address.
+        # Any Host will do: a scraper addresses the server by its IP address.
         if not is_direct(scope["client"], {**headers, b"host": b"localhost"}):
             self._authenticate(headers)
         gauges, counters = self._gauges()
@@ -183,17 +187,17 @@ class App:
     async def _show(self, path: str, method: str, scope: Scope, headers: Headers) -> Answer:
         found = self._look.get(path)
         if found is None:
-            return problem(404, "there is nothing here; events are sent to /events/default")
+            return problem(404, "not found; send events to /events/default")
         if method not in ("GET", "HEAD"):
             return problem(405, "this is asked for by GET", (b"allow", b"GET, HEAD"))
         if not is_direct(scope["client"], headers):
-            return problem(403, "this is shown on the server's own machine only")
-        # A page elsewhere that asks without wanting to read sends no Origin; it would still make us count.
+            return problem(403, "this is only shown on the server's own machine")
+        # Another site's page that only triggers the request sends no Origin; it would still make us count.
         if path != "/" and headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
-            return problem(403, "this is for the page of this server only")
+            return problem(403, "this is only for this server's own page")
         self._authenticate(headers)
-        # On a thread: because a store of millions takes its time, and events must not wait for who looks at them.
-        # A thread of their own: because those of the loop take bodies apart, and must not be busy with people.
+        # On a thread: scanning a store of millions takes time, and events must not wait for a viewer.
+        # On a pool of its own: the loop's threads parse bodies and must not be busy with views.
         return await asyncio.get_running_loop().run_in_executor(self._lookers, found, _query(scope["query_string"]))
 
 
@@ -203,4 +207,4 @@ def _query(text: bytes) -> dict[str, str]:
     try:
         return dict(parse_qsl(text.decode("latin-1"), max_num_fields=20))
     except ValueError:
-        raise Refused(problem(400, "there are too many parameters")) from None
+        raise Refused(problem(400, "too many parameters")) from None

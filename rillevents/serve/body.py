@@ -1,4 +1,4 @@
-"""The bytes of a body, as they come and decompressed: never more than a limit, whatever they claim to be."""
+"""The bytes of a body, as received and decompressed: never more than a limit, whatever the headers claim."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _ZSTD_WINDOW = 8 << 20
 
 
 class Gone(Exception):
-    """Who asked has hung up."""
+    """The client has disconnected."""
 
 
 class Body:
-    """The body of a request, piece by piece; raises Gone where who sends it hangs up."""
+    """The body of a request, piece by piece; raises Gone if the client disconnects."""
 
     __slots__ = ("_headers", "_receive", "ended")
 
@@ -43,7 +43,7 @@ class Body:
         self.ended = b"content-length" not in headers and b"transfer-encoding" not in headers
 
     async def piece(self) -> bytes:
-        """Return what comes next; `ended` says whether that was the last of it."""
+        """Return the next piece; `ended` then says whether it was the last one."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise Gone
@@ -52,8 +52,8 @@ class Body:
         return found
 
     async def passed_over(self) -> bool:
-        """Read and forget the rest of a small body, and return whether there is none now; nobody waits for a large one."""
-        # One that asked before sending it has not sent it.
+        """Read and discard the rest of a small body, and return whether the body is over; do not wait for a large one."""
+        # A client that sent `Expect` has not sent the body yet.
         awaited = b"expect" not in self._headers and _is_small(self._headers)
         try:
             while awaited and not self.ended:
@@ -69,7 +69,7 @@ def _is_small(headers: Mapping[bytes, bytes]) -> bool:
 
 
 class BadBody(Exception):
-    """The body is not what its headers say; `status` is the answer."""
+    """The body is not what its headers say; `status` is the status to answer with."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -78,7 +78,7 @@ class BadBody(Exception):
 
 
 def decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Return the body without its Content-Encoding; raises BadBody where it is none of ours, damaged, or over *limit*."""
+    """Return the body without its Content-Encoding; raises BadBody if that is unknown, damaged, or over *limit*."""
     name = encoding.strip().lower()
     if name in (b"", b"identity"):
         found = body
@@ -87,7 +87,7 @@ def decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
     elif name == b"zstd":
         found = _unzstd(body, limit)
     else:
-        raise BadBody(415, "Content-Encoding may be gzip or zstd, or be left out")
+        raise BadBody(415, "Content-Encoding must be gzip or zstd, or be left out")
     if len(found) > limit:
         raise BadBody(413, f"the body has more than {limit} bytes")
     return found
@@ -102,7 +102,7 @@ def _gunzipped(body: bytes, limit: int) -> bytes:
     if len(found) <= limit and not unzip.eof:
         raise BadBody(400, "the gzip body ends too early")
     if unzip.unused_data:
-        raise BadBody(400, "something follows the gzip body")
+        raise BadBody(400, "there is extra data after the gzip body")
     return found
 
 
@@ -116,7 +116,7 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         if claimed > limit:
             raise BadBody(413, f"the body has more than {limit} bytes")
         unzip = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        # Where it does not say: because to zstd what is too much and what is damaged are one.
+        # Only if the frame does not say its size: zstd reports "too large" and "damaged" as the same error.
         if claimed < 0 and len(unzip.stream_reader(body).read(limit + 1)) > limit:
             raise BadBody(413, f"the body has more than {limit} bytes")
         return unzip.decompress(body, max_output_size=limit, allow_extra_data=False)
@@ -125,7 +125,7 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 
 
 class Reading:
-    """Reads the bodies of requests; `held` are the bytes of large ones that are not events yet. For the thread of one loop."""
+    """Reads the bodies of requests; `held` counts the bytes of large ones not parsed yet. For the thread of one loop."""
 
     def __init__(self, metrics: Metrics, most: int = MAX_RECEIVING_BYTES) -> None:
         self.held = 0
@@ -134,9 +134,9 @@ class Reading:
         self._threads = ThreadPoolExecutor(READERS, "rillevents-read")
 
     async def events(self, endpoint: Endpoint, headers: Headers, body: Body) -> Incoming:
-        """Return what is in a body; raises Refused, and Gone where who sends it hangs up."""
+        """Return the events of a body; raises Refused, and Gone if the client disconnects."""
         limit = min(endpoint.limit, MAX_BODY_BYTES)
-        # What a body says about its size is believed where it is too much, and else looked at as it comes.
+        # A claimed size that is too large is believed; any other is checked as the bytes arrive.
         length = headers.get(b"content-length", b"")
         if len(length) > 4 and (len(length) > 12 or int(length) > limit):
             raise _over(limit)
@@ -166,7 +166,7 @@ class Reading:
             self.held -= len(whole)
 
     async def _on_a_thread(self, endpoint: Endpoint, body: bytes, encoding: bytes) -> Incoming:
-        # Held until then: because a body that waits for a thread is there as well.
+        # Counted until the end: a body that waits for a thread uses memory as well.
         self.held += len(body)
         try:
             self._check()
@@ -176,7 +176,7 @@ class Reading:
 
     def _check(self) -> None:
         if self.held > self._most:
-            raise Refused(later("too much is being received"))
+            raise Refused(later("too much data is being received"))
 
 
 def _decoded(endpoint: Endpoint, body: bytes, encoding: bytes) -> Incoming:

@@ -1,7 +1,7 @@
-"""Many requests, one commit: who waits is stored together with all others who wait, and is told when it is on the disk.
+"""Many requests, one commit: all waiting requests are stored together, and each is answered when the data is on the disk.
 
-One thread commits. While it waits for the disk, requests gather, and are the next commit: so a disk that is slow makes commits
-larger, not requests fewer. What waits is bounded; over that, who comes is sent away and asked to come again.
+One thread commits. While it waits for the disk, new requests gather and form the next commit, so a slow disk makes
+commits larger, not requests fewer. The queue is bounded; when it is full, clients are asked to come again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Waiting = tuple[Incoming, "asyncio.Future[Told]"]
 
 
 class Overloaded(Exception):
-    """More waits for the disk than may."""
+    """More events wait for the disk than allowed."""
 
 
 class Committer:
-    """Stores what it is given, on a thread of its own, in the order in which it came.
+    """Stores what it is given, on a thread of its own, in the order of arrival.
 
-    `submit` belongs to the thread of *loop*; *on_commit* is called on the committing thread with requests and seconds.
+    Call `submit` on the thread of *loop*; *on_commit* is called on the committing thread with requests and seconds.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="rillevents-commit", daemon=True)
 
     def start(self) -> None:
-        """Begin to commit."""
+        """Start committing."""
         self._thread.start()
 
     def submit(self, incoming: Incoming) -> asyncio.Future[Told]:
-        """Return what becomes of it: the future has the counts once it is on the disk, or Unavailable; raises Overloaded."""
+        """Return a future with the counts once the events are on the disk, or with Unavailable; raises Overloaded."""
         events, size = self.events + _count(incoming), self.bytes + incoming.size
         if self.events and (events > MAX_WAITING_EVENTS or size > MAX_WAITING_BYTES):
             raise Overloaded
@@ -64,13 +64,13 @@ class Committer:
         future: asyncio.Future[Told] = self._loop.create_future()
         self._waiting.append((incoming, future))
         if self._idle:
-            # In the next turn of the loop: because all that comes in this one is one commit then, not two.
+            # In the loop's next turn: everything that arrives in this turn then goes into one commit, not two.
             self._idle = False
             self._loop.call_soon(self._work.set)
         return future
 
     def close(self) -> None:
-        """Commit what waits, and end the thread; waits for both."""
+        """Commit what waits, then end the thread; waits for both."""
         self._closing = True
         self._work.set()
         self._thread.join()
@@ -79,7 +79,7 @@ class Committer:
         is_more = False
         while True:
             self._idle = True
-            # Looked at after that, not before: because one that came in between saw nobody to wake.
+            # Check after setting `_idle`: a request that came in between found nobody to wake.
             if not self._waiting and not self._closing and not self._work.wait(0 if is_more else _TIDY_SECONDS):
                 self._ask_again()
             self._idle = False
@@ -107,16 +107,16 @@ class Committer:
         except Unavailable as error:
             self._heard(error.message)
             results = [error] * len(batch)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was acknowledged, and the next one has its turn
-            self._heard(f"a fault of ours: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - nothing was acknowledged; the next commit may succeed
+            self._heard(f"internal error: {type(error).__name__}: {error}")
             results = [Unavailable(self.problem)] * len(batch)
         self._on_commit(len(batch), time.monotonic() - began)
         self._loop.call_soon_threadsafe(self._tell, batch, results)
 
     def _heard(self, problem: str) -> None:
-        """Tell what is wrong once, not with each request."""
+        """Report a problem once, not with each request."""
         if problem and problem != self.problem:
-            self._warn(f"{problem}; senders are asked to keep their events and to come again")
+            self._warn(f"{problem}; clients are asked to keep their events and retry")
         elif self.problem and not problem:
             self._warn("events are stored again")
         self.problem = problem
@@ -125,26 +125,26 @@ class Committer:
         for (incoming, future), result in zip(batch, results, strict=True):
             self.events -= _count(incoming)
             self.bytes -= incoming.size
-            # Where it is done already, who asked has gone; it is stored all the same.
+            # If it is done already, the client has gone; the events are stored all the same.
             if not future.done():
                 future.set_result(result)
 
     def _ask_again(self) -> None:
-        """Where something was wrong and nobody has come since, see whether it still is: or who asks /readyz first never comes."""
+        """After a problem, check whether it persists even if no request comes, for clients that poll /readyz first."""
         if self.problem:
             with suppress(Exception):
                 self._storage.store([])
                 self._heard("")
 
     def _tidy(self) -> bool:
-        """Do what is due, and return whether there is more of it."""
+        """Do the maintenance that is due, and return whether there is more of it."""
         try:
             return self._storage.tidy()
-        except Exception as error:  # noqa: BLE001 - what is not cleared away now is the next time
+        except Exception as error:  # noqa: BLE001 - what is not cleaned up now is cleaned up next time
             self._heard(getattr(error, "message", "") or f"{type(error).__name__}: {error}")
             return False
 
 
 def _count(incoming: Incoming) -> int:
-    # What is no event, too: because it is kept as well, and takes more room than it has bytes.
+    # Count invalid lines, too: they are also kept, and need more memory than their bytes.
     return len(incoming.lines) + len(incoming.bad)

@@ -1,4 +1,4 @@
-"""Where events are sent to, and what each of these places takes."""
+"""The paths that take events, and what each of them accepts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _STREAM = re.compile(r"/events/([A-Za-z0-9._~-]{1,128})")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What takes events: their stream, how it reads a body, and whether a page of an allowed origin needs no credentials.
+    """What takes events: the stream, how a body is parsed, and whether a page of an allowed origin needs no credentials.
 
-    `quick` reads it where that is quick, and else returns None.
+    `quick` parses a body if that is quick, and returns None otherwise.
     """
 
     stream: str
@@ -39,7 +39,7 @@ _ENDPOINTS = {
 
 
 def endpoint_at(path: str) -> Endpoint | None:
-    """Return what takes events at *path*, None where nothing does."""
+    """Return the endpoint at *path*, None if there is none."""
     known = _ENDPOINTS.get(path)
     if known:
         return known

@@ -1,4 +1,4 @@
-"""A spool between a server and where its events go: what is answered is in it, synced, and a flusher of its own empties it."""
+"""A spool between the server and its destination: an answer means that the events are in it, synced; a flusher empties it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rillevents.spool.view import contents
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.reader import RejectedRow
 
-# An event waits so long for others to go with it.
+# How long an event waits for others, to be sent together.
 _GATHER_SECONDS = 0.2
 _LAST_SECONDS = 5.0
 
 
 def spool_for(paths: Paths, to: str) -> str:
-    """Return the folder of the spool of a server that forwards there; each destination has one, and gets no other's events.
+    """Return the spool folder of a server that forwards to *to*; each destination has its own, and gets no other's events.
 
-    Raises RilleventsError where there is no place for it.
+    Raises RilleventsError if there is no place for it.
     """
     if not paths.state_dir:
         raise RilleventsError("there is no place for a spool (no home folder)", hint="set RILLEVENTS_HOME")
@@ -55,9 +55,9 @@ def refused(spools: Sequence[str], limit: int) -> list[RejectedRow]:
 
 
 class SpoolStorage:
-    """Keeps events in a spool: one write and one sync for all that are given at a time, before it returns.
+    """Keeps events in a spool: one write and one sync for everything given at a time, before it returns.
 
-    Duplicates are not looked for: whoever takes the events keeps them by their ID. *on_stored* is told how many they were.
+    Duplicates are not detected: the destination keeps events by their ID. *on_stored* gets the number of events.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SpoolStorage:
         self._on_stored = on_stored
 
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
-        """Append all lines and sync them; raises Unavailable, and none of them is kept."""
+        """Append all lines and sync them; if it raises Unavailable, none of them is kept."""
         lines = b"".join([line for arrived in incoming for line in arrived.lines])
         try:
             if lines:
@@ -88,7 +88,7 @@ class SpoolStorage:
             raise full(folder, self._max_bytes)
 
     def _keep_bad(self, lines: Sequence[bytes]) -> None:
-        """Put what is no event into corrupt/, and count it as refused; a disk that has no room for it keeps nobody waiting."""
+        """Put invalid lines into corrupt/ and count them as refused; if the disk has no room for them, nobody waits for that."""
         if not lines:
             return
         self._sink.count("refused", "invalid", len(lines))
@@ -98,7 +98,7 @@ class SpoolStorage:
             return
 
     def tidy(self) -> bool:
-        """Do nothing: the flusher clears up."""
+        """Do nothing: the flusher cleans up."""
         return False
 
     def close(self) -> None:
@@ -107,9 +107,9 @@ class SpoolStorage:
 
 
 class Forwarder:
-    """Empties spools into an exporter on a thread of its own, in rounds; between them the spool's lock is anybody's.
+    """Empties spools into an exporter on a thread of its own, in rounds; between rounds anybody may lock the spool.
 
-    *allowed* is asked before each round: a user who has opted out has nothing sent. Failures are tried again, ever less often.
+    *allowed* is asked before each round: after an opt-out nothing is sent. Failed rounds are retried, less and less often.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Forwarder:
         self.last = FlushResult(FlushOutcome.EMPTY)
         self.delivered = self.rejected = 0
         self._stored = 0
-        # How many the last round left, and how many had been stored by then.
+        # How many events the last round left, and how many had been stored by then.
         self._left = (0, 0)
         self._spools = spools
         self._allowed = allowed
@@ -148,23 +148,23 @@ class Forwarder:
         self._thread = threading.Thread(target=self._run, name="rillevents-forward", daemon=True)
 
     def start(self) -> None:
-        """Begin with what a server before this one has left."""
+        """Start with what an earlier server has left."""
         self._work.set()
         self._thread.start()
 
     def wake(self, events: int) -> None:
-        """There are so many new events."""
+        """Note that there are new events."""
         self._stored += events
         self._work.set()
 
     @property
     def pending(self) -> int:
-        """How many events wait: those that the last round left, and those that have come since."""
+        """How many events wait: those that the last round left, and those stored since."""
         left, stored_then = self._left
         return max(0, left + self._stored - stored_then)
 
     def close(self) -> None:
-        """Send what is there, for a few seconds at most, and end; what is left waits in the spool for the next server."""
+        """Send what is there, for a few seconds at most, then end; the rest waits in the spool for the next server."""
         self._stopping.set()
         self._work.set()
         self._flusher.timeout = _LAST_SECONDS
@@ -184,7 +184,7 @@ class Forwarder:
                 self._work.set()
 
     def _round(self) -> bool:
-        """Flush once; return whether there is nothing more to do until something new comes."""
+        """Flush once; return whether nothing is left to do until new events come."""
         if not self._allowed():
             return True
         try:
@@ -193,7 +193,7 @@ class Forwarder:
             return False
         except RilleventsError as error:
             done = FlushResult(FlushOutcome.TEMPORARY, reason=error.message)
-        except Exception as error:  # noqa: BLE001 - the events are in the spool, and the next round has its turn
+        except Exception as error:  # noqa: BLE001 - the events are in the spool; the next round tries again
             done = FlushResult(FlushOutcome.TEMPORARY, reason=f"{type(error).__name__}: {error}")
         self._tell(done)
         self.delivered += done.delivered
@@ -207,7 +207,7 @@ class Forwarder:
 
     def _tell(self, done: FlushResult) -> None:
         if done.outcome.needs_attention and done.outcome != self.last.outcome:
-            self._warn(f"events wait in the spool {self._spools[0]}: {done.reason}")
+            self._warn(f"events are kept in the spool {self._spools[0]}: {done.reason}")
         elif self.last.outcome.needs_attention and not done.outcome.needs_attention:
             self._warn("events are delivered again")
 

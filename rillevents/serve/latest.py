@@ -1,4 +1,4 @@
-"""The latest events that went by a server that forwards them: what there is to look at where nothing is stored."""
+"""The latest events that a forwarding server has passed on: what there is to view when nothing is stored."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class _Passed(NamedTuple):
 
 
 class Latest:
-    """Keeps the latest events and the latest bad lines; asked like a `Glance`, by any thread, while one thread adds.
+    """Keeps the latest events and the latest invalid lines; any thread may query it like a `Glance` while one thread adds.
 
-    *refused* is asked for what the destination refused.
+    *refused* returns the events that the destination refused.
     """
 
     def __init__(self, refused: Callable[[int], Iterable[RejectedRow]] = lambda limit: ()) -> None:
@@ -38,11 +38,11 @@ class Latest:
         self._bad: deque[RejectedRow] = deque(maxlen=RECENT)
         self._number = 0
         self._refused = refused
-        # So that a cursor of the server before this one leads nowhere.
+        # A cursor from an earlier run of the server is thereby invalid.
         self._run = secrets.token_hex(4)
 
     def add(self, incoming: Incoming) -> None:
-        """Keep what one request brought, as far as it is among the latest."""
+        """Add the events and invalid lines of one request; older ones drop out."""
         for fields, line in zip(incoming.fields, incoming.lines, strict=True):
             self._number += 1
             self._passed.append(_Passed(self._number, microseconds(fields.event_time), fields, line))
@@ -58,9 +58,9 @@ class Latest:
         return Seen(lines[::-1], cursor(number, self._run), len(lines) == len(found))
 
     def after(self, given: str, query: Query, limit: int) -> Seen:
-        """Return the events that *query* accepts of those that came after a cursor, in the order in which they came."""
+        """Return the events after a cursor that *query* accepts, in the order of arrival."""
         number, end = int(given.partition("-")[0]), self._number
-        # Where more has gone by than is kept, too: because what is shown would have a hole.
+        # Also start anew if more has passed than is kept: the list would have a hole.
         if given != cursor(number, self._run) or number > end or number < end - RECENT:
             return replace(self.newest(query, limit), reset=True)
         found = [passed for passed in self._found(query) if number < passed.number <= end]
@@ -70,13 +70,13 @@ class Latest:
         return Seen(lines, cursor(last, self._run), complete)
 
     def rejected(self, limit: int) -> tuple[list[RejectedRow], int]:
-        """Return the lines that were no events, and the events that the destination refused, the newest first."""
+        """Return the invalid lines and the events that the destination refused, the newest first."""
         found = [*self._bad.copy(), *self._refused(RECENT)]
         found.sort(key=lambda each: each.received_at, reverse=True)
         return found[:limit], len(found)
 
     def counts(self, since: int, until: int, *, buckets: int, limit: int) -> Window:
-        """Return how many of the latest events there were in each of the parts that a time is cut into."""
+        """Return how many of the latest events fall into each bucket of a time range."""
         first, width = since // 1000, max(1, -(-(until - since) // 1000 // buckets))
         found = list(self._found(Query(since=since, until=until)))
         kinds = Counter((each.fields.event_type, each.fields.event_name) for each in found)
@@ -89,14 +89,14 @@ class Latest:
         return Window(since, until, len(found), [Counted(*kind, parts[kind]) for kind in most])
 
     def values(self, query: Query) -> tuple[list[float], bool]:
-        """Return the numbers that the latest events have as their `value`."""
+        """Return the `value` numbers of the latest events."""
         return [value for passed in self._found(query) for value in value_of(passed.line)], True
 
     def close(self) -> None:
         """Do nothing: there is no file."""
 
     def _found(self, query: Query) -> list[_Passed]:
-        # A copy, made in one step: because the server goes on adding while this thread looks.
+        # A copy made in one step: the server goes on adding meanwhile.
         return [passed for passed in self._passed.copy() if _accepts(query, passed)]
 
 
@@ -111,7 +111,7 @@ def _accepts(query: Query, passed: _Passed) -> bool:
 
 
 def _fitting(found: list[_Passed]) -> list[bytes]:
-    """Return the first lines, as many as may be in one answer."""
+    """Return the first lines, as many as fit into one answer."""
     lines, held = [], 0
     for passed in found:
         held += len(passed.line)

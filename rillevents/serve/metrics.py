@@ -1,4 +1,4 @@
-"""What a server counts, and how Prometheus reads it."""
+"""The counters of a server, and their Prometheus format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Metrics:
-    """The counts of one process since it began; each is written by one thread alone."""
+    """The counters of one process since its start; each is written by one thread only."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -32,7 +32,7 @@ class Metrics:
 
 
 def exposition(metrics: Metrics, gauges: Mapping[str, float], counters: Mapping[str, float]) -> bytes:
-    """Return all counts as Prometheus's text format, with *gauges* and *counters* of the storage beside them."""
+    """Return all counters in Prometheus's text format, together with the *gauges* and *counters* of the storage."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
@@ -48,11 +48,11 @@ class _Collector:
 def _families(metrics: Metrics, gauges: Mapping[str, float], counters: Mapping[str, float]) -> Iterator[Any]:
     from prometheus_client.core import GaugeMetricFamily
 
-    yield _counted("rillevents_connections", "Connections taken", {(): metrics.connections})
-    yield _counted("rillevents_hung_up", "Connections closed by us, by why", _by(metrics.hung_up), ["why"])
+    yield _counted("rillevents_connections", "Connections accepted", {(): metrics.connections})
+    yield _counted("rillevents_hung_up", "Connections closed by the server, by reason", _by(metrics.hung_up), ["why"])
     yield _counted("rillevents_answers", "Answers, by status", _by(metrics.answers), ["status"])
-    yield _counted("rillevents_events", "Events, by what became of them", _by(metrics.events), ["outcome"])
-    yield _counted("rillevents_body_bytes", "Bytes of bodies, as they came", {(): metrics.body_bytes})
+    yield _counted("rillevents_events", "Events, by outcome", _by(metrics.events), ["outcome"])
+    yield _counted("rillevents_body_bytes", "Bytes of bodies, as received", {(): metrics.body_bytes})
     yield _counted("rillevents_commits", "Commits", {(): metrics.commits})
     yield _counted("rillevents_committed_requests", "Requests in commits", {(): metrics.committed_requests})
     yield _counted("rillevents_commit_seconds", "Seconds that commits took", {(): metrics.commit_seconds})

@@ -1,4 +1,4 @@
-"""What a server is asked to be, checked before anything is opened; without the libraries that it runs on."""
+"""The options of a server, checked before anything is opened; works without the extra's libraries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Options:
 
     @property
     def destination(self) -> str:
-        """Where events go on to: the scheme in small letters, and a file by its whole path, so that it is one and the same."""
+        """The destination: its scheme in lower case, a file by its absolute path, so that one destination has one name."""
         scheme, colon, rest = self.to.partition(":")
         if scheme.lower() == "file" and colon:
             path = rest.removeprefix("//") if rest.startswith("///") or not rest.startswith("//") else rest
@@ -42,12 +42,12 @@ class Options:
 
     @property
     def is_governed(self) -> bool:
-        """Whether consent is asked: everywhere but where events are stored, or handed to a file or to Kafka."""
+        """Whether consent applies: to every destination except a store, a file and Kafka."""
         return bool(self.to) and self.destination.partition(":")[0] not in ("file", "kafka")
 
     @property
     def keep_us(self) -> int:
-        """The microseconds that an event is kept for, 0 for ever; raises UsageError."""
+        """How many microseconds an event is kept, 0 means forever; raises UsageError."""
         if not self.keep:
             return 0
         try:
@@ -55,34 +55,37 @@ class Options:
         except ValueError:
             seconds = 0
         if not seconds or int(self.keep[:-1]) >= 10**6:
-            raise UsageError(f"--keep {self.keep!r} is no time", hint="write 30d, 12h or 90m")
+            raise UsageError(f"--keep {self.keep!r} is not a valid duration", hint="write 30d, 12h or 90m")
         return seconds * 1_000_000
 
     def check(self) -> None:
-        """Raise UsageError where two of these exclude each other, or one of them lacks another."""
+        """Raise UsageError if two of the options exclude each other, or one requires another."""
         if not 0 <= self.port <= 65535:
-            raise UsageError(f"--port {self.port} is none", hint="name one from 1 to 65535, or 0 for any that is free")
+            raise UsageError(f"--port {self.port} is not a valid port", hint="give 1 to 65535, or 0 for any free port")
         if self.store and self.to:
             raise UsageError(
-                "--store and --to exclude each other: events are stored here, or they go on", hint="name one"
+                "--store and --to exclude each other: events are either stored here or forwarded",
+                hint="give one of them",
             )
         if self.keep and self.to:
-            raise UsageError("--keep is about a store, and --to has none", hint="leave one of them out")
+            raise UsageError("--keep applies to a store, and --to has none", hint="leave one of them out")
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise UsageError("--tls-cert and --tls-key go together", hint="name both")
+            raise UsageError("--tls-cert and --tls-key go together", hint="give both")
         if not is_host(self.host):
-            raise UsageError(f"--host {self.host!r} is no address", hint="write --host 127.0.0.1")
+            raise UsageError(f"--host {self.host!r} is not a valid address", hint="write --host 127.0.0.1")
         if not is_local_bind(self.host) and not self.user:
             raise UsageError(
-                f"{self.host} can be reached from other machines, so who sends has to say who they are",
-                hint="name a --user, and set RILLEVENTS_SERVE_PASSWORD or --password-file",
+                f"{self.host} can be reached from other machines, so authentication is required",
+                hint="give --user, and set RILLEVENTS_SERVE_PASSWORD or give --password-file",
             )
         if ":" in self.user or any(ord(c) < 32 or ord(c) == 127 for c in self.user):
-            raise UsageError("--user holds a colon or a control character, which Basic authentication cannot carry")
+            raise UsageError(
+                "--user contains a colon or a control character, which Basic authentication does not allow"
+            )
         _ = self.keep_us
 
     def check_tls(self) -> None:
-        """Raise ConfigError where the certificate or its key cannot be used."""
+        """Raise ConfigError if the certificate or its key cannot be used."""
         import ssl
 
         try:
@@ -90,23 +93,25 @@ class Options:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_cert, self.tls_key)
         except OSError as error:
             reason = error.strerror or error
-            raise ConfigError(f"--tls-cert and --tls-key cannot be used: {reason}", hint="give files in PEM") from None
+            raise ConfigError(
+                f"--tls-cert and --tls-key cannot be used: {reason}", hint="give files in PEM format"
+            ) from None
 
     def access(self, paths: Paths, warnings: list[str]) -> Access:
-        """Return who may ask; raises UsageError, and ConfigError where there is a user and no password."""
+        """Return who may ask; raises UsageError, and ConfigError if there is a user but no password."""
         password = paths.variable("SERVE_PASSWORD")
         if self.password_file:
             password = read_secret(self.password_file, warnings.append)
         if self.user and not password:
-            hint = "set RILLEVENTS_SERVE_PASSWORD, or name a --password-file"
-            raise ConfigError(f"there is no password for {self.user}", hint=hint)
+            hint = "set RILLEVENTS_SERVE_PASSWORD, or give --password-file"
+            raise ConfigError(f"there is no password for user {self.user}", hint=hint)
         if not self.user and self.password_file:
-            raise UsageError("there is a --password-file, and no --user", hint="name a --user")
+            raise UsageError("--password-file needs --user", hint="give --user")
         if not is_local_bind(self.host) and not self.tls_cert:
-            warnings.append(f"passwords travel to {self.host} in plain text; name --tls-cert and --tls-key")
+            warnings.append(f"passwords are sent to {self.host} in plain text; give --tls-cert and --tls-key")
         hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, bracketed(self.host))  # noqa: S104
         return Access(hosts=hosts, origins=self.allow_origins, user=self.user, password=password)
 
     def url(self, port: int) -> str:
-        """Return where a server with these options is reached that listens on *port*."""
+        """Return the URL of a server with these options that listens on *port*."""
         return f"{'https' if self.tls_cert else 'http'}://{bracketed(self.host)}:{port}"

@@ -1,7 +1,7 @@
-"""The body of a request → its events, with a verdict for each line that is none; pure.
+"""The body of a request → its events, and a verdict for each invalid line. Pure functions.
 
-Three shapes: NDJSON, what a page sends (an object, an array, or NDJSON), and `{"events": [...]}`. Events keep their bytes. Only
-one that was written over several lines is put onto one.
+Three formats: NDJSON, what a page sends (an object, an array, or NDJSON), and `{"events": [...]}`. Events keep their bytes;
+only an event written over several lines is joined into one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _FIRST = (1,)
 
 
 class TooMany(Exception):
-    """There are more events in a body than a request may have."""
+    """A body has more events than a request may have."""
 
 
 class _Wrapped(msgspec.Struct):
-    """What `/v1/telemetry/events` takes; other keys are passed over."""
+    """What `/v1/telemetry/events` accepts; other keys are ignored."""
 
     events: list[msgspec.Raw]
 
@@ -39,7 +39,7 @@ _wrapped = msgspec.json.Decoder(_Wrapped)
 
 
 def quick_ndjson(body: bytes) -> Incoming | None:
-    """Return the events of NDJSON where all can be taken at a glance, else None; raises TooMany."""
+    """Return the events of NDJSON if all pass the quick check, else None; raises TooMany."""
     if not body.endswith(b"\n"):
         body += b"\n"
     count = body.count(b"\n")
@@ -50,18 +50,18 @@ def quick_ndjson(body: bytes) -> Incoming | None:
     fields = certain_events(body)
     if not fields:
         return None
-    # One more split than there are lines, and the last is empty.
+    # `split` returns one more part than there are lines, and the last is empty.
     lines = [line + b"\n" for line in body.split(b"\n")[:-1]]
     return Incoming(lines, fields, range(1, count + 1), size=len(body))
 
 
 def parse_ndjson(body: bytes) -> Incoming:
-    """Return the events of NDJSON, one a line; raises TooMany."""
+    """Return the events of NDJSON, one per line; raises TooMany."""
     return quick_ndjson(body) or _checked(enumerate(body.split(b"\n"), 1), len(body))
 
 
 def parse_local(body: bytes) -> Incoming:
-    """Return the events that a page sends: one object, an array of them, or NDJSON; raises TooMany."""
+    """Return the events sent by a page: one object, an array of objects, or NDJSON; raises TooMany."""
     text = body.strip()
     if text[:1] == b"[":
         return _listed(text, _array.decode)
@@ -88,7 +88,7 @@ def _listed(text: bytes, decode: Callable[[bytes], list[msgspec.Raw]]) -> Incomi
         found = decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _checked(
-            [], len(text), [Bad(1, _told(f"not JSON as it is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])]
+            [], len(text), [Bad(1, _told(f"not the JSON that is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])]
         )
     if len(found) > MAX_EVENTS:
         raise TooMany
@@ -96,7 +96,7 @@ def _listed(text: bytes, decode: Callable[[bytes], list[msgspec.Raw]]) -> Incomi
 
 
 def _on_one_line(text: bytes) -> bytes:
-    """Return an event that stands on one line; white space between its parts goes where it does not, nothing else."""
+    """Return an event on one line; only white space between its parts is removed, and only if it has several lines."""
     if b"\n" not in text and b"\r" not in text:
         return text.strip()
     try:

@@ -1,13 +1,13 @@
-"""uvicorn's HTTP protocol with what a server in the open needs beside it: deadlines, caps, and no way to say one thing twice.
+"""uvicorn's HTTP protocol, made safe for untrusted clients: with deadlines, with caps, and without ambiguous requests.
 
-Theory of operation. Each connection notes in which phase it is, and since when; the server looks at all of them once a second
-(`sweep`). Not a timer for each request: because that costs a tenth of what a small request costs.
+Theory of operation. Each connection notes its phase, and when that began; the server checks all connections once a second
+(`sweep`). A timer for each request would cost a tenth of a small request.
 
-    HEAD  the first byte of a request, or a new connection → its headers' end      BODY  → the body's end
+    HEAD  a new connection, or the first byte of a request → the headers' end      BODY  → the body's end
     BUSY  → the answer's end                                                       IDLE  → the next request
-    LINGER  an answer that did not wait for the end of what it answers → the other side is through, and hears it
+    LINGER  an answer was sent before its request had ended → the client has closed its side, and receives the answer
 
-Answers come in the order of the requests: what is no HTTP is told so after the answers to what came before it.
+Answers come in the order of the requests: malformed HTTP is answered after all requests before it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from rillevents.serve.limits import (
 from rillevents.serve.metrics import Metrics
 
 HEAD, BODY, BUSY, IDLE, LINGER = range(5)
-# So much is parsed at a time, and no more while so many requests wait: because each is a hundred times as large as its bytes.
+# How much is parsed at a time, and how many requests may wait: a parsed request is a hundred times as large as its bytes.
 _PIECE = 8 << 10
 _MOST_WAITING = 16
 _ANSWER = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}connection: close\r\n\r\n{}"
 _INTERIM = b"HTTP/1.1 1"
 _BAD = "400 Bad Request"
 _TOO_LARGE = ("431 Request Header Fields Too Large", "the headers are too large")
-# Headers that say who asks for what, and how it is framed: two of one kind are two different requests for two readers.
+# Headers that identify the client or frame the request: two of one kind mean different requests to different readers.
 _ONCE = frozenset((b"host", b"origin", b"authorization", b"content-length", b"content-encoding", b"transfer-encoding"))
 
 
 class _Flow(FlowControl):
-    """Reads no further while there is enough to do, whoever asks for it."""
+    """Stops reading while there is enough to do, whoever calls."""
 
     enough = False
 
@@ -62,21 +62,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     phase = HEAD
     since = 0.0
-    # Whether nothing more is understood, and what is said about it once all before it is answered.
+    # Whether nothing more is parsed, and the answer to that once all requests before it are answered.
     _refused = False
     _refusal = b""
-    # Whether a request has begun whose headers have no end yet.
+    # Whether a request has begun whose headers have not ended yet.
     _begun = False
-    # Whether the other side will say no more, and what it has said that is not parsed yet.
+    # Whether the client has closed its side, and what it sent that is not parsed yet.
     _ended = False
     _unread = b""
-    # The head of an answer whose body comes next.
+    # The head of an answer, held until its body comes.
     _held = b""
-    # Bytes since something came of them: a head, or a piece of a body. And all bytes of a body, with its framing.
+    # Bytes since the last progress (a head, or a piece of a body), and all bytes of a body with its framing.
     _idle = _body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, and where there are too many let go of the one that has done nothing for longest."""
+        """Accept the connection; if there are too many, evict the one that has been idle longest."""
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self.since = self.loop.time()
@@ -94,33 +94,33 @@ class GuardedProtocol(HttpToolsProtocol):
                     "503 Service Unavailable", "too many connections", f"retry-after: {RETRY_AFTER_SECONDS}\r\n"
                 )
                 return
-            # The oldest, not the newest: because who holds a thousand open does not stop those that come after.
+            # Evict the oldest, not the newest: a client that holds a thousand open must not shut out later ones.
             min(others, key=lambda other: other.since).hang_up("evicted")  # type: ignore[union-attr]
 
     def may_go(self, now: float) -> bool:
-        """Whether this connection is one that makes room for another: nothing is under way on it, or little for long."""
+        """Whether this connection may be evicted: nothing is in progress on it, or its body has been slow for long."""
         return self.phase in (HEAD, IDLE, LINGER) or (self.phase == BODY and now - self.since > self.deadlines.head)
 
     def hang_up(self, why: str) -> None:
-        """Close the connection at once, whatever is under way on it."""
+        """Close the connection at once, whatever is in progress on it."""
         self.metrics.hung_up[why] += 1
         self.connections.discard(self)
         self.transport.abort()
 
     def refuse(self, status: str, reason: str, headers: str = "") -> None:
-        """Answer what is no request for us, after those before it, and close."""
+        """Answer an unacceptable request after those before it, and close."""
         body = f'{{"error":"{reason}"}}'
         self._refused, self._refusal = True, _ANSWER.format(status, len(body), headers, body).encode()
         if self.phase != BUSY:
             self._end()
 
     def _end(self) -> None:
-        """Say why nothing more is understood, and let go."""
+        """Send the refusal, if any, and close."""
         cycle = self.cycle
         if self.transport.is_closing():
             return
         if cycle and not cycle.response_complete:
-            # It waits for a body that will never be whole.
+            # Wake a handler that waits for a body that will never be complete.
             cycle.disconnected = True
             cycle.message_event.set()
         if self._refusal:
@@ -131,7 +131,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _write(self, data: bytes) -> None:
-        """Write what uvicorn does, but for an answer's head, which goes with its body: one call to the system, not two."""
+        """Write like uvicorn, except that an answer's head is held and sent with its body: one system call, not two."""
         if not self._held and data.startswith(b"HTTP/1.1 ") and not data.startswith(_INTERIM):
             self._held = data
         else:
@@ -139,13 +139,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.write(held + data if held else data)
 
     def _write_held(self) -> None:
-        # An answer without a body.
+        # The answer has no body.
         held, self._held = self._held, b""
         if held and not self.transport.is_closing():
             self.transport.write(held)
 
     def let_go(self) -> None:
-        """Close, at once where the other side is through."""
+        """Close; linger first if the client may still be sending."""
         self._write_held()
         if self.phase == BODY or self._begun or self.pipeline or self._unread:
             self._linger()
@@ -153,7 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        # Not closed: because bytes that nobody has read take the answer with them that is on its way.
+        # Not closed yet: closing with unread bytes resets the connection, and the answer is lost on its way.
         self.phase, self.since, self._body = LINGER, self.loop.time(), 0
         self.pipeline.clear()
         self._keep(b"")
@@ -162,7 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Answer what was asked, where the other side has said all that it has to say; over TLS that cannot be."""
+        """Still answer what was asked after the client has closed its side; TLS does not allow that."""
         if self.phase != BUSY or self.scheme == "https":
             return None
         self._ended = True
@@ -181,7 +181,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return now - self.since > allowed[self.phase]
 
     def data_received(self, data: bytes) -> None:
-        """Hand bytes to the parser, unless this connection is over or its headers have no end."""
+        """Pass bytes to the parser, unless this connection is over or enough is waiting."""
         if self._refused or self.phase == LINGER:
             self._pass_over(data)
             return
@@ -203,7 +203,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.hang_up("endless")
 
     def _feed_all(self, data: bytes) -> None:
-        """Feed a piece that is small enough, as almost every request is."""
+        """Parse a small piece, as almost every request is."""
         try:
             rest = self._parse(data)
         except httptools.HttpParserError:
@@ -223,7 +223,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._keep(b"" if self._refused else bytes(rest))
 
     def _parse(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Give some bytes to the parser; return those that it is to be given next."""
+        """Give one piece to the parser; return the bytes that it must get next."""
         piece, rest = (data, b"") if len(data) <= _PIECE else (data[:_PIECE], data[_PIECE:])
         self._idle += len(piece)
         if self.phase == BODY:
@@ -231,7 +231,7 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            # Not left to the parser: because it takes the body of a request that would change the protocol for no body.
+            # Do not leave an upgrade to the parser: it treats the body of such a request as not part of HTTP.
             return b"" if self._refused else self._head_without_upgrade() + bytes(data[upgrade.args[0] :])
         if self._idle > MAX_HEAD_BYTES and not self._refused:
             self.refuse(*_TOO_LARGE)
@@ -247,9 +247,9 @@ class GuardedProtocol(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or may be read in two ways."""
+        """Answer malformed or ambiguous HTTP."""
         if not self._refused:
-            self.refuse(_BAD, "this is no valid HTTP/1.1 request")
+            self.refuse(_BAD, "malformed HTTP/1.1 request")
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -259,11 +259,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self.phase, self.since = HEAD, self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Look at what the headers say about the request itself, then let it be answered."""
+        """Check the headers that are about the request itself, then let it be answered."""
         self._begun = False
         if self._refused:
             return
-        # The piece in which it began is not counted.
+        # The piece in which the request began is not counted.
         is_large = self._idle > MAX_HEAD_BYTES - _PIECE or len(self.headers) > MAX_HEADERS
         fault = (self._too_large() if is_large else None) or self._ambiguous()
         self._idle = 0
@@ -276,7 +276,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.phase, self.since, self._body = BODY, self.loop.time(), 0
         super().on_headers_complete()
         self.cycle.transport = self._leaving  # type: ignore[assignment]
-        # What comes behind a chunked body is no header: because it would overrule the Host that was looked at.
+        # Drop the trailers of a chunked body: they would overrule the Host that was checked.
         self.headers = []
 
     def _too_large(self) -> tuple[str, str] | None:
@@ -285,20 +285,20 @@ class GuardedProtocol(HttpToolsProtocol):
         return _TOO_LARGE if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS else None
 
     def _ambiguous(self) -> tuple[str, str] | None:
-        """Return how to refuse a request that another reader may take for another one, or for two."""
+        """Return how to refuse a request that another reader may take for a different one, or for two."""
         framing = [pair for pair in self.headers if pair[0] in _ONCE]
         found = dict(framing)
         if len(found) != len(framing):
-            return _BAD, "a header is there twice"
-        # A whole URL is none: because it names a host beside the Host.
+            return _BAD, "a header is repeated"
+        # No absolute URL: it names a host besides the Host header.
         if not (self.url[:1] == b"/" or self.url == b"*") or self.parser.get_method() == b"CONNECT":
-            return _BAD, "the target is no path"
+            return _BAD, "the request target must be a path"
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            return "505 HTTP Version Not Supported", "this is no HTTP/1.1"
+            return "505 HTTP Version Not Supported", "only HTTP/1.1 and HTTP/1.0 are supported"
         coding = found.get(b"transfer-encoding", b"chunked")
         if coding.lower() != b"chunked" or (version == "1.0" and b"transfer-encoding" in found):
-            return _BAD, "Transfer-Encoding is chunked, in HTTP/1.1, or is left out"
+            return _BAD, "Transfer-Encoding must be chunked, in HTTP/1.1 only, or left out"
         return None
 
     def on_body(self, body: bytes) -> None:
@@ -314,7 +314,7 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or begin with the one that came in the meantime."""
+        """Wait for the next request, or start the one that came in the meantime."""
         self._write_held()
         if self.phase == LINGER:
             return
@@ -327,7 +327,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._feed(self._unread)
 
     def _go_on(self) -> None:
-        """Do what uvicorn does, but for its timer of idle connections: because `sweep` looks at those, too."""
+        """Continue as uvicorn does, but without its timer for idle connections: `sweep` checks those, too."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -343,6 +343,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def sweep(connections: set[Any], now: float) -> None:
-    """Hang up on all who are late."""
+    """Close all connections that are over their deadline."""
     for connection in [each for each in connections if each.is_late(now)]:
         connection.hang_up("late")

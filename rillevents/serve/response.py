@@ -1,4 +1,4 @@
-"""What is answered: a status, a body, and the headers that go with it."""
+"""Answers: a status, a body, and the headers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rillevents.store.incoming import Stored
 
 Headers = Mapping[bytes, bytes]
 
-# A long answer says less about each line: because who sent them reads an answer up to a limit.
+# A long answer gives shorter reasons: the client reads an answer only up to a limit.
 _MANY_REJECTED, _SHORT_REASON = 2000, 40
 
 
 class Answer:
-    """A status, a body, and `fields`, the headers: *headers* and those that go with every answer."""
+    """A status, a body, and `fields`, the headers: *headers* plus those of every answer."""
 
     __slots__ = ("body", "fields", "status")
 
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The request ends with this answer."""
+    """Ends the request with this answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 def all_good(accepted: int, duplicates: int) -> Answer:
-    """Return what is said where every line was an event that is kept now."""
+    """Return the answer when every line was an event and is now kept."""
     if accepted == 1 and not duplicates:
         return _ONE_ACCEPTED
     return Answer(200, b'{"accepted":%d,"duplicates":%d,"rejected":[]}' % (accepted, duplicates))
@@ -47,7 +47,7 @@ _ONE_ACCEPTED = Answer(200, b'{"accepted":1,"duplicates":0,"rejected":[]}')
 
 
 def judged(status: int, stored: Stored, rejected: Sequence[tuple[int, str]]) -> Answer:
-    """Return what is said where some lines, by their numbers, were not taken, and why."""
+    """Return the answer when some lines, given by number, were not accepted, with the reasons."""
     short = len(rejected) > _MANY_REJECTED
     told = [{"line": line, "reason": reason[:_SHORT_REASON] if short else reason} for line, reason in rejected]
     body = {"accepted": stored.accepted, "duplicates": stored.duplicates, "rejected": told}
@@ -55,22 +55,22 @@ def judged(status: int, stored: Stored, rejected: Sequence[tuple[int, str]]) -> 
 
 
 def problem(status: int, reason: str, *headers: tuple[bytes, bytes]) -> Answer:
-    """Return what is said about a request that nothing came of."""
+    """Return the answer to a request that failed."""
     return Answer(status, json.dumps({"error": reason}).encode(), headers)
 
 
 def later(reason: str) -> Answer:
-    """Return what is said to somebody who is to keep their events and come again."""
+    """Return an answer that asks the client to keep its events and retry later."""
     return problem(503, reason, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
 
 
 def too_large(reason: str) -> Answer:
-    """Return what is said about more than one request may bring."""
+    """Return the answer to a request that brings more than allowed."""
     return problem(413, reason)
 
 
 def preflight(headers: Headers) -> Answer:
-    """Say to a browser what a page of an allowed origin may send; which it is has been looked at."""
+    """Tell a browser what a page of an allowed origin may send; the origin has been checked already."""
     allowed = [
         (b"access-control-allow-methods", b"POST"),
         (b"access-control-allow-headers", b"authorization, content-encoding, content-type"),

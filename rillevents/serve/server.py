@@ -1,7 +1,7 @@
-"""A server from its first socket to its last answer.
+"""A server, from its first socket to its last answer.
 
-In this order: options are checked, the socket is bound, the storage is opened, requests are taken. And back: no more connections,
-what is under way is answered, what waits is committed, what is spooled is sent for a few seconds more.
+Startup order: check the options, bind the socket, open the storage, accept requests. Shutdown order: accept no more
+connections, answer the requests in progress, commit what waits, send what is spooled for a few seconds more.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from rillevents.store.writer import StoreWriter
 
 _CONSENT_SECONDS = 1.0
 _BACKLOG = 2048
-# Files of our own: the store's, the spool's, the libraries'.
+# Files of our own: those of the store, the spool and the libraries.
 _OWN_FILES = 64
-# For each connection so many that have not shaken hands yet: because for a minute nobody knows of these, and none makes room.
+# Connections per connection that are still in the TLS handshake: for a minute the server does not see them or evict them.
 _HANDSHAKES = 15
 
 Say = Callable[[str], None]
@@ -47,9 +47,9 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Server:
-    """A server with these options for this user; `run` returns once it was stopped.
+    """A server with these options for this user; `run` returns once it has been stopped.
 
-    *on_ready* gets its URL, and in words where events are kept. *warn* is called from several threads.
+    *on_ready* gets its URL, and a sentence that says where events are kept. *warn* is called from several threads.
     """
 
     options: Options
@@ -65,7 +65,7 @@ class Server:
     max_connections: int = MAX_CONNECTIONS
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; raises RilleventsError where it cannot begin, and what the signals raise afterwards."""
+        """Serve until SIGTERM or SIGINT; raises RilleventsError if it cannot start, and later whatever the signals raise."""
         self.options.check()
         self.options.check_tls()
         warnings: list[str] = []
@@ -108,7 +108,7 @@ class Server:
         if not self.options.to:
             path = self.options.store or self.paths.default_store
             if not path:
-                raise RilleventsError("there is no place for the store (no home folder)", hint="name one with --store")
+                raise RilleventsError("there is no place for the store (no home folder)", hint="give one with --store")
             self.writer = StoreWriter(path, keep_us=self.options.keep_us, warn=self.warn)
             self.look = StoreLook(path)
             self.keeps = f"events are stored in {path}"
@@ -127,7 +127,7 @@ class Server:
         exporter = exporter_to(self.paths, settings, to=to, warn=self.warn)
         name = without_userinfo(_intake(self.paths, settings) if to == "intake" else to)
         spools = (spool_for(self.paths, name),)
-        self.keeps = f"events go to {name}, by way of the spool {spools[0]}"
+        self.keeps = f"events go to {name} through the spool {spools[0]}"
         self.look = Recent(partial(refused, spools))
         self.forwarder = Forwarder(
             exporter,
@@ -139,7 +139,7 @@ class Server:
         return SpoolStorage(spools, max_bytes=settings.max_bytes, on_stored=self.forwarder.wake)
 
     def _allowed(self) -> Callable[[], bool]:
-        """Return what says whether events may be taken: always, but for a user's own intake, to whom their consent applies."""
+        """Return a function that says whether events may be accepted; consent applies only to a user's own intake."""
         if not self.options.is_governed:
             return lambda: True
         asked, allowed = -_CONSENT_SECONDS, True
@@ -191,7 +191,7 @@ def _intake(paths: Paths, settings: config.Config) -> str:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's server, that says when it listens and looks at its connections once a second."""
+    """uvicorn's server, which also reports when it listens and checks its connections once a second."""
 
     def __init__(self, settings: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(settings)
@@ -213,18 +213,16 @@ def _listening(options: Options) -> socket.socket:
         family = socket.getaddrinfo(host, options.port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, options.port), family=family, backlog=_BACKLOG)
     except socket.gaierror as error:
-        raise UsageError(f"--host {options.host!r} is no address of this machine: {error.strerror}") from None
+        raise UsageError(f"--host {options.host!r} is not an address of this machine: {error.strerror}") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            hint = "name another --port, or 0 for any that is free"
+            hint = "give another --port, or 0 for any free port"
             raise Busy(f"port {options.port} of {options.host} is in use", hint=hint) from None
-        raise UsageError(
-            f"{options.host} port {options.port} cannot be listened on: {error.strerror or error}"
-        ) from None
+        raise UsageError(f"cannot listen on {options.host} port {options.port}: {error.strerror or error}") from None
 
 
 def _spare_the_collector() -> None:
-    """Let Python look for garbage less often, and never among what is loaded by now: that was a sixth of a small request."""
+    """Collect garbage less often, and never among what is loaded by now: that took a sixth of a small request."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -241,7 +239,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _most_connections(wanted: int, handshakes: int) -> int:
-    """Return how many connections fit into what this process may open; it asks for more where that is few."""
+    """Return how many connections fit into this process's open-file limit; raises the limit if it is low."""
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows
@@ -255,5 +253,5 @@ def _most_connections(wanted: int, handshakes: int) -> int:
 
 
 def run(options: Options, paths: Paths, *, on_ready: Callable[[str, str], None], warn: Say) -> None:
-    """Serve until a signal ends it; raises RilleventsError where it cannot begin."""
+    """Serve until a signal ends it; raises RilleventsError if it cannot start."""
     Server(options, paths, on_ready, warn).run()

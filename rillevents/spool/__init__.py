@@ -1,22 +1,22 @@
 """The spool: events as NDJSON files that many short-lived processes write at once and one flusher empties.
 
-Rules that every change here is held to:
+Every change here must keep these rules:
 
-1. Who writes to a file holds its lock, and has made sure after locking that the path still names that file.
-2. Only the flusher renames or unlinks. It renames slots without their lock (a writer that holds it sees the change after its
-   write and is still read), and unlinks a file only under that file's lock, after reading it once more.
-3. A line is acknowledged to the caller after one whole write. A short write is undone; a torn tail is closed with a newline
-   by the next writer before its own line.
+1. A writer holds the file's lock, and checks after locking that the path still names that file.
+2. Only the flusher renames or unlinks. It renames slots without their lock (a writer that holds it notices after its write,
+   and its line is still read), and unlinks a file only under that file's lock, after reading it once more.
+3. A line is acknowledged to the caller after one whole write. A short write is undone; the next writer closes a torn tail
+   with a newline before it adds its own line.
 4. Offsets move only after an acknowledgement, together with the ledger, in one atomic replace.
 5. No state file is indispensable: without it, events are sent twice, never lost.
-6. Nothing is decided by age, and what is not understood (unknown prefixes, other versions) is left alone.
+6. Age decides nothing, and what is unknown (file prefixes, other versions) is not touched.
 
-The folder itself, `<spool>/v1`, is here: its names, and whether it may be used at all.
+This file handles the folder itself, `<spool>/v1`: its names, and whether it is safe to use.
 
-    slots.py    one event and gone           live.py     a long-lived writer      tally.py        counts made by writers
-    lines.py    bytes → lines                offsets.py  lines with positions     drain.py        what the flusher does
-    state.py    lock, checkpoint, ledger     quarantine.py  rejected/, corrupt/   maintenance.py  retry, purge
-    view.py     looking without touching     follow.py   events as they come
+        slots.py    one event per process        live.py     a long-lived writer      tally.py        counts made by writers
+        lines.py    bytes → lines                offsets.py  lines with positions     drain.py        what the flusher does
+        state.py    lock, checkpoint, ledger     quarantine.py  rejected/, corrupt/   maintenance.py  retry, purge
+        view.py     reading without writing      follow.py   events as they arrive
 """
 
 from __future__ import annotations
@@ -36,40 +36,40 @@ READ_PREFIXES = (CLAIM, DONE, LIVE)
 STATE, FLUSH_LOCK, BACKLOG = "state.json", "flush.lock", "backlog"
 REJECTED, CORRUPT = "rejected", "corrupt"
 
-# The folder is to blame, and another one may do better; all other errors are the disk's.
+# Errors of this folder, where another folder may work; all other errors come from the disk.
 _ELSEWHERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Unusable(SpoolUnwritable):
-    """The folder cannot be written to at all: another place may do."""
+    """The folder cannot be written to at all; another place may work."""
 
 
 def unwritable(what: str, error: OSError) -> SpoolUnwritable:
-    """Return the error for an OSError that kept something from being stored."""
+    """Return the error for an OSError that prevented something from being stored."""
     kind = Unusable if error.errno in _ELSEWHERE else SpoolUnwritable
     return kind(f"{what}: {error.strerror or error}", errno=error.errno or 0)
 
 
 def full(path: str, max_bytes: int) -> SpoolFull:
-    """Return the error for a spool that holds as many bytes as it may."""
+    """Return the error for a spool that has reached its size limit."""
     return SpoolFull(f"the spool {path} is full ({max_bytes} bytes)", hint="run: rillevents flush")
 
 
 def check(spool: str) -> str:
-    """Return the folder that holds the events of *spool* where it is there and safe to use, else "".
+    """Return the folder with the events of *spool* if it exists and is safe to use, else "".
 
-    Raises SpoolError where it is a link, somebody else's, or open to others: what is written there would be theirs.
+    Raises SpoolError if it is a link, another user's, or open to others: they could read what is written there.
     """
     folder = f"{spool}/{VERSION}"
     try:
         for path, is_ours in ((spool, _outer_is_safe), (folder, _is_private)):
             found = os.lstat(path)
             if not stat.S_ISDIR(found.st_mode):
-                raise SpoolError(f"{path} is no folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
+                raise SpoolError(f"{path} is not a folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
             me = os.geteuid() if hasattr(os, "geteuid") else -1
             if me >= 0 and (not is_ours(found, me) or _is_planted(path, found, me)):
                 raise Unusable(
-                    f"{path} belongs to or is open to other users, and was not used", hint=f"run: chmod 700 {path}"
+                    f"{path} belongs to or is open to other users and was not used", hint=f"run: chmod 700 {path}"
                 )
     except (FileNotFoundError, NotADirectoryError):
         return ""
@@ -79,7 +79,7 @@ def check(spool: str) -> str:
 
 
 def _outer_is_safe(found: os.stat_result, me: int) -> bool:
-    """Whether nobody else can take away the folder within: a shared place is one where that needs its owner (sticky)."""
+    """Whether no other user can remove the folder within: a shared place is safe if only owners may remove (sticky)."""
     open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
     return me == 0 or (found.st_uid in (0, me) and not open_to_all)
 
@@ -89,27 +89,27 @@ def _is_private(found: os.stat_result, me: int) -> bool:
 
 
 def _is_planted(path: str, found: os.stat_result, me: int) -> bool:
-    """Whether root finds somebody else's folder where anybody may have put one, such as below /var/tmp.
+    """Whether root finds another user's folder in a place where anybody may have put it, such as below /var/tmp.
 
-    In a folder that belongs to a user it may be that user's, and root goes along with it: who says `sudo` keeps their home.
+    In a user's own folder it may well be theirs, and root uses it: `sudo` keeps the user's home.
     """
     return me == 0 != found.st_uid and bool(os.stat(os.path.dirname(path)).st_mode & stat.S_IWOTH)
 
 
 def create(spool: str) -> str:
-    """Return the folder that holds the events of *spool*, made where it is missing; raises SpoolError."""
+    """Return the folder with the events of *spool*, created if missing; raises SpoolError."""
     folder = check(spool)
     if not folder:
         try:
             make_folder(f"{spool}/{VERSION}")
         except OSError as error:
-            raise unwritable(f"the spool {spool} cannot be made", error) from None
+            raise unwritable(f"the spool {spool} cannot be created", error) from None
         folder = check(spool)
     return folder
 
 
 def listed(folder: str) -> list[str]:
-    """Return the names in a folder, none where it is gone; raises OSError."""
+    """Return the names in a folder, none if it is gone; raises OSError."""
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -117,7 +117,7 @@ def listed(folder: str) -> list[str]:
 
 
 def sending_order(name: str) -> tuple[str, int, str]:
-    """Return a key that sorts files as a flush sends them: claims by their time, then slots (claims to be), then the rest."""
+    """Return a sort key for the order in which a flush sends files: claims by time, then slots (future claims), then others."""
     if name.startswith(SLOT):
         number = name[len(SLOT) : -len(SUFFIX)]
         return (CLAIM + "~", int(number) if number.isdigit() else SLOTS, name)
@@ -125,7 +125,7 @@ def sending_order(name: str) -> tuple[str, int, str]:
 
 
 def slot_sizes(folder: str) -> list[tuple[str, int]]:
-    """Return the slots of a folder in their order, each with its size; raises OSError."""
+    """Return the slots of a folder in order, each with its size; raises OSError."""
     found = []
     for name in sorted(listed(folder), key=sending_order):
         if name.startswith(SLOT) and name.endswith(SUFFIX):
@@ -144,7 +144,7 @@ def unique(prefix: str, now_ns: int) -> str:
 
 
 def held_bytes(folder: str) -> int:
-    """Return how many bytes of events the folder holds, by looking at every file in it."""
+    """Return how many bytes of events the folder holds; reads the size of every file in it."""
     total = 0
     with os.scandir(folder) as entries:
         for entry in entries:

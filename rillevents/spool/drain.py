@@ -1,9 +1,9 @@
-"""What the flusher does to the spool: takes the lock, claims slots, reads batches, moves offsets, clears up behind itself.
+"""What the flusher does to the spool: take the lock, claim slots, read batches, move offsets, clean up.
 
 Theory of operation. A pass reads what was there when it began: the slots, renamed to claims, and all other files up to their
-size then. A batch may span files, so that fifty thousand files of one event cost no more requests than one file. Nothing is
-changed by reading but for corrupt/; `commit` is the only place where offsets move, and `_finish` the only one that unlinks.
-Recovery after a crash is the next pass: there is no other step.
+size at that time. A batch may span files, so that fifty thousand files of one event need no more requests than one file.
+Reading changes nothing except corrupt/; only `commit` moves offsets, and only `_finish` unlinks files. Recovery after a crash
+is simply the next pass.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from rillevents.spool.slots import count_backlog
 from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
 _READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
-# Gone since the listing, or no file at all: a link, a socket, a folder.
+# Gone since the listing, or not a regular file: a link, a socket, a folder.
 _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
 
 
 class Drain:
-    """The spool in the hands of its one flusher; a context manager that holds the lock for as long as it is open."""
+    """The spool as its one flusher uses it; a context manager that holds the lock while it is open."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Drain:
         self._again: list[str] = []
 
     def acquire(self) -> None:
-        """Take the flusher's lock; raises Busy where another flusher has it, SpoolError where that cannot be done."""
+        """Take the flusher's lock; raises Busy if another flusher has it, SpoolError if it cannot be taken."""
         try:
             self._lock = take_turn(self.folder)
             self.state = load(self.folder, now_ns=self._now_ns())
@@ -83,10 +83,10 @@ class Drain:
             if held >= 0:
                 os.close(held)
         except OSError:
-            return  # Nothing was written to it that could be lost.
+            return  # Nothing was written that could be lost.
 
     def release(self) -> None:
-        """Save what is remembered and give the lock back."""
+        """Save the state and release the lock."""
         if self._lock < 0:
             return
         try:
@@ -102,17 +102,17 @@ class Drain:
         self._unlock()
 
     def _sweep(self) -> None:
-        """Delete what killed processes have left half-written; whoever still writes one tries again or does without."""
+        """Delete half-written files of killed processes; a writer still busy with one tries again or does without it."""
         for name in listed(self.folder):
             if name.startswith(TEMPORARY) or (name.startswith((STATE, BACKLOG)) and name.endswith(".tmp")):
                 discard(f"{self.folder}/{name}")
 
     def enforce_caps(self) -> int:
-        """Delete what rejected/ and corrupt/ hold beyond their caps, oldest first, and return how many lines that cost."""
+        """Delete what rejected/ and corrupt/ hold beyond their caps, oldest first, and return how many lines were deleted."""
         try:
             lost = enforce_caps(self.folder)
         except OSError as error:
-            self._tell("what was put aside could not be cut back", error)
+            self._tell("rejected/ and corrupt/ could not be reduced to their caps", error)
             return 0
         for reason, count in lost.items():
             self.state.count("dropped", reason, count)
@@ -129,9 +129,9 @@ class Drain:
             raise unwritable(f"the spool {self.folder} could not be emptied", error) from None
 
     def batches(self) -> Iterator[SpoolBatch]:
-        """Yield what is in the spool now; each batch has to be committed in its turn, or stays.
+        """Yield what is in the spool now; each batch must be committed in turn, or it stays.
 
-        One may be asked for before the one that came last was committed.
+        A batch may be requested before the previous one was committed.
         """
         self._claim_slots()
         batch = SpoolBatch()
@@ -141,9 +141,9 @@ class Drain:
         yield from self.added()
 
     def added(self) -> Iterator[SpoolBatch]:
-        """Yield what has come to a file since `batches` was through with it; for who reads ahead, whose last commit is later."""
+        """Yield lines added to a file since `batches` finished with it; for a reader that reads ahead and commits later."""
         while self._again:
-            # A writer that held a claim since before it was one has added lines: they were acknowledged, so they go too.
+            # A writer that held the lock since before the claim has added lines. They were acknowledged, so send them, too.
             batch = SpoolBatch()
             yield from self._fill(batch, self._again.pop())
             yield from self._rest(batch)
@@ -182,7 +182,7 @@ class Drain:
                         self._put_aside(name, fd, run)
                     yield run
         except OSError as error:
-            # What follows stays, and the other files are none the worse for it.
+            # The rest of this file stays; the other files are not affected.
             self._tell(f"{name} cannot be read", error)
         finally:
             os.close(fd)
@@ -196,13 +196,13 @@ class Drain:
         try:
             keep_corrupt(self.folder, name, fd, run.start, run.end)
         except OSError:
-            # No room for a copy, so the whole file moves there at its end: because a full disk must not stop delivery.
+            # No room for a copy: the whole file moves there at its end, because a full disk must not stop delivery.
             self.state.aside.append(name)
 
     def commit(self, batch: SpoolBatch, verdicts: Sequence[LineVerdict], *, purged: bool = False) -> None:
-        """Settle a batch, one verdict for each of its lines, in order; what follows a kept line in its file stays, too.
+        """Settle a batch, one verdict per line, in order; lines after a kept line stay in their file, too.
 
-        *purged* counts as dropped what is else counted as delivered.
+        *purged* counts as dropped what would otherwise count as delivered.
         """
         settled = list(batch.settled(verdicts))
         kept = self._put_rejected_aside(settled)
@@ -215,7 +215,7 @@ class Drain:
                     self._settle(entry, verdict, lines, purged)
             self._save_offsets()
         except BaseException:
-            # Interrupted half-way, so nothing of it counts: because an offset and its count must not disagree.
+            # Interrupted half-way: discard it all, since an offset and its count must agree.
             self.state, self._unproved = before, {}
             raise
         for name in batch.finished:
@@ -223,13 +223,13 @@ class Drain:
                 self._finish(name)
 
     def _put_rejected_aside(self, settled: Sequence[Settled]) -> bool:
-        """Write what was rejected to rejected/; True where it could not be, and has to stay where it is."""
+        """Write rejected lines to rejected/; True if that fails and they must stay where they are."""
         rejected = [(entry.line, verdict.reason) for entry, verdict, _ in settled if isinstance(verdict, Rejected)]
         try:
             if rejected:
                 self._rejected.add(rejected)
         except OSError as error:
-            self._tell("rejected events could not be put aside", error)
+            self._tell("rejected events could not be moved to rejected/", error)
             return True
         return False
 
@@ -253,7 +253,7 @@ class Drain:
             except OSError:
                 continue
             offset, _ = self.state.offsets[name]
-            # With the line that was acknowledged: because the file may have been replaced since it was read.
+            # Check the acknowledged line, too: the file may have been replaced since it was read.
             self.state.offsets[name] = (offset, proof(fd, offset, line))
             os.close(fd)
         self._unproved.clear()
@@ -263,13 +263,13 @@ class Drain:
         try:
             self.state.save(self.folder)
         except OSError as error:
-            # Not a reason to stop: because what was delivered may be sent twice, and nothing is lost by that.
+            # No reason to stop: delivered events may be sent twice, but nothing is lost.
             self._tell("the progress could not be saved", error)
             return False
         return True
 
     def _finish(self, name: str) -> None:
-        """Unlink a file that was acknowledged to its end and that nobody writes to any more."""
+        """Unlink a file that is acknowledged to its end and has no writer any more."""
         path = f"{self.folder}/{name}"
         try:
             fd = os.open(path, _READ)
@@ -288,13 +288,13 @@ class Drain:
             check_named(path, os.fstat(fd))
             self._remove(name, path)
         except (Moved, OSError):
-            # Deleted or replaced under way, or the folder refuses: the next pass looks again.
+            # Deleted or replaced meanwhile, or the folder refuses: the next pass tries again.
             return
         finally:
             os.close(fd)
 
     def _keep_fragment(self, name: str, fd: int, offset: int, size: int) -> None:
-        """Put what follows the last newline aside; its writer is dead, because we hold the lock."""
+        """Move what follows the last newline to corrupt/; its writer is dead, since we hold the lock."""
         if any(piece.strip(b"\0\n") for piece in pieces(fd, offset, size)):
             self._put_aside(name, fd, Run(offset, size, []))
             self._settle(Entry(name, size, b""), None)
@@ -313,7 +313,7 @@ class Drain:
         return sorted(name for name in listed(self.folder) if name.startswith(READ_PREFIXES) and name.endswith(SUFFIX))
 
     def _claim_slots(self) -> None:
-        """Rename what one-shot writers have left; without their lock: one that holds it is still read to the end."""
+        """Rename the slots of one-shot writers, without their lock: a slot whose lock is held is still read to its end."""
         for name, size in slot_sizes(self.folder):
             if size:
                 try:

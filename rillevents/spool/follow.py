@@ -1,4 +1,4 @@
-"""The spool as it grows: every line once, while files are renamed and vanish under way."""
+"""A growing spool: every line once, while files are renamed and vanish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.2
 
 
 def follow(spools: Sequence[str], *, sleep: Callable[[float], None]) -> Iterator[bytes]:
-    """Yield the lines of *spools* that are not delivered yet, and then, for ever, those that are added."""
+    """Yield the lines of *spools* that are not delivered yet, and then, forever, new ones."""
     seen: dict[tuple[int, int], int] = {}
     while True:
         for spool in spools:
@@ -37,7 +37,7 @@ def _news(folder: str, seen: dict[tuple[int, int], int]) -> Iterator[bytes]:
         try:
             found = os.fstat(fd)
             if stat.S_ISREG(found.st_mode):
-                # By inode, not by name: because a flush renames a slot whose lines were shown already.
+                # By inode, not by name: a flush renames slots whose lines were shown already.
                 file = (found.st_dev, found.st_ino)
                 start = max(seen.get(file, 0), trusted_offset(fd, offsets.get(name)))
                 for line in complete_lines(fd, start if start <= found.st_size else 0, found.st_size):

@@ -1,4 +1,4 @@
-"""The bytes of a spool file → its complete lines, the good told from the bad, in bounded memory."""
+"""The bytes of a spool file → its complete lines, valid ones told from damaged ones, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_ZEROS = re.compile(rb"[^\0]+")
 
 
 class Line(NamedTuple):
-    """A complete line: where it begins and ends in its file, and the event's bytes, none where it is no event."""
+    """A complete line: its start and end in the file, and the event's bytes, empty if it is damaged."""
 
     start: int
     end: int
@@ -24,21 +24,21 @@ class Line(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Lines that follow each other: where they begin and end in their file, and the events, none where they are damaged."""
+    """Consecutive lines: their start and end in the file, and the events, none if they are damaged."""
 
     start: int
     end: int
     good: list[bytes]
 
 
-# Takes what an iterator yields, and keeps nothing of it.
+# Consumes an iterator and keeps nothing.
 _consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 
 
 def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
-    """Yield the lines between two offsets of a file, up to the last newline; empty ones are passed over.
+    """Yield the lines between two offsets of a file, up to the last newline, without empty ones.
 
-    Damaged ones that follow each other come as one.
+    Consecutive damaged lines come as one.
     """
     for run in complete_runs(fd, start, end):
         if len(run.good) < 2:
@@ -51,7 +51,7 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
 
 
 def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
-    """Yield what `complete_lines` yields, a block of events at a time where it holds nothing else."""
+    """Yield what `complete_lines` yields, but whole blocks at a time where a block holds only valid events."""
     newline = start
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
@@ -73,7 +73,7 @@ def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
             yield from map(_run, _joined(_between_zeros(block[:last_zero], start, start + last_zero)))
             start += last_zero
         else:
-            # More than any event has is put aside as it is.
+            # Longer than any event: damaged, so put it aside unparsed.
             before = start
             start = (_find(fd, b"\0", start + len(block), newline) or newline + 1) - 1
             yield Run(before, start, [])
@@ -88,9 +88,9 @@ def _runs_of(block: bytes, start: int) -> Iterator[Run]:
 
 
 def _certain_events(block: bytes) -> list[bytes]:
-    """Return the lines of *block* where `is_event` certainly holds for each; none where they have to be looked at one by one."""
+    """Return the lines of *block* if `is_event` certainly holds for each; none if they must be checked one by one."""
     if b"\r" in block:
-        return []  # It would end a line here.
+        return []  # A carriage return would end a line here.
     lines = block.splitlines(keepends=True)
     try:
         if not block.isascii():
@@ -116,7 +116,7 @@ def _lines_of(block: bytes, start: int) -> Iterator[Line]:
 
 
 def _joined(lines: Iterator[Line]) -> Iterator[Line]:
-    """Make one of damaged lines that follow each other: because each costs a file in corrupt/, and garbage has thousands."""
+    """Join consecutive damaged lines: each would cost a file in corrupt/, and garbage has thousands of them."""
     damaged: Line | None = None
     for line in lines:
         if not line.good:
@@ -131,9 +131,9 @@ def _joined(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def _between_zeros(text: bytes, start: int, end: int) -> Iterator[Line]:
-    """Yield the events of a line with zeros in it, and what stands between them as one piece.
+    """Yield the events in a line that contains zeros, and each damaged part between zeros as one piece.
 
-    Zeros are passed over: a loss of power leaves them where a file had grown before its data was written, newlines too.
+    Zeros are skipped: after a loss of power they stand where a file had grown before its data was written, newlines included.
     """
     damaged = -1
     for piece in _NO_ZEROS.finditer(text):
@@ -150,7 +150,7 @@ def _between_zeros(text: bytes, start: int, end: int) -> Iterator[Line]:
 
 
 def _find(fd: int, what: bytes, start: int, end: int) -> int:
-    """Return the offset after the first such byte, 0 where there is none."""
+    """Return the offset after the first such byte, 0 if there is none."""
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
         found = block.find(what)

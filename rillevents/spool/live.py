@@ -1,9 +1,9 @@
-"""A long-lived writer: a process that keeps a file of its own, open and locked, and appends to it with one write an event.
+"""A long-lived writer: a process that keeps a file of its own open and locked, and appends each event with one write.
 
-Theory of operation. Nobody else writes to the file, so a write needs no lock taken and no look at the end of the file; that
-the path still names it is checked after each write, because somebody may have deleted it. The flusher reads it while it grows
-and cannot unlink it while the lock is held. A forked child gets neither: it closes the descriptor (never unlocks, because the
-lock is the parent's too) and begins a file of its own.
+Theory of operation. Nobody else writes to the file, so a write needs no locking and no look at the end of the file. After
+each write the writer checks that the path still names the file, since somebody may have deleted it. The flusher reads the
+file while it grows, and cannot unlink it while the lock is held. A forked child uses neither: it closes the descriptor
+(without unlocking, since the lock is the parent's, too) and starts a file of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rillevents.spool import LIVE, create, full, unique, unwritable
 from rillevents.spool.slots import add_to_backlog, append, backlog, count_backlog, slot_bytes, write_own_file
 
 MAX_FILE_BYTES = 8 << 20
-# What others hold is asked again, and what we hold told them, after this many bytes of our own.
+# After this many bytes of our own, count again what others hold, and note what we hold for them.
 _NOTE_EVERY = 4 << 20
 _NO_NEW_FILE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LiveWriter:
-    """Appends lines to the spool, from any thread, in any process that was forked off this one, and in signal handlers."""
+    """Appends lines to the spool, from any thread, in any forked child of this process, and in signal handlers."""
 
     def __init__(self, spool: str, *, max_bytes: int, durable: bool = False) -> None:
         self.spool = spool
@@ -40,14 +40,14 @@ class LiveWriter:
         _writers.add(self)
 
     def append(self, line: bytes) -> None:
-        """Store one line; once this returns it outlasts a kill of the process. Raises SpoolError."""
+        """Store one line; once this returns it survives a kill of the process. Raises SpoolError."""
         me = get_ident()
         if me in self._inside:
-            # In a signal handler that interrupted this very method: the file is in no known state, and waiting for the mutex
-            # would be for ever. A slot is free.
+            # A signal handler that interrupted this very method: the file is in an unknown state, and waiting for the mutex
+            # would never end. A slot works.
             append(self._folder or create(self.spool), line, max_bytes=self._max_bytes, durable=self._durable)
             return
-        # Before the mutex is taken, not after: because a handler may run between the two.
+        # Set before the mutex is taken: a signal handler may run between the two.
         try:
             self._inside.add(me)
             with self._mutex:
@@ -58,7 +58,7 @@ class LiveWriter:
             self._inside.discard(me)
 
     def close(self) -> None:
-        """Close the file; what was stored stays. Another append opens another."""
+        """Close the file; stored lines stay. The next append opens a new file."""
         with self._mutex:
             self._close()
 
@@ -73,7 +73,7 @@ class LiveWriter:
                 except OSError as error:
                     if error.errno not in _NO_NEW_FILE:
                         raise
-                    # No inode is left, perhaps, and a slot that is there already can still grow.
+                    # Perhaps there are no inodes left; an existing slot can still grow.
                     append(self._folder, line, max_bytes=self._max_bytes, durable=self._durable)
                     return
             if self._size - self._noted >= self._note_every or self._behind + self._size + len(line) > self._max_bytes:
@@ -84,7 +84,7 @@ class LiveWriter:
             self._close()
 
     def _is_named(self) -> bool:
-        """Whether the path still names our file: because lines in one that somebody deleted or moved are not in the spool."""
+        """Whether the path still names our file: lines in a deleted or moved file are not in the spool."""
         try:
             now = os.lstat(self._path)
         except FileNotFoundError:
@@ -98,14 +98,14 @@ class LiveWriter:
                 sync_or_undo(self._fd, self._folder if not self._size else "", self._size)
             self._size += len(line)
         except BaseException:
-            # Whatever it was, an interrupt too: where the file is not what is known of it, the next event begins a new one.
+            # After any failure, an interrupt too: if the file is not as expected, the next event starts a new one.
             if os.fstat(self._fd).st_size != self._size:
                 self._close()
             raise
 
     def _check_room(self, more: int) -> None:
         if self._size - self._noted >= self._note_every:
-            # So that others see how this file grows, also where this process is killed and never closes it.
+            # So that others see how this file grows, even if this process is killed and never closes it.
             add_to_backlog(self._folder, self._size - self._noted)
             self._noted = self._size
             self._look()
@@ -115,18 +115,18 @@ class LiveWriter:
             raise full(self._folder, self._max_bytes)
 
     def _look(self) -> None:
-        """Ask what all the others hold."""
+        """Count what all others hold."""
         self._behind = max(0, backlog(self._folder) - self._noted) + slot_bytes(self._folder)
 
     def _open(self) -> None:
-        """Begin a new file before closing the old one: because the name must never be free for a moment."""
+        """Open the new file before closing the old one: the name must never be free for a moment."""
         self._folder = create(self.spool)
         old = self._fd
         while True:
             path = f"{self._folder}/{unique(LIVE, time.time_ns())}"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
             try:
-                # A flusher may be quicker: it locks the file, finds it empty and unlinks it. Then another name.
+                # A flusher may be quicker: it locks the file, finds it empty and unlinks it. Then use another name.
                 if lock(fd):
                     found = os.fstat(fd)
                     if found.st_nlink:
@@ -141,12 +141,12 @@ class LiveWriter:
         self._size = self._noted = 0
         if old >= 0:
             os.close(old)
-        # Counted here and not with every event: because it looks at every file, and this is once in 8 MB.
+        # Counted here and not with every event: it reads the size of every file, and this happens once in 8 MB.
         self._behind = count_backlog(self._folder) + slot_bytes(self._folder)
 
     def _close(self) -> None:
         fd, unnoted = self._fd, self._size - self._noted
-        # Forgotten first: because an interrupt in what follows must not leave a closed descriptor in use.
+        # Forget it first: an interrupt in what follows must not leave a closed descriptor in use.
         self._forget()
         if fd >= 0:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""Rejected events, back into the spool."""
+"""Maintenance of the spool: put rejected events back, or delete everything."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NO_LIMIT = 1 << 62
 
 
 def retry(spool: str) -> int:
-    """Put every rejected event of *spool* back, byte for byte as it was recorded, and return how many there were.
+    """Put every rejected event of *spool* back, byte for byte as recorded, and return how many there were.
 
-    Killed under way, some may be in both places, and none in neither. What is damaged goes to corrupt/. Raises Busy while a
-    flush is at it, and SpoolError where some could not be put back; those stay rejected, and the others are back.
+    If it is killed, some may be in both places, but none in neither. What is damaged goes to corrupt/. Raises Busy while a
+    flush is running, and SpoolError if some could not be put back; those stay rejected, the others are back.
     """
     folder = check(spool)
     if not folder:
@@ -29,7 +29,7 @@ def retry(spool: str) -> int:
             try:
                 count += _put_back(drain, name)
             except OSError as error:
-                problem = f"{folder}/{REJECTED}/{name} stays where it is: {error.strerror or error}"
+                problem = f"{folder}/{REJECTED}/{name} could not be put back and is kept: {error.strerror or error}"
     if problem:
         raise SpoolError(problem)
     return count
@@ -49,9 +49,9 @@ def _put_back(drain: Drain, name: str) -> int:
 
 
 def purge(spool: str) -> int:
-    """Delete what *spool* holds, rejected and corrupt events too, and return how many events that were; raises Busy.
+    """Delete everything in *spool*, rejected and corrupt events too, and return how many events there were; raises Busy.
 
-    Counted in the ledger as dropped, by the reason `purged`.
+    The ledger counts them as dropped, with the reason `purged`.
     """
     from rillevents.spool.quarantine import remove_all
 

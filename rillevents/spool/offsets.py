@@ -1,6 +1,6 @@
-"""Lines of the spool that are sent and settled together, and where in their files they stand; no I/O.
+"""Lines of the spool that are sent and settled together, with their positions in the files; no I/O.
 
-In runs, not line by line: because what is asked of a thousand lines, or noted for them, costs little more than of one.
+Lines are handled in runs: one check or note for a thousand lines costs little more than for one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rillevents.spool.lines import Run
 
 
 class Entry(NamedTuple):
-    """A line on its way: the file that it stands in, where it ends there, and its bytes (none where it did not parse)."""
+    """A line on its way: the file it is from, its end there, and its bytes (empty if it did not parse)."""
 
     name: str
     end: int
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What becomes of so many *lines*, of which this entry is the last."""
+    """The result for *lines* lines, of which this entry is the last."""
 
     entry: Entry
     verdict: LineVerdict | None
@@ -50,19 +50,19 @@ class SpoolBatch:
         return [entry for name, run in self.runs for entry in _entries(name, run)]
 
     def take(self) -> SpoolBatch:
-        """Return what is in here, and be empty."""
+        """Return the contents, and become empty."""
         taken = SpoolBatch(self.runs, self.finished, self.count, self.size)
         self.runs, self.finished, self.count, self.size = [], [], 0, 0
         return taken
 
     def add(self, name: str, run: Run, size: int) -> None:
-        """Take in a run of the file *name*, whose events have so many bytes."""
+        """Add a run of the file *name*; its events have *size* bytes."""
         self.runs.append((name, run))
         self.count += max(1, len(run.good))
         self.size += size
 
     def fitting(self, run: Run, most: int, most_bytes: int) -> tuple[int, int]:
-        """Return how many of a run's lines still fit, and their bytes; one where this is empty, however large it is."""
+        """Return how many lines of a run still fit, and their bytes; at least one if this is empty, however large it is."""
         lines = run.good[: most - self.count]
         size = sum(map(len, lines))
         if self.size + size <= most_bytes:
@@ -73,7 +73,7 @@ class SpoolBatch:
         return len(sizes), sizes[-1] if sizes else 0
 
     def settled(self, verdicts: Sequence[LineVerdict]) -> Iterator[Settled]:
-        """Yield what becomes of each line; of a whole run at once where all of it was delivered."""
+        """Yield the result of each line; one result for a whole run if all of it was delivered."""
         start = 0
         for name, run in self.runs:
             told = verdicts[start : start + len(run.good)]

@@ -1,4 +1,4 @@
-"""rejected/ (refused for good by the destination) and corrupt/ (what does not parse): kept apart, with caps of their own."""
+"""rejected/ (refused for good by the destination) and corrupt/ (damaged lines): kept apart, each with its own cap."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from rillevents.spool import CORRUPT, REJECTED, SUFFIX, unique
 
 MAX_REJECTED_BYTES = 64 << 20
 MAX_CORRUPT_BYTES = 64 << 20
-# The oldest files are what a cap costs, so a file must not hold all there is.
+# A cap deletes whole files, the oldest first, so a single file must not hold everything.
 MAX_FILE_BYTES = 4 << 20
 _EVENT = b',"event":'
 _NO_REASON = "the reason is damaged"
 
 
 class DeadLetter(NamedTuple):
-    """An event that the destination refused for good: why, when, and its line as it was recorded."""
+    """An event that the destination refused for good: the reason, the time, and its line as recorded."""
 
     reason: str
     rejected_at: str
@@ -44,28 +44,28 @@ class DeadLetter(NamedTuple):
 
 
 class RejectedFound(NamedTuple):
-    """What a file in rejected/ holds: its entries, and the lines that hold no whole event."""
+    """The contents of a file in rejected/: its entries, and the lines without a whole event."""
 
     entries: list[DeadLetter]
     damaged: list[bytes]
 
 
 def own_folder(path: str) -> None:
-    """Make rejected/ or corrupt/ where it is missing, its name synced; raises OSError where something else is there."""
+    """Create rejected/ or corrupt/ if missing, its name synced; raises OSError if something else is there."""
     make_folder(path, on_create=lambda made: sync_folder(os.path.dirname(made)))
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 class RejectedFile:
-    """The file in rejected/ that one flush writes to; made with the first event."""
+    """The file in rejected/ that one flush writes to; created with the first event."""
 
     def __init__(self, folder: str) -> None:
         self._folder = f"{folder}/{REJECTED}"
         self._path = ""
 
     def add(self, rejected: Sequence[tuple[bytes, str]]) -> None:
-        """Store *rejected* (line, reason) and sync it: because the spool forgets these events next. Raises OSError."""
+        """Store *rejected* (line, reason) and sync it, since the spool forgets these events next. Raises OSError."""
         own_folder(self._folder)
         if not self._path:
             self._path = f"{self._folder}/{unique('', time.time_ns())}"
@@ -90,7 +90,7 @@ class RejectedFile:
 
 def _entry(line: bytes, reason: str, now: str) -> bytes:
     head = json.dumps({"reason": reason, "rejected_at": now}).encode()
-    # The event's own bytes, not decoded and written again: because a retry has to send what was recorded.
+    # Copy the event's bytes, without decoding: a retry must send exactly what was recorded.
     return head[:-1] + _EVENT + line.rstrip(b"\n") + b"}\n"
 
 
@@ -100,15 +100,15 @@ def rejected_names(folder: str) -> list[str]:
 
 
 def read_rejected(folder: str, name: str) -> RejectedFound:
-    """Return what one file in rejected/ holds; raises OSError.
+    """Return the contents of one file in rejected/; raises OSError.
 
-    An event is found even where the reason beside it is damaged. A torn last line is what a killed flush leaves; its event
-    was sent again.
+    An event is found even if the reason beside it is damaged. A torn last line comes from a killed flush; its event was sent
+    again.
     """
     found = RejectedFound([], [])
     for entry in (read_file(f"{folder}/{REJECTED}/{name}", MAX_REJECTED_BYTES * 2) or b"").split(b"\n"):
         head, _, rest = entry.partition(_EVENT)
-        # With the brace that closes the entry, or without it.
+        # With or without the brace that closes the entry.
         line = next(filter(is_event, (rest[:-1], rest)), b"")
         if line:
             found.entries.append(DeadLetter(*_told(head), line + b"\n"))
@@ -126,7 +126,7 @@ def _told(head: bytes) -> tuple[str, str]:
 
 
 def keep_corrupt(folder: str, name: str, fd: int, start: int, end: int) -> None:
-    """Copy the bytes of a spool file from *start* to *end* into corrupt/; the same piece twice is one file. Raises OSError."""
+    """Copy the bytes of a spool file from *start* to *end* into corrupt/; repeating it makes no second file. Raises OSError."""
     _keep(folder, f"{name}-{start}", pieces(fd, start, end))
 
 
@@ -152,7 +152,7 @@ def _keep(folder: str, name: str, content: Iterable[bytes]) -> None:
 
 
 def pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
-    """Yield what stands between two offsets of a file, a part at a time; raises OSError."""
+    """Yield the bytes between two offsets of a file, in parts; raises OSError."""
     while start < end and (piece := read_at(fd, min(1 << 20, end - start), start)):
         yield piece
         start += len(piece)
@@ -164,7 +164,7 @@ def corrupt_names(folder: str) -> list[str]:
 
 
 def _files(folder: str) -> list[str]:
-    """Return the files in one of the two; whatever else is there is not ours, and so is the folder where it is a link."""
+    """Return the files in one of the two folders; anything else there is not ours, nor is a folder that is a link."""
     if not os.path.lexists(folder) or not stat.S_ISDIR(os.lstat(folder).st_mode):
         return []
     with os.scandir(folder) as entries:
@@ -172,7 +172,7 @@ def _files(folder: str) -> list[str]:
 
 
 def enforce_caps(folder: str) -> dict[str, int]:
-    """Delete the oldest files of either folder while it is over its cap; return how many lines that cost, by reason."""
+    """Delete the oldest files of each folder while it is over its cap; return how many lines were deleted, by reason."""
     lost = {
         "rejected-full": _enforce(f"{folder}/{REJECTED}", rejected_names(folder), MAX_REJECTED_BYTES),
         "corrupt-full": _enforce(f"{folder}/{CORRUPT}", corrupt_names(folder), MAX_CORRUPT_BYTES),
@@ -195,7 +195,7 @@ def _enforce(folder: str, names: list[str], most: int) -> int:
 
 
 def count_lines(path: str) -> int:
-    """Return how many lines a file holds, a last one without its newline too."""
+    """Return how many lines a file holds, including a last one without a newline."""
     lines, last = 0, b"\n"
     try:
         fd = os.open(path, os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
@@ -219,7 +219,7 @@ def remove_all(folder: str) -> int:
         try:
             rejected += len(read_rejected(folder, name).entries)
         except OSError:
-            # Nothing that can be read: it goes all the same.
+            # Unreadable: delete it all the same.
             pass
         os.unlink(f"{folder}/{REJECTED}/{name}")
     for name in corrupt_names(folder):

@@ -1,9 +1,9 @@
-"""One event and gone: how a process that records once and leaves gets its line into the spool.
+"""Slots: how a process that records once and exits gets its line into the spool.
 
-Theory of operation. A slot is a file that whoever finds it unlocked may append to. The writer takes the first slot that is
-free, so it never waits: not for other writers, not for a stopped one, not for the flusher. Locking the data file itself, not
-one beside it: because a lock file that is deleted under way lets two writers in, and a file opened before it is locked may
-have been renamed and unlinked in between (2,873 of 72,000 events were lost that way in a trial).
+Theory of operation. A slot is a file that any process may append to while it is unlocked. The writer takes the first free
+slot, so it never waits: not for other writers, not for a stopped one, not for the flusher. It locks the data file itself: a
+separate lock file that gets deleted lets two writers in, and a file opened before it is locked may have been renamed and
+unlinked in between (2,873 of 72,000 events were lost that way in a trial).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from rillevents.local.files import (
 )
 from rillevents.spool import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, held_bytes, unique, unwritable
 
-# A link, a folder, a socket or a file of somebody else's stands in the slot's place.
+# A link, a folder, a socket or another user's file stands in the slot's place.
 _TAKEN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EMLINK)
 
 
 def append(folder: str, line: bytes, *, max_bytes: int, durable: bool = False, prefix: str = SLOT) -> None:
-    """Store one line in a slot; once this returns it outlasts a kill of any process.
+    """Store one line in a slot; once this returns it survives a kill of any process.
 
-    *durable* makes it outlast a loss of power too. Raises SpoolFull, or SpoolUnwritable where nothing was stored.
+    With *durable* it also survives a loss of power. Raises SpoolFull, or SpoolUnwritable if nothing was stored.
     """
     try:
         stored = HAS_LOCKS and _append_to_free_slot(folder, line, max_bytes, durable, prefix)
@@ -73,7 +73,7 @@ def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool
 def _append_to(
     folder: str, path: str, line: bytes, max_bytes: int, durable: bool, *, first: bool, shared: bool
 ) -> bool:
-    """Append to one slot; False where it is busy or no slot at all. *shared*: the cap is that of all events together."""
+    """Append to one slot; False if it is busy or not usable. *shared*: the cap applies to all events together."""
     try:
         fd = os.open(path, APPEND, 0o600)
     except OSError as error:
@@ -92,10 +92,10 @@ def _append_to(
             make_private(folder, fd, found)
         write_line(fd, line, found.st_size)
         if durable:
-            # The folder too, and not for a new file alone: because whoever made this one may not have waited for its name.
+            # Sync the folder even for an existing file: its creator may not have waited for the name to be synced.
             sync_or_undo(fd, folder, found.st_size)
         if os.fstat(fd).st_nlink == 0:
-            # Somebody deleted the file under way: its lines are gone with it, ours goes elsewhere.
+            # The file was deleted meanwhile, and its lines with it: ours goes elsewhere.
             raise Moved
     finally:
         os.close(fd)
@@ -103,11 +103,11 @@ def _append_to(
 
 
 def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = False, prefix: str = DONE) -> None:
-    """Store *data* as a file of its own, complete when its name appears: where there are no locks, or no free slot."""
+    """Store *data* as a file of its own, complete when its name appears; used without locks, or without a free slot."""
     if backlog(folder) + len(data) > max_bytes:
         raise full(folder, max_bytes)
     while not _write_own_file(folder, unique(prefix, time.time_ns()), data, durable):
-        # A flush took it for what a killed process had left, and cleared it away: another name, then.
+        # A flush took it for the remains of a killed process and deleted it: use another name.
         continue
     if durable:
         sync_folder(folder)
@@ -115,7 +115,7 @@ def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = 
 
 
 def _write_own_file(folder: str, name: str, data: bytes, durable: bool) -> bool:
-    """Write one file; False where its temporary name was gone at the end, though the folder is there."""
+    """Write one file; False if its temporary name was gone at the end although the folder exists."""
     temporary = f"{folder}/{TEMPORARY}{name}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
     try:
@@ -139,11 +139,11 @@ def _write_own_file(folder: str, name: str, data: bytes, durable: bool) -> bool:
 
 
 def _check_room(folder: str, held: int, more: int, max_bytes: int, *, first: bool) -> None:
-    """Raise SpoolFull where *more* bytes do not fit beside what the slots hold and the flusher has left behind.
+    """Raise SpoolFull if *more* bytes do not fit beside the contents of the slots and what the flusher has left.
 
-    No walk through the folder: because a spool that nobody empties must not make `record` slower and slower. The other
-    slots are only asked where this one (it *held* so many bytes) makes it likely that the spool is nearly full, or is not the
-    *first*, which is the one that has most.
+    The folder is not listed: a spool that nobody empties must not make `record` slower and slower. The other slots are only
+    checked if this one (it *held* that many bytes) makes it likely that the spool is nearly full, or is not the *first*, which
+    is the fullest.
     """
     if not folder:
         if held + more > max_bytes:
@@ -166,7 +166,7 @@ def slot_bytes(folder: str) -> int:
 
 
 def backlog(folder: str) -> int:
-    """Return how many bytes of events lie outside the slots, as the flusher counted them last and writers added since."""
+    """Return how many bytes of events are outside the slots, as last counted by the flusher plus what writers added since."""
     try:
         fd = os.open(f"{folder}/{BACKLOG}", os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
     except OSError:
@@ -182,14 +182,14 @@ def backlog(folder: str) -> int:
 def add_to_backlog(folder: str, size: int) -> None:
     """Note that a file of *size* bytes has joined those outside the slots.
 
-    Two at once may lose one of the two numbers, and that is fine: the flusher counts anew, and the cap is no promise to
-    the byte.
+    Of two simultaneous notes one may be lost, and that is fine: the flusher counts anew, and the cap is not exact to the
+    byte.
     """
     _note_backlog(folder, backlog(folder) + size)
 
 
 def count_backlog(folder: str) -> int:
-    """Count the bytes outside the slots anew, by looking at every file, note them for all writers, and return them."""
+    """Count the bytes outside the slots anew from the size of every file, note the sum for all writers, and return it."""
     outside = max(0, held_bytes(folder) - slot_bytes(folder))
     _note_backlog(folder, outside)
     return outside
@@ -199,5 +199,5 @@ def _note_backlog(folder: str, size: int) -> None:
     try:
         replace_file(f"{folder}/{BACKLOG}", b"%d\n" % size, durable=False)
     except OSError:
-        # Not an error: because the number is an estimate, and the next who counts mends it.
+        # Not an error: the number is an estimate, and the next count corrects it.
         return

@@ -1,8 +1,7 @@
-"""What is the flusher's alone: its lock, and its memory (how far each file was acknowledged, and the ledger).
+"""The flusher's own files: its lock, and its state (how far each file was acknowledged, and the ledger).
 
-The memory is one file that is replaced atomically. One, not two: because an offset and the counts that belong to it must not
-be able to disagree. It may be missing, empty or torn: then everything is sent once more, and the ledger begins anew with a
-new `since`.
+The state is a single file that is replaced atomically, so that an offset and its counts always agree. It may be missing,
+empty or torn: then everything is sent once more, and the ledger starts anew with a new `since`.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from rillevents.local.files import (
 )
 from rillevents.spool import FLUSH_LOCK, STATE
 
-# So many bytes before an offset have to be what they were, or the file is not the one that the offset belongs to. The last event
-# in full, not its end: because events of one kind are often equally long and differ near their beginning only.
+# This many bytes before an offset must be unchanged, or the file is not the one that the offset belongs to. They cover the
+# whole last event: events of one kind often have the same length and differ only near their beginning.
 PROOF_BYTES = MAX_EVENT_BYTES + 2
 COUNTS = ("delivered", "rejected", "corrupt", "truncated", "refused")
 # A link, a folder, a socket; a disk without room for even an empty file.
@@ -44,10 +43,10 @@ _NO_LOCK_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO, errno.ENO
 
 @dataclass(slots=True)
 class State:
-    """Offsets by file name, and what became of the events since `since`.
+    """Offsets by file name, and the counts of events since `since`.
 
-    `folded` are the files of counts that the ledger already has; `aside` those that go to corrupt/ whole. `unknown` is what
-    another version has written beside all this, and finds again.
+    `folded` are the files of counts that the ledger already includes; `aside` those that move to corrupt/ whole. `unknown`
+    holds keys of another version, which are written back unchanged.
     """
 
     since: str
@@ -60,9 +59,9 @@ class State:
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
-        """Add to the ledger: `dropped` by its reason, or one of COUNTS (or what another version counts).
+        """Add to the ledger: `dropped` by its reason, or one of COUNTS (or a count of another version).
 
-        Never below 0: because what is taken back may have been counted in a ledger that is gone.
+        Never below 0: a correction may be about a count in a ledger that is gone.
         """
         if kind == "dropped":
             self.dropped[reason] = max(0, self.dropped.get(reason, 0) + n)
@@ -70,11 +69,11 @@ class State:
             self.counts[kind] = max(0, self.counts.get(kind, 0) + n)
 
     def copy(self) -> State:
-        """Return a State that what is counted and moved from here on does not change."""
+        """Return a copy that later counts and moves do not change."""
         return replace(self, counts=dict(self.counts), dropped=dict(self.dropped), offsets=dict(self.offsets))
 
     def merged(self, other: State | None) -> State:
-        """Return the ledger of two spools together, since the earlier of the two; offsets are left out."""
+        """Return the ledgers of two spools combined, since the earlier of the two; without offsets."""
         if other is None:
             return self
         return State(
@@ -85,7 +84,7 @@ class State:
         )
 
     def save(self, folder: str, *, durable: bool = False) -> None:
-        """Replace the file; raises OSError, and the old one stays."""
+        """Replace the file; if it raises OSError, the old one stays."""
         content = self.unknown | {
             "since": self.since,
             "counts": self.counts,
@@ -99,7 +98,7 @@ class State:
 
 
 def load(folder: str, *, now_ns: int | None = None) -> State:
-    """Return what the folder remembers; a new State where that is nothing, or not to be understood."""
+    """Return the saved state of the folder; a new State if there is none, or it is not readable."""
     fresh = State(format_time(time.time_ns() if now_ns is None else now_ns))
     try:
         content = json.loads(read_file(f"{folder}/{STATE}", 64 << 20) or b"")
@@ -122,22 +121,22 @@ def _counts(found: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _told(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the last flush came to, nothing where any of it is damaged."""
+    """Return the saved result of the last flush, nothing if any of it is damaged."""
     texts = all(isinstance(found.get(key), str) for key in ("at", "outcome", "reason"))
     numbers = all(isinstance(found.get(key), (int, float)) for key in ("delivered", "rejected", "pending", "seconds"))
     return dict(found) if texts and numbers else {}
 
 
 def proof(fd: int, offset: int, line: bytes = b"") -> int:
-    """Return the checksum of what stands right before *offset*, -1 where that does not end with *line*."""
+    """Return the checksum of the bytes right before *offset*, -1 if they do not end with *line*."""
     start = max(0, offset - PROOF_BYTES)
     found = read_at(fd, offset - start, start)
-    # Without its newline, too: because zeros may stand in its place.
+    # Also without its newline: a zero may stand in its place.
     return zlib.crc32(found) if found.endswith((line, line[:-1])) else -1
 
 
 def trusted_offset(fd: int, entry: tuple[int, int] | None) -> int:
-    """Return the acknowledged offset of a file, 0 where there is none or the file is another (restored, cut off)."""
+    """Return the acknowledged offset of a file, 0 if there is none or the file is a different one (restored, truncated)."""
     if entry is None:
         return 0
     offset, expected = entry
@@ -149,14 +148,14 @@ def _sum(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
 
 
 def take_turn(folder: str) -> int:
-    """Return a descriptor with the flusher's lock; raises Busy where another flusher has it, OSError where none is to be had."""
+    """Return a descriptor with the flusher's lock; raises Busy if another flusher has it, OSError if it is not available."""
     path = f"{folder}/{FLUSH_LOCK}"
     fd = _open_lock(folder, path)
     try:
         found = os.fstat(fd)
         give_to_owner_of(folder, fd)
         if not lock(fd):
-            raise Busy("another flush is at it; the events are kept")
+            raise Busy("another flush is running; the events are kept")
         if stat.S_ISREG(found.st_mode):
             check_named(path, found)
     except NoLocks:
@@ -164,15 +163,15 @@ def take_turn(folder: str) -> int:
     except BaseException as error:
         os.close(fd)
         if isinstance(error, Moved):
-            raise Busy("the flush lock was replaced under way; the events are kept") from None
+            raise Busy("the flush lock was replaced meanwhile; the events are kept") from None
         raise
     return fd
 
 
 def _open_lock(folder: str, path: str) -> int:
-    """Open the lock's file, or the folder itself where no such file can be had.
+    """Open the lock's file, or the folder itself if such a file is not available.
 
-    Two at once lose nothing, they only send twice; so whatever stands in the way of that file stops no flush.
+    Two flushes at once lose nothing, they only send twice; so a problem with this file stops no flush.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK, 0o600)
@@ -180,7 +179,7 @@ def _open_lock(folder: str, path: str) -> int:
             return fd
         os.close(fd)
     except OSError as error:
-        # Where a file is there but not for us, the folder may be; where there is none, it is the folder that refuses.
+        # If a file exists that we may not open, the folder may still work; if none exists, it is the folder that refuses.
         closed_to_us = error.errno in (errno.EACCES, errno.EPERM) and os.path.lexists(path)
         if error.errno not in _NO_LOCK_FILE and not closed_to_us:
             raise

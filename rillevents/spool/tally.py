@@ -1,6 +1,6 @@
-"""Counts that writers make (truncated, refused, dropped): lines beside the events, which the flusher folds into the ledger.
+"""Counts that writers make (truncated, refused, dropped): lines beside the events, which the flusher adds to the ledger.
 
-Lines, not a number that is read, raised and written back: because writers would have to wait for each other.
+Lines are appended: with one number that is read, increased and written back, writers would have to wait for each other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from rillevents.spool.slots import append
 from rillevents.spool.state import State
 
 _MAX_BYTES = 16 << 20
-# No writer counts so far: such a line is damaged.
+# No writer counts this far: such a line is damaged.
 _TOO_MANY = 1 << 53
 
 
 def add(spool: str, kind: str, reason: str = "", n: int = 1) -> bool:
-    """Count *n* events that were not stored as they were, or not at all; False where that cannot be written down."""
+    """Count *n* events that were changed before they were stored, or not stored; False if the count cannot be written."""
     line = json.dumps({"count": kind, "reason": reason, "n": n}).encode() + b"\n"
     try:
         append(create(spool), line, max_bytes=_MAX_BYTES, prefix=TALLY)
@@ -36,7 +36,7 @@ def names(folder: str) -> list[str]:
 
 
 def fold(folder: str, state: State, save: Callable[[], bool], now_ns: Callable[[], int]) -> None:
-    """Add all counts to the ledger, exactly once: a file's new name is in the saved ledger before the file is unlinked."""
+    """Add all counts to the ledger, exactly once: the saved ledger names a file before the file is unlinked."""
     for name in names(folder):
         try:
             _fold_file(folder, name, state, save, now_ns)
@@ -59,7 +59,7 @@ def _fold_file(folder: str, name: str, state: State, save: Callable[[], bool], n
             read_into(state, folder, name)
             state.folded.append(name)
             if not save():
-                # The counts are in this file alone, then, so it stays.
+                # The counts are only in this file, so it stays.
                 return
         os.unlink(f"{folder}/{name}")
         state.folded.remove(name)
@@ -68,7 +68,7 @@ def _fold_file(folder: str, name: str, state: State, save: Callable[[], bool], n
 
 
 def read_into(state: State, folder: str, name: str) -> None:
-    """Add the counts of one file to *state*; lines that are no counts are passed over. Raises OSError."""
+    """Add the counts of one file to *state*, ignoring invalid lines. Raises OSError."""
     for kind, reason, n in _entries(f"{folder}/{name}"):
         state.count(kind, reason, n)
 

@@ -1,4 +1,4 @@
-"""Looking at the spool without touching it: no lock is taken, nothing is created, and files may vanish under way."""
+"""Reading the spool without touching it: no lock is taken, nothing is created, and files may vanish meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a spool holds: `events` and `bytes` still to be sent, the time of the `oldest`, and what was put aside."""
+    """What a spool holds: `events` and `bytes` still to be sent, the time of the `oldest`, and the rejected and corrupt ones."""
 
     events: int = 0
     bytes: int = 0
@@ -42,7 +42,7 @@ class Contents:
 
 
 def contents(spool: str) -> Contents:
-    """Return what *spool* holds, counted now; raises SpoolError where it is not safe to look at."""
+    """Return what *spool* holds, counted now; raises SpoolError if it is not safe to read."""
     folder = check(spool)
     try:
         return _contents(folder) if folder else Contents()
@@ -51,7 +51,7 @@ def contents(spool: str) -> Contents:
 
 
 def unreadable(folder: str, error: OSError) -> SpoolError:
-    """Return the error for a spool that cannot be looked at."""
+    """Return the error for a spool that cannot be read."""
     return SpoolError(f"the spool {folder} cannot be read: {error.strerror or error}")
 
 
@@ -70,7 +70,7 @@ def _contents(folder: str) -> Contents:
 
 
 def pending(spool: str) -> Iterator[bytes]:
-    """Yield the lines that a flush would send now, as they stand; raises SpoolError."""
+    """Yield the lines that a flush would send now, unchanged; raises SpoolError."""
     folder = check(spool)
     try:
         for fd, start, end in _files(folder) if folder else ():
@@ -93,7 +93,7 @@ def _rejected(folder: str) -> Iterator[DeadLetter]:
         try:
             found = read_rejected(folder, name)
         except OSError:
-            # Gone since the listing, or nothing that can be read.
+            # Gone since the listing, or unreadable.
             continue
         yield from found.entries
 
@@ -106,20 +106,20 @@ def _readable(names: Callable[[str], list[str]], folder: str) -> list[str]:
 
 
 def ledger(spool: str) -> State | None:
-    """Return the counts up to now, with those that writers have noted since the last flush; None without a spool."""
+    """Return the counts up to now, including those that writers noted since the last flush; None without a spool."""
     folder = check(spool)
     if not folder:
         return None
     state = load(folder)
     if not os.path.exists(f"{folder}/{STATE}"):
-        # Nothing was counted yet, so nothing has begun: a time that moves with every look would tell nobody anything.
+        # Nothing counted yet, so there is no start: a time that changes with every call would be meaningless.
         state.since = ""
     for name in _readable(tally.names, folder):
         if name not in state.folded:
             try:
                 tally.read_into(state, folder, name)
             except OSError:
-                # Gone since the listing, or nothing that can be read.
+                # Gone since the listing, or unreadable.
                 continue
     return state
 
@@ -141,7 +141,7 @@ def _files(folder: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _count(fd: int, start: int, end: int) -> tuple[int, int]:
-    """Return how many lines stand between two offsets, and their bytes: counted, not parsed, so that it stays quick."""
+    """Return how many lines stand between two offsets, and their bytes; counted without parsing, which is quick."""
     lines, last, first = 0, start, start
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
@@ -154,7 +154,7 @@ def _count(fd: int, start: int, end: int) -> tuple[int, int]:
 
 
 def existing_spools(paths: Paths) -> list[str]:
-    """Return the spools that are there: the one that `record` uses, and the other place where it may have had to go."""
+    """Return the existing spools: the one that `record` uses, and the fallback place it may have used."""
     return [place for place in paths.spool_dirs if os.path.isdir(place)]
 
 

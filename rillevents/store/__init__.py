@@ -1,8 +1,8 @@
-"""The store: events in one SQLite file, each once by its ID, for `serve` to keep and for people to ask.
+"""The store: events in one SQLite file, each stored once by its ID; `serve` writes it, people query it.
 
     schema.py   the tables, and a file that is safe to use     writer.py   one transaction for many requests
-    reader.py   looking without touching, by readonly.py       follow.py   every event once, as they come
-    glance.py   looking in bounded time, for who asks every few seconds
+    reader.py   reading without writing, by readonly.py        follow.py   every event once, as it arrives
+    glance.py   reading in bounded time, for frequent polling
 
-Nothing but the standard library is needed to read or write it, and any SQLite client opens it as it is.
+The standard library is enough to read or write it, and any SQLite client opens it as it is.
 """

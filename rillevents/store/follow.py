@@ -1,4 +1,4 @@
-"""A store as it grows: every event once, while old ones are deleted and the file itself is replaced under way."""
+"""A growing store: every event once, while old events are deleted and the file itself may be replaced."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rillevents.store.reader import PAGE, Filter, Store
 from rillevents.store.readonly import Replaced
 
 _POLL_SECONDS = 0.2
-# For so many polls a store may be away, or damaged and not yet put aside: a server that begins a new one is quicker.
+# How many polls a store may be missing or damaged: a server that starts a new one is quicker than that.
 _PATIENCE = 50
 _REMEMBERED = 1000
 
 
 def follow(store: Store, query: Query, *, sleep: Callable[[float], None]) -> Iterator[bytes]:
-    """Yield the lines of *store* that *query* accepts in the order in which they came, and then, for ever, those that come.
+    """Yield the lines of *store* that *query* accepts in order of arrival, and then, forever, new ones.
 
-    Where the file is put aside and a new one begun, what is left in the old one comes first. Raises StoreError where there is
-    no store, or none any more for ten seconds.
+    If the file is put aside and a new one is started, the rest of the old one comes first. Raises StoreError if there is no
+    store, or none any more for ten seconds.
     """
     growing, failures = _Growing(store, Filter(query)), _PATIENCE - 1
     while True:
@@ -41,11 +41,11 @@ class _Growing:
     def __init__(self, store: Store, found: Filter) -> None:
         self._file = store.file
         self._found = found
-        # The position is that of an ID, not a row's number: because a store that old events are deleted from gives numbers
-        # away again, and one that is packed gives them all anew.
+        # Remember IDs, not row numbers: a store whose old events are deleted reuses numbers, and a vacuumed one gives all rows
+        # new numbers.
         self._ids: deque[bytes | None] = deque(maxlen=_REMEMBERED)
         self._row = 0
-        # Every row, not only those looked for: because the position has to move past the others, too.
+        # Read every row, not only the wanted ones, so that the position moves past the others, too.
         wanted = f"{found.condition} AND event_us BETWEEN ? AND ?"
         self._sql = (
             f"SELECT rowid, CAST(event_id AS BLOB), event_us, CASE WHEN {wanted} THEN CAST(body AS BLOB) END"  # noqa: S608 - no value is in it
@@ -53,7 +53,7 @@ class _Growing:
         )
 
     def news(self) -> Iterator[bytes]:
-        """Yield what has come since the last time."""
+        """Yield what has arrived since the last call."""
         try:
             self._row = self._position()
             while rows := self._file.rows(self._sql, self._values(), same_file=True):
@@ -76,7 +76,7 @@ class _Growing:
                 yield body + b"\n"
 
     def _position(self) -> int:
-        """Return the row of the last event that was read and is still there."""
+        """Return the row of the last event that was read and still exists."""
         while self._ids:
             sql = "SELECT rowid FROM events WHERE event_id = CAST(? AS TEXT)"
             found = self._file.rows(sql, (self._ids[-1],), same_file=True)

@@ -1,7 +1,7 @@
-"""A store looked at in bounded time and memory, for who asks every few seconds; what was left out is said, not hidden.
+"""Reading a store in bounded time and memory, for frequent polling; what is left out is reported.
 
-A filter passes over so many events and no more, counts are of a time that holds so many and no more, and values are a sample
-where there are too many of them. Whoever wants all of it has `reader.Store`, and the patience.
+A filter looks at a limited number of events, counts cover a time range with a limited number of events, and values are a
+sample if there are too many. `reader.Store` reads everything, and takes its time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rillevents.store.reader import Counted, Filter, RejectedRow, Store
 LOOKED_AT = 50_000
 COUNTED = 200_000
 VALUES = 10_000
-# Of all lines that one look returns, or takes values from.
+# Bytes of all lines that one call returns, or takes values from.
 _MOST_BYTES = 4 << 20
 _MOST_VALUE_BYTES = 32 << 20
 _PAGE = 100
@@ -31,8 +31,8 @@ _PAGE = 100
 class Seen:
     """Events, oldest first, and the `cursor` after which the next ones come.
 
-    `complete`: there are no more that would have belonged here. `reset`: the cursor that was given leads nowhere any more,
-    and these are simply the newest.
+    `complete`: no further events belong here. `reset`: the given cursor is no longer valid, and these are simply the newest
+    events.
     """
 
     lines: list[bytes]
@@ -43,7 +43,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How many events there were from `since` to before `until`; `since` is later than was asked for where `cut` is true."""
+    """How many events there were from `since` to before `until`; if `cut` is true, `since` is later than requested."""
 
     since: int
     until: int
@@ -53,9 +53,9 @@ class Window:
 
 
 class Glance:
-    """A look at the store at *path*; raises StoreError where there is none, Busy where it is locked or changes hands.
+    """A quick view of the store at *path*; raises StoreError if there is none, Busy if it is locked or being replaced.
 
-    For the one thread that asked. Times are nanoseconds since 1970.
+    Use it in one thread only. Times are nanoseconds since 1970.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,11 +63,11 @@ class Glance:
         self._file = self._store.file
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._store.close()
 
     def newest(self, query: Query, limit: int) -> Seen:
-        """Return the newest events that *query* accepts, by their time, and the cursor of the event that came last."""
+        """Return the newest events that *query* accepts, by their time, and the cursor of the event that arrived last."""
         last = self._number("SELECT MAX(rowid) FROM events")
         rows = self._newest_rows(query, limit + 1)
         lines = [line for _, line in self._lines(rows[:limit], _MOST_BYTES)]
@@ -75,7 +75,7 @@ class Glance:
         return Seen(lines[::-1], self._cursor(last), complete)
 
     def after(self, cursor: str, query: Query, limit: int) -> Seen:
-        """Return the events that *query* accepts of those that came after *cursor*, in the order in which they came."""
+        """Return the events that *query* accepts and that arrived after *cursor*, in order of arrival."""
         row = int(cursor.partition("-")[0])
         if cursor != self._cursor(row):
             return replace(self.newest(query, limit), reset=True)
@@ -89,17 +89,17 @@ class Glance:
         rows = self._accepted(found, sql, (row, end, *found.values, found.low, found.high), limit + 1)
         lines = list(self._lines(rows[:limit], _MOST_BYTES))
         if len(lines) < len(rows):
-            # One that has no room in any answer is passed over: because nothing would come after it.
+            # Skip a line that fits into no answer: otherwise nothing after it would ever be returned.
             end = lines[-1][0] if lines else rows[0]
         complete = end >= self._number("SELECT MAX(rowid) FROM events")
         return Seen([line for _, line in lines], self._cursor(end), complete)
 
     def rejected(self, limit: int) -> tuple[list[RejectedRow], int]:
-        """Return the lines that were rejected last, the newest first, and how many are kept."""
+        """Return the lines that were rejected last, the newest first, and how many are kept in total."""
         return self._store.rejected(limit), self._number("SELECT COUNT(*) FROM rejected")
 
     def counts(self, since: int, until: int, *, buckets: int, limit: int) -> Window:
-        """Return what was counted in *buckets* parts; where too many events are in that time, of the last part of it."""
+        """Return the counts in *buckets* parts; if the range has too many events, only its last part is counted."""
         times = "SELECT event_us FROM events WHERE event_us >= ? AND event_us < ? ORDER BY event_us DESC LIMIT ?"
         sql = f"SELECT COUNT(*), MIN(event_us) FROM ({times})"  # noqa: S608 - our own text
         total, first = self._file.rows(sql, (since // 1000, until // 1000, COUNTED + 1))[0]
@@ -110,7 +110,7 @@ class Glance:
         return Window(since, until, total, self._store.counts(since, until, buckets=buckets, limit=limit), cut)
 
     def values(self, query: Query) -> tuple[list[float], bool]:
-        """Return the numbers that the newest events have as their `value`, and whether those were all."""
+        """Return the numbers that the newest events have as their `value`, and whether these were all."""
         rows = self._newest_rows(query, VALUES + 1)
         taken, values = 0, []
         for _, line in self._lines(rows[:VALUES], _MOST_VALUE_BYTES):
@@ -121,12 +121,12 @@ class Glance:
     def _newest_rows(self, query: Query, limit: int) -> list[int]:
         found = Filter(query)
         rows, values = _bounded(query, found)
-        # Their numbers first, then what they hold: because a body is read from the disk even where nothing asks for it.
+        # Select the row numbers first, then their contents: SQLite reads a body from the disk even if no condition needs it.
         sql = f"SELECT row, event_us, event_name FROM ({rows}) WHERE {found.condition}"  # noqa: S608 - no value is in it
         return self._accepted(found, sql, (*values, LOOKED_AT, *found.values), limit)
 
     def _accepted(self, found: Filter, sql: str, values: tuple[Any, ...], limit: int) -> list[int]:
-        """Return the first *limit* rows that a filter accepts of those that a statement has, with their times and names."""
+        """Return the first *limit* rows of a statement (row, time, name) that a filter accepts."""
         if found.is_complete and not found.edges:
             return self._numbers(f"{sql} LIMIT ?", (*values, limit))
         rows = self._file.rows(sql, values, same_file=True)
@@ -134,19 +134,19 @@ class Glance:
         return [row for row, us, _ in islice(filter(partial(self._is_within, found), named), limit)]
 
     def _is_within(self, found: Filter, row: tuple[int, int, bytes]) -> bool:
-        """Return whether an event's nanoseconds are within the time that is asked for; only at its edges they may not be."""
+        """Return whether an event's nanoseconds are within the requested range; this matters only at its edges."""
         if row[1] not in found.edges:
             return True
         bodies = self._file.rows("SELECT CAST(body AS BLOB) FROM events WHERE rowid = ?", row[:1], same_file=True)
         return any(found.accepts(row[1], body) for (body,) in bodies)
 
     def _has_more(self, query: Query) -> bool:
-        """Return whether there is more in that time than a filter passes over."""
+        """Return whether the range has more events than a filter looks at."""
         rows, values = _bounded(query, Filter(query))
         return self._number(f"SELECT COUNT(*) FROM ({rows})", *values, LOOKED_AT + 1) > LOOKED_AT  # noqa: S608 - no value is in it
 
     def _lines(self, rows: list[int], most: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the lines of *rows* in their order, until they are too many bytes together."""
+        """Yield the lines of *rows* in order, until their total size exceeds the limit."""
         held = 0
         for at in range(0, len(rows), _PAGE):
             some = rows[at : at + _PAGE]
@@ -160,7 +160,7 @@ class Glance:
                 yield row, line + b"\n"
 
     def _cursor(self, row: int) -> str:
-        """Return a row as a cursor: with its event's ID, because a store that is replaced or packed gives numbers away again."""
+        """Return a row as a cursor that includes its event's ID: a replaced or vacuumed store reuses row numbers."""
         found = self._file.rows("SELECT event_id FROM events WHERE rowid = ?", (row,), same_file=True)
         return cursor(row, (found[0][0] or b"").decode("utf-8", "backslashreplace") if found else "")
 
@@ -172,12 +172,12 @@ class Glance:
 
 
 def cursor(number: int, text: str) -> str:
-    """Return a position, with so much of *text* that another one of the same number is told from it."""
+    """Return a position, with enough of *text* to tell it from another position of the same number."""
     return f"{number}-{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
 
 
 def value_of(line: bytes) -> list[float]:
-    """Return the number that an event has as its value; nothing where it has none, or is no event."""
+    """Return an event's `value` as a list of one number; an empty list if it has none, or the line is invalid."""
     try:
         value = decoded(line).get("value")
     except (ValueError, RecursionError, AttributeError):
@@ -188,12 +188,12 @@ def value_of(line: bytes) -> list[float]:
 
 
 def _is_named(query: Query, name: bytes | None) -> bool:
-    """Return whether a pattern matches an event's name; what is no pattern SQL has asked for."""
+    """Return whether a pattern matches an event's name; SQL has already compared a plain name."""
     return not is_pattern(query.name) or matches((name or b"").decode("utf-8", "backslashreplace"), query.name)
 
 
 def _bounded(query: Query, found: Filter) -> tuple[str, list[Any]]:
-    """Return the statement for the newest events of that time, its name's where it is one, and its values but for the limit."""
+    """Return the statement for the newest events of a range, with a plain name's condition, and its values except the limit."""
     is_name = bool(query.name) and not is_pattern(query.name)
     by_name = "event_name = ? AND" if is_name else ""
     sql = (

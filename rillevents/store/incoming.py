@@ -1,4 +1,4 @@
-"""What one request brings, checked, on its way into a store or a spool; no I/O."""
+"""The checked contents of one request, on the way into a store or a spool; no I/O."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rillevents.event.envelope import Required
 
 
 class Unavailable(RilleventsError):
-    """Nothing of this could be stored now; the sender keeps it and tries again."""
+    """Nothing could be stored now; the sender keeps its events and retries."""
 
     exit_code = 75
 
 
 class Bad(NamedTuple):
-    """A line that is no event: its number (from 1), why, and its bytes."""
+    """An invalid line: its number (from 1), the reason, and its bytes."""
 
     number: int
     reason: str
@@ -26,7 +26,7 @@ class Bad(NamedTuple):
 
 @dataclass(slots=True)
 class Incoming:
-    """The events of one request: `lines` end with a newline each, and `fields`, `numbers` are those of the same line."""
+    """The events of one request: each of `lines` ends with a newline; `fields` and `numbers` belong to the same line."""
 
     lines: list[bytes]
     fields: list[Required]
@@ -39,7 +39,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of the good lines of one request; `conflicts` are the indexes of those whose ID another event has."""
+    """The result for the good lines of one request; `conflicts` are the indexes of those whose ID belongs to another event."""
 
     accepted: int
     duplicates: int = 0
@@ -50,10 +50,10 @@ class Storage(Protocol):
     """Where incoming events are kept; called from one thread at a time, though not always from the same."""
 
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
-        """Keep all of it, or raise Unavailable; once this returns it outlasts a kill and a loss of power."""
+        """Keep everything, or raise Unavailable; once this returns, the events survive a kill and a loss of power."""
 
     def tidy(self) -> bool:
-        """Do what is due between two of these calls, and return whether there is more of it; raises Unavailable."""
+        """Do the maintenance that is due between two calls, and return whether there is more of it; raises Unavailable."""
 
     def close(self) -> None:
-        """Let go of files and locks."""
+        """Release files and locks."""

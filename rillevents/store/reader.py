@@ -1,7 +1,7 @@
-"""Looking at a store: which events, how many, the newest, what was rejected; nothing is touched, and memory is bounded.
+"""Reading a store: which events, how many, the newest, the rejected ones. Nothing is written, and memory is bounded.
 
-What a filter asks about type, name and time is decided by SQL, with its indexes; attributes by `query.Query`. Times that are
-given or returned are nanoseconds since 1970, as everywhere; those in the tables are microseconds, rounded down.
+SQL and its indexes filter by type, name and time; `query.Query` filters by attributes. All times given or returned are
+nanoseconds since 1970; those in the tables are microseconds, rounded down.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EVERYTHING = Query()
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A line that was not accepted: when it came, by which stream, why not, its ID as far as it had one, and the line."""
+    """A line that was not accepted: its time, its stream, the reason, its ID if it had one, and the line."""
 
     received_at: str
     stream: str
@@ -37,7 +37,7 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a store holds: events and rejected lines, the times of the oldest and the newest, and what its writer counted."""
+    """What a store holds: events and rejected lines, the times of the oldest and the newest, and the writer's counts."""
 
     events: int = 0
     rejected: int = 0
@@ -48,7 +48,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many events one type and name had in each of the parts that a time was cut into."""
+    """How many events of one type and name fall into each part of a time range."""
 
     event_type: str
     event_name: str
@@ -56,9 +56,9 @@ class Counted:
 
 
 class Store:
-    """The store at *path*, to look at; raises StoreError where there is none, or Busy where it is locked for too long.
+    """The store at *path*, for reading; raises StoreError if there is none, Busy if it is locked for too long.
 
-    Nothing is opened before something is asked. For the one thread that asked; any number of them may look while one writes.
+    The file is opened at the first query. Use it in one thread only; any number of readers may read while one process writes.
     """
 
     def __init__(self, path: str) -> None:
@@ -73,28 +73,28 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let the file go; asking again opens it again."""
+        """Close the file; the next query opens it again."""
         self.file.close()
 
     def has_events(self) -> bool:
-        """Return whether there are any: the quickest way to find out, too, whether it is a store that can be read."""
+        """Return whether there are any events; this is also the quickest check that the store can be read."""
         return bool(self.file.rows("SELECT 1 FROM events LIMIT 1"))
 
     def lines(self, query: Query = _EVERYTHING) -> Iterator[bytes]:
-        """Yield the lines that *query* accepts, oldest first (to the microsecond, then as they came), each with its newline.
+        """Yield the lines that *query* accepts, oldest first (to the microsecond, then by arrival), each with its newline.
 
-        What was stored while they are read may be among them. A row that is no event is passed over.
+        Lines that are stored meanwhile may be included. An invalid row is skipped.
         """
         return (row[-1] for row in self._found(Filter(query), backwards=False, page=PAGE))
 
     def newest(self, query: Query = _EVERYTHING, limit: int = 50) -> list[bytes]:
-        """Return the *limit* newest lines that *query* accepts, oldest first; of the same nanosecond, those that came later."""
+        """Return the *limit* newest lines that *query* accepts, oldest first; within a nanosecond, the later ones."""
         rows = _until_enough(self._found(Filter(query), backwards=True, page=min(PAGE, limit + 1)), limit)
         timed = ((moment(required_fields(line).event_time), rowid, line) for _, rowid, line in rows)
         return [line for _, _, line in sorted(heapq.nlargest(limit, timed))]
 
     def count(self, query: Query = _EVERYTHING) -> int:
-        """Return how many events *query* accepts: by the indexes alone, unless it asks for attributes or has wildcards."""
+        """Return how many events *query* accepts; only the indexes are read unless it has attributes or wildcards."""
         found = Filter(query)
         if not found.is_complete:
             return sum(1 for _ in self.lines(query))
@@ -103,7 +103,7 @@ class Store:
         return counted + sum(1 for edge in found.at_the_edges() for _ in self._found(edge, backwards=False, page=PAGE))
 
     def rejected(self, limit: int = 50, *, since: int | None = None) -> list[RejectedRow]:
-        """Return the *limit* lines that were rejected last, since then if a time is given, the newest first."""
+        """Return the *limit* lines that were rejected last, the newest first; only those after *since* if it is given."""
         rows = self.file.rows(
             "SELECT CAST(received_us AS INTEGER), CAST(stream AS BLOB), CAST(reason AS BLOB), CAST(event_id AS BLOB),"
             " CAST(body AS BLOB) FROM rejected"
@@ -133,7 +133,7 @@ class Store:
         ]
 
     def _found(self, found: Filter, *, backwards: bool, page: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (microseconds, row, line) of what a filter finds, a page at a time, each from where the last one ended."""
+        """Yield (microseconds, row, line) of what a filter finds, page by page; each page starts where the last one ended."""
         sql, values, at = found.page(backwards=backwards)
         while True:
             rows = self.file.rows(sql, (*values, *at, page))
@@ -156,10 +156,10 @@ WHERE event_us >= :first AND event_us < :end GROUP BY 2, 3, 4 ORDER BY n DESC, 2
 
 
 class Filter:
-    """A query as SQL; `is_complete` where that says all of it, but for the nanoseconds of the events at the `edges` of the time.
+    """A query as SQL; `is_complete` if SQL checks everything except the nanoseconds of events at the `edges` of the range.
 
-    What SQL cannot say is asked of the event, page by page, not by a function that SQLite calls: because an interrupt that
-    arrives in one of those is taken for an error of SQLite's.
+    What SQL cannot express is checked in Python, page by page. A function called by SQLite will not do: an interrupt that
+    arrives inside it is reported as an error of SQLite.
     """
 
     def __init__(self, query: Query) -> None:
@@ -180,7 +180,7 @@ class Filter:
         try:
             text.encode()
         except UnicodeEncodeError:
-            # A byte of the command line that is no UTF-8: SQLite does not take it.
+            # A command-line argument with bytes that are not valid UTF-8: SQLite does not accept it.
             self._asks_more = True
             return
         if text:
@@ -189,30 +189,30 @@ class Filter:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no event has to be looked at, but those at the edges."""
+        """Whether only the events at the edges must be checked in Python."""
         return not self._is_pattern and not self._asks_more
 
     def accepts(self, us: int, body: bytes | None) -> bool:
-        """Return whether *body*, of which the SQL holds, is an event, as a spool's lines have to be, and is looked for."""
+        """Return whether *body*, which already satisfies the SQL, is a valid event (as in a spool) and matches the query."""
         if body is None or not is_event(body):
             return False
-        # Before the rest: because the name alone is quicker to get at than all of the event.
+        # Check the name first: it is quicker to decode than the whole event.
         if self._is_pattern and not matches(required_fields(body).event_name, self.query.name):
             return False
         return self.query.accepts(decoded(body)) if self._asks_more or us in self.edges else True
 
     @property
     def condition(self) -> str:
-        """What has to hold, beside the microseconds between `low` and `high`."""
+        """The condition that must hold, besides the microseconds between `low` and `high`."""
         return " AND ".join(["TRUE", *self.conditions])
 
     def count(self) -> tuple[str, list[Any]]:
-        """Return the statement that counts what is between the edges, and its values."""
+        """Return the statement that counts the events between the edges, and its values."""
         sql = f"SELECT COUNT(*) FROM events WHERE {self.condition} AND event_us BETWEEN ? AND ?"  # noqa: S608 - no value is in it
         return sql, [*self.values, self.low + (self.low in self.edges), self.high - (self.high in self.edges)]
 
     def at_the_edges(self) -> Iterator[Filter]:
-        """Yield the filters for the microseconds of which the nanoseconds have to be looked at."""
+        """Yield the filters for the microseconds whose nanoseconds must be checked."""
         for us in self.edges:
             if self.low <= us <= self.high:
                 edge = Filter(self.query)
@@ -220,10 +220,10 @@ class Filter:
                 yield edge
 
     def page(self, *, backwards: bool) -> tuple[str, list[Any], tuple[int, int]]:
-        """Return the statement for a page, its values but for the place where it begins and its size, and the first place.
+        """Return the statement for a page, its values except the start and the page size, and the first start.
 
-        That place is one end of the time that is asked for, not a condition beside it: because of two that bound the same end,
-        SQLite would take either for its index.
+        The start replaces one end of the requested range: with two conditions on the same end, SQLite might use either for its
+        index.
         """
         ahead, other, order = ("<", ">=", "DESC") if backwards else (">", "<=", "ASC")
         sql = (
@@ -236,12 +236,12 @@ class Filter:
 
 
 def _clamped(us: int) -> int:
-    """Return the nearest number that SQLite can hold: because `--since 99999999999w` is a time, too."""
+    """Return the nearest number that SQLite can hold: `--since 99999999999w` is valid, too."""
     return min(max(us, _LEAST), _MOST)
 
 
 def _until_enough(rows: Iterator[tuple[int, int, bytes]], limit: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield *limit* rows, and the rest of the last one's microsecond: because it is the nanoseconds that say which are newest."""
+    """Yield *limit* rows, and the rest of the last one's microsecond: only the nanoseconds decide which are newest."""
     last = 0
     for number, row in enumerate(rows):
         if number >= limit and row[0] != last:
@@ -251,7 +251,7 @@ def _until_enough(rows: Iterator[tuple[int, int, bytes]], limit: int) -> Iterato
 
 
 def _text(data: bytes | None) -> str:
-    """Return a text of the tables, whatever bytes it has."""
+    """Return a text of the tables, whatever bytes it contains."""
     return (data or b"").decode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""A store's file, opened to be looked at: nothing is written, nothing is created, and nobody who writes is held up."""
+"""A store's file, opened for reading: nothing is written or created, and no writer is blocked."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from rillevents.store.schema import VERSION, unknown_version
 _BUSY_SECONDS = 2.0
 _TRIES = 5
 _TICK_NS = 100_000_000
-_HINT = "name a file that `rillevents serve --store FILE` writes"
+_HINT = "give a file that was written by `rillevents serve --store FILE`"
 _JOURNALS = ("-wal", "-journal")
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Values = Sequence[Any] | Mapping[str, Any]
-# Which file a path names now, what is in it as far as its inode tells, and whether somebody has it open to write.
+# Which file a path names now, its content as far as the inode shows, and whether a process has it open for writing.
 Identity = tuple[int, int, int, int, bool]
 
 
 class Replaced(Exception):
-    """The name is another file's now; the one that was looked at is still open."""
+    """The path now names another file; the one that was read is still open."""
 
 
 class ReadOnlyFile:
-    """The store at *path*, which another process may write, replace or take away at any time; for the one thread that asked."""
+    """The store at *path*, which another process may write, replace or remove at any time; use it in one thread only."""
 
     def __init__(self, path: str) -> None:
         try:
             self.path: Final = os.path.abspath(path)
         except OSError:
-            raise StoreError(f"the folder of {path} is gone", hint=_HINT) from None
+            raise StoreError(f"the folder of {path} does not exist", hint=_HINT) from None
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
         self._is_fresh = False
 
     def rows(self, sql: str, values: Values = (), *, same_file: bool = False) -> list[Any]:
-        """Return all that one statement finds in the file that has the name now; raises StoreError, Busy.
+        """Return all rows that one statement finds in the file that has the path now; raises StoreError, Busy.
 
-        With *same_file* it raises Replaced where that is not the file that was looked at last. No statement stays open
-        afterwards: because a reader in the middle of one keeps the writer's journal from being folded in, and it grows for as
-        long as somebody's pager stands still.
+        With *same_file* it raises Replaced if that is not the file that was read last. No statement stays open afterwards: an
+        unfinished read keeps the writer from checkpointing its journal, which then grows for as long as, say, somebody's pager
+        waits.
         """
         for _ in range(_TRIES):
             connection = self._current(same_file=same_file)
@@ -59,17 +59,17 @@ class ReadOnlyFile:
                 raise refused(self.path, error) from None
             if not self._has_moved():
                 return found
-        raise Busy(f"{self.path} is changing hands; nothing was lost", hint="try again")
+        raise Busy(f"{self.path} is being replaced; nothing was lost", hint="try again")
 
     def last_rows(self, sql: str, values: Values = ()) -> list[Any]:
-        """Return what the file that was looked at last holds, whatever its name is by now; nothing where it is damaged."""
+        """Return rows of the file that was read last, even if its path has changed; nothing if it is damaged."""
         try:
             return self._connection.execute(sql, values).fetchall() if self._connection else []
         except sqlite3.Error:
             return []
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._disconnect()
         self._identity = None
 
@@ -86,27 +86,27 @@ class ReadOnlyFile:
             raise Replaced
         self._disconnect()
         self._identity = found
-        # Opened again as long as it is: because a second change within a tick of the file system's clock leaves no trace.
+        # Reopen while the last change is fresh: a second change within one tick of the file system's clock leaves no trace.
         self._is_fresh = not found[-1] and abs(time.time_ns() - found[3]) < _TICK_NS
         self._connection = _connect(self.path, is_written=found[-1])
         return self._connection
 
     def _has_moved(self) -> bool:
-        """Return whether the open connection is no longer one to the store of that name, or no longer one to rely on."""
+        """Return whether the open connection no longer shows the store of that name, or is no longer reliable."""
         try:
             now = _identify(self.path)
         except StoreError:
             return True
         before = self._identity or now
-        # What is in the file counts only while nobody writes to it: because SQLite itself sees to it otherwise.
+        # Compare contents only while nobody writes: otherwise SQLite itself notices changes.
         return now[:2] != before[:2] or (not before[-1] and now != before)
 
 
 def _identify(path: str) -> Identity:
-    """Return what stands at *path*; raises StoreError where that is no regular file.
+    """Return the identity of the file at *path*; raises StoreError if it is not a regular file.
 
-    Looked at, not opened: because closing any descriptor of the file would take away the locks of this process, which may be
-    the server that writes it.
+    Uses lstat and does not open the file: closing any descriptor of it would drop the locks of this process, which may be
+    the server that writes the store.
     """
     try:
         found = os.lstat(path)
@@ -115,21 +115,21 @@ def _identify(path: str) -> Identity:
             raise StoreError(f"there is no store at {path}", hint=_HINT) from None
         raise StoreError(f"{path} cannot be read: {error.strerror or error}", hint=_HINT) from None
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{path} is no regular file (links are not followed)", hint=_HINT)
+        raise StoreError(f"{path} is not a regular file (links are not followed)", hint=_HINT)
     is_written = any(os.path.lexists(f"{path}{suffix}") for suffix in _JOURNALS)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_written
 
 
 def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:
-    # Immutable where there is no journal: because SQLite would make one, and leave it there, in a folder that may not even be
-    # ours to write to. Whether that held while we looked is asked after each look.
+    # Open as immutable if there is no journal: SQLite would create one and leave it, in a folder that may not even be
+    # ours to write to. After each read we check that this still held.
     mode = "mode=ro" if is_written else "mode=ro&immutable=1"
     connection = None
     try:
         connection = sqlite3.connect(
             f"file://{quote(os.fsencode(path))}?{mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
         )
-        # As it is stored: because a text that is no UTF-8 is no reason to see nothing of the rest.
+        # As raw bytes: one text that is not valid UTF-8 must not hide the rest.
         connection.text_factory = bytes
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -140,15 +140,15 @@ def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:
         raise refused(path, error) from None
     if version != VERSION:
         connection.close()
-        raise unknown_version(path, version) if version else StoreError(f"{path} is no store of events", hint=_HINT)
+        raise unknown_version(path, version) if version else StoreError(f"{path} is not a store of events", hint=_HINT)
     return connection
 
 
 def refused(path: str, error: sqlite3.Error) -> RilleventsError:
-    """Return the error for what SQLite says about a store."""
+    """Return our error for an error that SQLite reports about a store."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
         return Busy(f"{path} is locked by another process; nothing was changed", hint="try again")
     if code in _DAMAGED:
-        return StoreError(f"{path} is damaged, or no SQLite database ({error}); it was left alone", hint=_HINT)
-    return StoreError(f"{path} cannot be read: {error}; it was left alone")
+        return StoreError(f"{path} is damaged or not an SQLite database ({error}); it was not changed", hint=_HINT)
+    return StoreError(f"{path} cannot be read: {error}; it was not changed")

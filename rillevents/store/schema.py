@@ -1,4 +1,4 @@
-"""The tables of a store, and how its file is made, opened and, where it is damaged, put aside."""
+"""The tables of a store, and how its file is created, opened and, if damaged, put aside."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rillevents.local.files import (
 )
 
 VERSION: Final = 1
-# `body` is the event's line as it arrived, without its newline. `event_us` beside `event_time`: because as text, 10:00:00Z sorts
-# after 10:00:00.5Z.
+# `body` is the event's line as received, without its newline. `event_us` exists because, as text, 10:00:00Z sorts after
+# 10:00:00.5Z.
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS events(
     event_id TEXT PRIMARY KEY, event_time TEXT, event_us INTEGER, event_type TEXT, event_name TEXT,
@@ -33,23 +33,23 @@ CREATE INDEX IF NOT EXISTS events_name_us ON events(event_name, event_us);
 CREATE TABLE IF NOT EXISTS rejected(received_us INTEGER, stream TEXT, reason TEXT, event_id TEXT, body TEXT);
 CREATE TABLE IF NOT EXISTS counts(name TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 """
-# What SQLite puts beside a file while it is open.
+# The files that SQLite keeps beside a database while it is open.
 BESIDE: Final = ("-wal", "-shm", "-journal")
 _MAGIC: Final = b"SQLite format 3\0"
-# So a file is called that is meant to be a database: where it is none any more, it is a damaged one.
+# Suffixes of files meant to be databases: such a file without an SQLite header is a damaged database.
 _SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 _COLUMNS: Final = ["event_id", "event_time", "event_us", "event_type", "event_name", "stream", "received_us", "body"]
 _BUSY_SECONDS = 2.0
 
 
 def open_to_write(path: str) -> sqlite3.Connection:
-    """Return a connection to the store at *path*, made where it is missing: WAL, and on the disk once a commit returns.
+    """Return a connection to the store at *path*, created if missing: WAL mode, and a commit is on the disk when it returns.
 
-    Raises StoreError where the file is a link, no file, somebody else's, another program's, or of a version that is not known,
-    and sqlite3.Error where the disk or the database refuses. For one thread at a time.
+    Raises StoreError if the file is a link, not a regular file, another user's, another program's, or of an unknown version;
+    and sqlite3.Error if the disk or the database fails. Use it in one thread at a time.
     """
     _make_private_file(path)
-    # Not tied to this thread: because who opens it to see whether it can be used is not who writes to it afterwards.
+    # Not tied to this thread: one thread checks at startup that the store is usable, another one writes later.
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -60,7 +60,7 @@ def open_to_write(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA cache_size=-16384")
-        # Eight times SQLite's own (32 MiB): because folding the journal in costs two syncs, however often a page changed.
+        # Eight times SQLite's default (32 MiB): a checkpoint costs two syncs, however often a page changed.
         connection.execute("PRAGMA wal_autocheckpoint=8000")
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
@@ -73,18 +73,18 @@ def open_to_write(path: str) -> sqlite3.Connection:
 def check_is_no_other_file(path: str) -> None:
     """Raise StoreError for a file that never was a database: a slip in --store must not move somebody's notes away.
 
-    Only before this process opens it: because closing a descriptor gives away the locks that SQLite has by another.
+    Call it only before this process opens the database: closing a descriptor drops the locks SQLite holds through another one.
     """
     try:
         fd = os.open(path, os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
     except OSError:
-        return  # Whoever opens it to write hears of that.
+        return  # Opening it for writing reports the error.
     try:
         begins = os.read(fd, len(_MAGIC)) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     finally:
         os.close(fd)
     if begins and begins != _MAGIC and not path.endswith(_SUFFIXES):
-        raise StoreError(f"{path} is no store of events, and was left alone", hint="name another file with --store")
+        raise StoreError(f"{path} is not a store of events; it was not changed", hint="give another file with --store")
 
 
 def _check_is_ours(connection: sqlite3.Connection, path: str, version: int) -> None:
@@ -93,22 +93,22 @@ def _check_is_ours(connection: sqlite3.Connection, path: str, version: int) -> N
     columns = [row[1] for row in connection.execute("PRAGMA table_info(events)")]
     if tables and (version == 0 or (version == VERSION and columns != _COLUMNS)):
         raise StoreError(
-            f"{path} is another program's database, and was left alone", hint="name another file with --store"
+            f"{path} is another program's database; it was not changed", hint="give another file with --store"
         )
     if version not in (0, VERSION):
         raise unknown_version(path, version)
 
 
 def unknown_version(path: str, version: int) -> StoreError:
-    """Return the error for a store that another version of this tool made; it is left alone."""
+    """Return the error for a store of a version that this release does not know; the store is not changed."""
     return StoreError(
-        f"{path} is a store of version {version}, and this is rillevents with stores of version {VERSION}; it was left alone",
-        hint="name another file with --store, or update rillevents",
+        f"{path} is a store of version {version}, this rillevents uses version {VERSION}; it was not changed",
+        hint="give another file with --store, or update rillevents",
     )
 
 
 def _make_private_file(path: str) -> None:
-    """Make the file 0600 before SQLite does with whatever mode the umask gives; raises StoreError, OSError."""
+    """Create the file with mode 0600 before SQLite creates it with the umask's mode; raises StoreError, OSError."""
     folder = os.path.dirname(path)
     make_folder(folder)
     try:
@@ -116,9 +116,11 @@ def _make_private_file(path: str) -> None:
     except FileExistsError:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
-            raise StoreError(f"{path} is no regular file (links are not followed)", hint="name a file") from None
+            raise StoreError(
+                f"{path} is not a regular file (links are not followed)", hint="give a regular file"
+            ) from None
         if hasattr(os, "geteuid") and os.geteuid() not in (0, found.st_uid):
-            raise StoreError(f"{path} belongs to another user, and was not used", hint="name another file") from None
+            raise StoreError(f"{path} belongs to another user and was not used", hint="give another file") from None
         return
     try:
         if hasattr(os, "fchmod"):
@@ -126,12 +128,12 @@ def _make_private_file(path: str) -> None:
         give_to_owner_of(folder, fd)
     finally:
         os.close(fd)
-    # SQLite syncs the names of its journals, not that of the file itself.
+    # SQLite syncs the folder entries of its journals, but not that of the database itself.
     sync_folder(folder)
 
 
 def identity_of(path: str) -> tuple[int, int] | None:
-    """Return what tells the file at *path* from any other that may stand there, None where there is none."""
+    """Return what identifies the file at *path* among all others that may stand there, None if there is none."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -140,9 +142,9 @@ def identity_of(path: str) -> tuple[int, int] | None:
 
 
 def put_aside(path: str, identity: tuple[int, int] | None) -> str:
-    """Move a damaged store, and what SQLite keeps beside it, out of the way, and return its new name.
+    """Move a damaged store and SQLite's files beside it out of the way, and return its new name.
 
-    "" where another file is at *path* by now, which stays. Two at once take turns. Raises OSError.
+    Returns "" if another file stands at *path* by now; that one stays. Two processes take turns. Raises OSError.
     """
     with _alone_in(os.path.dirname(path)):
         return _put_aside(path) if identity and identity == identity_of(path) else ""
@@ -150,7 +152,7 @@ def put_aside(path: str, identity: tuple[int, int] | None) -> str:
 
 @contextmanager
 def _alone_in(folder: str) -> Iterator[None]:
-    # The folder, not the file: because who closes a descriptor of the file gives SQLite's locks on it away.
+    # Lock the folder, not the file: closing a descriptor of the file drops SQLite's locks on it.
     fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | CLOEXEC)
     try:
         wait_for_lock(fd)
@@ -166,6 +168,6 @@ def _put_aside(path: str) -> str:
             os.rename(f"{path}{suffix}", f"{aside}{suffix}")
         except FileNotFoundError:
             continue
-    # Last: because a store without its journal could not be mended, and a journal beside a new store would damage that.
+    # The database last: without its journal it cannot be repaired, and its journal beside a new store would damage that.
     os.rename(path, aside)
     return aside

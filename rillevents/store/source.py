@@ -1,4 +1,4 @@
-"""Where events are looked for: the spool, or a store; asked the same way, and with the same answers for the same events."""
+"""Where to read events from: the spool or a store, queried in the same way, with the same results for the same events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Somewhere that events are: at *path*, and by the *name* that people are told."""
+    """A place with events, at *path*; *name* is what people are shown."""
 
     path: str
     name: str
@@ -29,14 +29,14 @@ class Source(Protocol):
         """Return the *limit* newest of them, oldest first."""
 
     def count(self, query: Query) -> int:
-        """Return how many they are."""
+        """Return how many there are."""
 
     def follow(self, query: Query, *, sleep: Callable[[float], None]) -> Iterator[bytes]:
-        """Yield those that are there, and then, for ever, those that come."""
+        """Yield the existing lines, and then, forever, new ones."""
 
 
 class SpoolSource:
-    """What is in this user's spool and not delivered yet, in the order in which a flush would send it."""
+    """The events in this user's spool that are not delivered yet, in the order in which a flush would send them."""
 
     name = "the spool"
 
@@ -53,11 +53,11 @@ class SpoolSource:
         return [line for line, _ in newest(find(self._all(), query), limit)]
 
     def count(self, query: Query) -> int:
-        """Return how many they are; raises SpoolError."""
+        """Return how many there are; raises SpoolError."""
         return sum(1 for _ in self.lines(query))
 
     def follow(self, query: Query, *, sleep: Callable[[float], None]) -> Iterator[bytes]:
-        """Yield those that are there, and then, for ever, those that are recorded; raises SpoolError."""
+        """Yield the existing lines, and then, forever, those that are recorded; raises SpoolError."""
         lines = spool_follow.follow(self._places or [self.path], sleep=sleep)
         return (line for line, _ in find(lines, query))
 
@@ -66,7 +66,7 @@ class SpoolSource:
 
 
 class StoreSource:
-    """The store at *path*; raises StoreError at once where it cannot be read, or Busy."""
+    """The store at *path*; raises StoreError or Busy at once if it cannot be read."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -85,31 +85,31 @@ class StoreSource:
             return store.newest(query, limit)
 
     def count(self, query: Query) -> int:
-        """Return how many they are; raises StoreError, Busy."""
+        """Return how many there are; raises StoreError, Busy."""
         with self._open() as store:
             return store.count(query)
 
     def follow(self, query: Query, *, sleep: Callable[[float], None]) -> Iterator[bytes]:
-        """Yield those that are there, and then, for ever, those that the server stores; raises StoreError."""
+        """Yield the existing lines, and then, forever, those that the server stores; raises StoreError."""
         from rillevents.store.follow import follow
 
         with self._open() as store:
             yield from follow(store, query, sleep=sleep)
 
     def _open(self) -> Store:
-        # Here, not above: because most commands have to do with the spool alone, and never load SQLite.
+        # Imported here: most commands only need the spool, and never load SQLite.
         from rillevents.store.reader import Store
 
         return Store(self.path)
 
 
 def source_of(paths: Paths, store: str) -> SpoolSource | StoreSource:
-    """Return the store at that path, or the spool where there is none; raises StoreError, Busy."""
+    """Return the store at that path, or the spool if no path is given; raises StoreError, Busy."""
     return StoreSource(store) if store else SpoolSource(paths)
 
 
 def elsewhere(paths: Paths, source: Source, words: Sequence[str]) -> str:
-    """Return where else there are events when *source* has none, and how to see them by the command *words*; or nothing."""
+    """Return where else there are events when *source* has none, and the command that shows them, or ""."""
     if not isinstance(source, SpoolSource):
         return ""
     found = []
@@ -128,5 +128,5 @@ def _count(path: str) -> int:
     try:
         return StoreSource(path).count(Query())
     except (StoreError, Busy):
-        # None there, most of the time; and who does not use it need not hear that it is damaged.
+        # Usually there is no store; and a user who does not use one need not hear that it is damaged.
         return 0

@@ -1,11 +1,11 @@
-"""Events into a store: one transaction for all requests that wait, and on the disk once it is committed.
+"""Events into a store: one transaction for all waiting requests, on the disk once it is committed.
 
-Theory of operation. All events of a transaction go in by few statements of many rows, with IGNORE for IDs that are there already.
-Where as many rows came in as were given, that was it. Otherwise it is rolled back and looked at more closely: what is the same
-event again is a duplicate, what has the ID of another event is a conflict and goes to the table `rejected`. Few statements, not
-one a row: because each lets go of the interpreter, and has to wait for it afterwards.
+Theory of operation. All events of a transaction are inserted by few statements of many rows, with IGNORE for IDs that exist
+already. If as many rows were inserted as given, that is all. Otherwise the transaction is rolled back and compared row by
+row: the same event again is a duplicate; an ID that belongs to another event is a conflict and goes to the table `rejected`.
+Few statements are used because each one releases the interpreter lock and must wait for it afterwards.
 
-The path is looked at after each commit: because a file that somebody deleted or moved takes commits, and nobody finds them.
+The path is checked after each commit: a file that was deleted or moved still takes commits, and nobody finds them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Row = tuple[str, str, int, str, str, str, int, str]
 
 MAX_REJECTED = 2000
 TIDY_SECONDS = 10.0
-# So many rows are deleted at a time: because requests wait meanwhile.
+# Rows deleted at a time, since requests wait meanwhile.
 _SLICE = 2000
-# So many rows go in by one statement.
+# Rows inserted by one statement.
 _ROWS = 128
 _MARKS = "(?,?,?,?,?,?,?,?)"
 _REJECT = "INSERT INTO rejected VALUES (?,?,?,?,?)"
@@ -45,8 +45,8 @@ CONFLICT = "another event has this event_id"
 class StoreWriter:
     """Writes to the store at *path*, one call at a time.
 
-    What is older than *keep_us* microseconds (by when it was received) is deleted and counted. A damaged file is put aside, told
-    by *warn*, and a fresh one begun. Raises StoreError, or Unavailable, where the file cannot be used from the start.
+    Events received more than *keep_us* microseconds ago are deleted and counted. A damaged file is put aside, reported through
+    *warn*, and a new one is started. Raises StoreError or Unavailable if the file cannot be used from the start.
     """
 
     def __init__(
@@ -73,17 +73,17 @@ class StoreWriter:
         try:
             self._attempt(lambda connection: connection.execute("SELECT 1 FROM events LIMIT 1"))
         except Unavailable as error:
-            raise StoreError(error.message, hint="name another file with --store") from None
+            raise StoreError(error.message, hint="give another file with --store") from None
         self._began = True
 
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
-        """Commit the events, the bad lines and the counts of these requests; raises Unavailable, and nothing of it is kept."""
+        """Commit the events, the invalid lines and the counts of these requests; if it raises Unavailable, nothing is kept."""
         return self._attempt(lambda connection: _write(connection, incoming))
 
     def tidy(self) -> bool:
-        """Delete a slice of what is too old, and of the oldest rejected lines beyond MAX_REJECTED; return whether there is more.
+        """Delete a slice of old events, and of the oldest rejected lines beyond MAX_REJECTED; return whether there is more.
 
-        Once in ten seconds, or as long as there is more. That is also how soon it is seen where somebody damages the file.
+        Runs every ten seconds, or at once while there is more. This is also how soon damage to the file is noticed.
         """
         if self._clock() - self._tidied < TIDY_SECONDS:
             return False
@@ -97,7 +97,7 @@ class StoreWriter:
         return is_more
 
     def close(self) -> None:
-        """Close the file; SQLite folds its journal into it."""
+        """Close the file; SQLite merges its journal into it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -111,7 +111,7 @@ class StoreWriter:
             except OSError as error:
                 raise Unavailable(f"{self.path} cannot be opened: {error.strerror or error}") from None
             except StoreError as error:
-                # Not by us, and not now: somebody has put something else in its place.
+                # The error is not ours and not current: another process has put something else in the file's place.
                 self.close()
                 if not self._began:
                     raise
@@ -119,16 +119,16 @@ class StoreWriter:
             else:
                 if self._is_named():
                     return done
-                self._warn(f"{self.path} was deleted or moved away; going on with a new one")
+                self._warn(f"{self.path} was deleted or moved; continuing with a new one")
                 self.close()
-        raise Unavailable(f"{self.path} cannot be used: it is replaced or damaged again and again")
+        raise Unavailable(f"{self.path} cannot be used: it keeps being replaced or damaged")
 
     def _look_from_outside(self) -> None:
-        """Ask another connection: because ours has pages in memory, and does not notice what becomes of those in the file."""
+        """Check through a second connection: ours caches pages, and does not notice damage to those in the file."""
         if not self._is_named():
-            return  # Who stores next sees that, and begins a new one.
+            return  # The next `store` notices that and starts a new file.
         try:
-            # To read, not to write: because what is missing would be made, with whatever mode the umask gives.
+            # Open for reading: a missing file would otherwise be created, with the umask's mode.
             where = f"file:{quote(self.path)}?mode=ro"
             with contextlib.closing(sqlite3.connect(where, uri=True, isolation_level=None)) as other:
                 other.execute("PRAGMA trusted_schema=OFF")
@@ -139,10 +139,10 @@ class StoreWriter:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            # Before it is opened: because where that fails, it has to be known which file it was.
+            # Before opening: if that fails, we must know which file it was.
             self._identity = identity_of(self.path)
             self._connection = open_to_write(self.path)
-            # And after it: because it may have been made only then, or be another one by now, which `_is_named` sees.
+            # And again after: the file may have been created only then, or already be another one, which `_is_named` notices.
             self._identity = self._identity or identity_of(self.path)
         return self._connection
 
@@ -150,24 +150,24 @@ class StoreWriter:
         return self._identity is not None and self._identity == identity_of(self.path)
 
     def _recover(self, error: sqlite3.Error) -> None:
-        """Put a damaged file aside; raise Unavailable for everything else, and begin with a new connection next time."""
+        """Put a damaged file aside; raise Unavailable for any other error, and open a new connection next time."""
         try:
             self.close()
         except sqlite3.Error:
-            # What cannot even be closed is let go of: its journal is still there for whoever opens the file next.
+            # A file that cannot even be closed is dropped: its journal is still there for the next process that opens it.
             pass
         if _code(error) not in _DAMAGED:
             raise Unavailable(f"{self.path} cannot be written: {error}") from None
         try:
-            # The one that is damaged, not the one that is there by now: another server may have begun a new one, or
-            # somebody have put a copy back.
+            # Move only the damaged file: another server may have started a new one by now, or somebody may have restored a
+            # copy.
             aside = put_aside(self.path, self._identity)
         except OSError as problem:
-            raise Unavailable(f"{self.path} is damaged, and cannot be moved: {problem.strerror or problem}") from None
+            raise Unavailable(f"{self.path} is damaged and cannot be moved: {problem.strerror or problem}") from None
         if not aside:
             return
         self.put_aside += 1
-        self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was begun")
+        self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was started")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -191,13 +191,13 @@ def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list
 
 
 class _Transaction:
-    """A transaction that is committed at the end, and rolled back where anything went wrong."""
+    """A transaction that is committed at the end, and rolled back if anything fails."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def __enter__(self) -> _Transaction:
-        # At once, not with the first write: because a reader that becomes a writer may have to give up half-way.
+        # IMMEDIATE takes the write lock at once: a reader that becomes a writer may have to give up half-way.
         self._connection.execute("BEGIN IMMEDIATE")
         return self
 
@@ -230,18 +230,18 @@ def _rows(arrived: Incoming) -> list[Row]:
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-    """Insert rows whose ID is not there yet, and return how many those were."""
+    """Insert the rows whose ID does not exist yet, and return how many that were."""
     inserted = 0
     for at in range(0, len(rows), _ROWS):
         some = rows[at : at + _ROWS]
-        # As long as its rows, not in powers of two: because SQLite prepares it once for each length, and keeps it.
+        # One statement per length, not in powers of two: SQLite prepares each length once and caches it.
         statement = f"INSERT OR IGNORE INTO events VALUES {','.join([_MARKS] * len(some))}"  # noqa: S608 - marks alone
         inserted += connection.execute(statement, list(chain.from_iterable(some))).rowcount
     return inserted
 
 
 def _compare(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> tuple[list[Stored], list[Row]]:
-    """Tell the new events from those that are there already, byte for byte, and from those that only have the same ID."""
+    """Separate new events from those stored already, byte for byte, and from those that only share the ID."""
     known = _bodies(connection, [fields.event_id for arrived in incoming for fields in arrived.fields])
     stored, new = [], []
     for arrived in incoming:
@@ -269,7 +269,7 @@ def _bodies(connection: sqlite3.Connection, event_ids: Sequence[str]) -> dict[st
 
 
 def _note(connection: sqlite3.Connection, incoming: Sequence[Incoming], counts: Mapping[str, int]) -> None:
-    """Keep the lines that are no events, and count what became of the others."""
+    """Store the invalid lines, and count the results of the others."""
     bad = [
         (arrived.received_us, arrived.stream, each.reason, None, each.line.decode("utf-8", "replace"))
         for arrived in incoming
@@ -292,7 +292,7 @@ def _count(connection: sqlite3.Connection, counts: Mapping[str, int]) -> None:
 
 
 def _remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> Counter[str]:
-    """Delete events that were received before that (0: none), and the oldest rejected lines beyond their cap; count both."""
+    """Delete events received before that time (0: none), and the oldest rejected lines beyond their cap; count both."""
     removed: Counter[str] = Counter()
     with _Transaction(connection):
         if before_us:
@@ -305,11 +305,11 @@ def _remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> Coun
 
 
 def _remove_old(connection: sqlite3.Connection, before_us: int, now_us: int) -> int:
-    """Delete the oldest events, a slice at most, up to the first that is to be kept."""
-    # By the row's number, in whose order events come in: because no index has the time at which they did.
+    """Delete the oldest events, at most one slice, up to the first that must be kept."""
+    # By row number, which follows the order of arrival: no index has the time of arrival.
     rows = connection.execute("SELECT rowid, received_us FROM events ORDER BY rowid LIMIT ?", (_SLICE,)).fetchall()
     ahead = [(now_us, rowid) for rowid, received_us in rows if received_us > now_us]
-    # Those of a clock that was ahead age from now on: or nothing behind them would ever go.
+    # Events from a clock that was ahead age from now on; otherwise nothing behind them would ever be deleted.
     connection.executemany("UPDATE events SET received_us = ? WHERE rowid = ?", ahead)
     old = list(takewhile(lambda row: row[1] < before_us, rows))
     return connection.execute("DELETE FROM events WHERE rowid <= ?", (old[-1][0],)).rowcount if old else 0

@@ -14,12 +14,12 @@ function shape(tag, className, attributes) {
 }
 
 function bar(className, at, from, height, gap = GAP) {
-  // Never thinner than can be seen: because one event is not none.
+  // Never too thin to see: one event must look different from none.
   const tall = Math.max(height, 0.8);
   return shape("rect", className, { x: at + gap / 2, width: 1 - gap, y: FULL - from - tall, height: tall });
 }
 
-// How many of each kind there are in each bucket.
+// The number of events of each kind in each bucket.
 export function byKind(counts, buckets) {
   const found = Object.fromEntries(KINDS.map((kind) => [kind, new Array(buckets).fill(0)]));
   for (const one of counts) one.buckets.forEach((n, at) => { found[kindOf(one.event_type)][at] += n; });
@@ -40,7 +40,7 @@ export function drawStack(svg, kinds, buckets, marked) {
   }
   if (marked !== null) bars.unshift(shape("rect", "marked", { x: marked, width: 1, y: 0, height: FULL }));
   svg.setAttribute("viewBox", `0 0 ${buckets} ${FULL}`);
-  svg.setAttribute("aria-label", `${count(totals.reduce((a, b) => a + b, 0))} events in ${buckets} parts; at most ${count(most)} in one. Arrow keys go through them.`);
+  svg.setAttribute("aria-label", `${count(totals.reduce((a, b) => a + b, 0))} events in ${buckets} parts; at most ${count(most)} in one. Use the arrow keys to step through them.`);
   svg.replaceChildren(...bars);
   return Math.max(...totals);
 }
@@ -51,7 +51,7 @@ export function drawSpark(svg, kind, values) {
   svg.replaceChildren(...values.flatMap((n, at) => (n ? [bar(`kind-${kind}`, at, 0, (n / most) * FULL)] : [])));
 }
 
-// Where a value is among the bars, whatever scale they have.
+// The position of a value among the bars, on either scale.
 function place(bars, value) {
   const at = bars.findIndex((one) => value <= one.to);
   const one = bars[at];

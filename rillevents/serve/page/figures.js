@@ -1,15 +1,15 @@
-// The panels around the list: counts over time and by name, the values of a metric, what was rejected.
+// The panels around the list: counts over time and by name, the values of a metric, the rejected events.
 
 import { byKind, drawHistogram, drawSpark, drawStack } from "./draw.js";
 import { KINDS, byId, clock, count, element, fill, kindOf, moment, number, say, short, visible } from "./text.js";
 
 const NAMES = 10;
-// So many names are told apart by the server.
+// The server tells at most this many names apart.
 const MOST_NAMES = 50;
 const PERCENTILES = ["p50", "p90", "p99"];
 
 export class Figures {
-  // `choose` is called with the type and the name that somebody wants to see alone.
+  // `choose` is called with the type and the name to filter by.
   constructor(choose) {
     this.choose = choose;
     this.stats = null;
@@ -53,7 +53,7 @@ export class Figures {
     this.offerMetrics();
   }
 
-  // Say what one of the bars is made of.
+  // Describe one bar.
   mark(at) {
     const next = at === null ? null : Math.min(Math.max(at, 0), this.buckets - 1);
     if (!this.stats || next === this.marked) return;
@@ -87,7 +87,7 @@ export class Figures {
     KINDS.forEach((kind, at) => say(legend.children[at].querySelector("b"), count(this.kinds[kind].reduce((a, b) => a + b, 0))));
   }
 
-  // Rows are kept, and moved only where their order is another one: because who has the focus on one keeps it.
+  // Keep rows, and move them only if their order changes, so that a focused row keeps the focus.
   showNames() {
     const shown = this.stats.counts.slice(0, NAMES);
     const rows = shown.map((one) => this.nameRow(one));
@@ -151,7 +151,7 @@ export class Figures {
     say(byId("value-scale"), found.scale === "log" ? "logarithmic" : "");
     const of = `${count(found.values)} value${found.values === 1 ? "" : "s"}`;
     const note = found.complete ? of : `a sample: the newest ${of}`;
-    say(byId("spread-note"), found.values ? note : "No metric has come in this time.");
+    say(byId("spread-note"), found.values ? note : "No metric in this time range.");
   }
 
   showRejected(found) {
@@ -169,8 +169,8 @@ export class Figures {
 
 function notes(stats) {
   const found = [];
-  if (!stats.complete) found.push(`Too many events for all of that time; counted since ${clock(stats.since)}.`);
-  if (stats.kept !== "store") found.push(`This server hands events on; these are ${stats.kept} since it was started.`);
+  if (!stats.complete) found.push(`Too many events for the whole range; counted since ${clock(stats.since)}.`);
+  if (stats.kept !== "store") found.push(`This server forwards events; these are ${stats.kept} since it was started.`);
   return found;
 }
 

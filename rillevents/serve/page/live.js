@@ -1,4 +1,4 @@
-// The list of events: the newest on top, as they come. Rows are added and never made anew, so that what is open stays open.
+// The list of events, live, the newest on top. Rows are added and never rebuilt, so that an opened row stays open.
 
 import { byId, clock, count, element, fill, kindOf, parsed, say, short, visible, written } from "./text.js";
 
@@ -32,7 +32,7 @@ export class Live {
     return Boolean(byId("type").value || byId("name").value.trim());
   }
 
-  // Show the events of one name only.
+  // Show only the events of one name.
   choose(type, name) {
     byId("name").value = visible(name);
     this.exact = { shown: byId("name").value.trim(), pattern: exactly(name) };
@@ -41,7 +41,7 @@ export class Live {
     this.restart();
   }
 
-  // The types that there are; the one that is chosen stays, even where none of it has come in this time.
+  // The known types; the chosen one stays, even without an event in this time range.
   offer(counts) {
     this.known = new Set(counts.map((one) => one.event_name));
     const types = new Set(counts.map((one) => one.event_type));
@@ -57,7 +57,7 @@ export class Live {
   pause(paused) {
     this.paused = paused;
     byId("pause").setAttribute("aria-pressed", String(paused));
-    say(byId("pause"), paused ? "Go on" : "Pause");
+    say(byId("pause"), paused ? "Resume" : "Pause");
     say(byId("live-note"), paused ? "paused" : "");
   }
 
@@ -65,11 +65,11 @@ export class Live {
     if (this.paused && this.cursor) return;
     const round = this.round;
     const found = await this.ask("/api/events", { ...this.filter, after: this.cursor, limit: ASKED }, parsed);
-    // What the filter was when this was asked is not what it is now.
+    // The filter has changed since this was requested.
     if (round !== this.round) return;
     const isNew = !this.cursor || found.reset;
     if (!isNew && !found.complete) {
-      // More than a list can follow: go on with the newest.
+      // More events than a list can follow: continue with the newest.
       this.restart();
       await this.poll();
       return;
@@ -84,7 +84,7 @@ export class Live {
     const isAtTop = this.list.scrollTop < 4;
     if (isNew) this.list.replaceChildren(...rows);
     else if (rows.length) this.list.prepend(...rows);
-    // Who reads further down goes on reading the same line.
+    // A reader further down keeps seeing the same line.
     if (!isNew && !isAtTop) this.list.scrollTop += this.list.scrollHeight - before;
     while (this.list.childElementCount > SHOWN) this.list.lastElementChild.remove();
     byId("none").hidden = this.list.childElementCount > 0;
@@ -100,7 +100,7 @@ function row(event, isFresh) {
   name.title = short(event.event_type, 120);
   const type = element("span", "unseen", short(event.event_type, 40));
   made.append(element("summary", "", time, type, name, attributes(event)));
-  // Made when it is opened: because a list of two hundred may hold 32 KiB each.
+  // Built when opened: each of two hundred rows may hold 32 KiB.
   made.addEventListener("toggle", () => {
     if (made.open && made.childElementCount === 1) made.append(element("pre", "", visible(written(event, "  "), true)));
   });

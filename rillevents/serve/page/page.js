@@ -1,4 +1,4 @@
-// What is asked of the server, and when; how it is shown is in live.js and figures.js.
+// What the page requests from the server, and when; live.js and figures.js show it.
 
 import { Figures } from "./figures.js";
 import { Live } from "./live.js";
@@ -6,7 +6,7 @@ import { byId, clock, say } from "./text.js";
 
 const POLL_MS = 2000;
 const FIGURES_MS = 6000;
-// Figures are asked for so much more rarely than they take, so that a large store is not busy with being looked at.
+// The wait between requests for figures is this multiple of their duration, so that viewing does not load a large store.
 const SPARED = 15;
 const PATIENCE_MS = 20_000;
 const LONGEST_WAIT_MS = 15_000;
@@ -27,7 +27,7 @@ let isDueAtOnce = false;
 
 async function ask(path, parameters, parse = JSON.parse) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "");
-  // The origin before it: because no browser asks for what it would otherwise be relative to, an address with a password in it.
+  // With the full origin: browsers refuse to fetch a URL relative to an address that contains a password.
   const [response, text] = await answer(`${location.origin}${path}?${new URLSearchParams(given)}`);
   if (!response.ok) throw new Refusal(response.status, text);
   return parse(text);
@@ -135,11 +135,11 @@ function failed(error, wait) {
   const isOurs = !isThere && !(error instanceof Gone);
   if (isOurs) console.error(error);
   const what = isThere ? `The server says: ${error.told}.` : `No answer from ${location.host}.`;
-  say(byId("gone-what"), isOurs ? "This page could not show what came." : what);
-  say(byId("gone-since"), `What is shown is as of ${clock(goneSince.toISOString())}.`);
+  say(byId("gone-what"), isOurs ? "This page could not show the answer." : what);
+  say(byId("gone-since"), `The data shown is from ${clock(goneSince.toISOString())}.`);
   byId("gone").hidden = false;
   document.body.classList.add("stale");
-  state("gone", error instanceof Gone ? "server gone" : "in trouble");
+  state("gone", error instanceof Gone ? "server gone" : "server error");
   const until = Date.now() + wait;
   const tell = () => say(byId("gone-next"), `Next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s.`);
   clearInterval(countdown);
@@ -147,7 +147,7 @@ function failed(error, wait) {
   tell();
 }
 
-// What people do
+// User actions
 
 function listen() {
   say(byId("host"), location.host);
@@ -176,7 +176,7 @@ function listen() {
         await navigator.clipboard.writeText(code.textContent);
         say(button, "Copied");
       } catch {
-        // Not allowed to: what is selected can be copied by hand.
+        // The browser does not allow it: the selected text can be copied by hand.
         return;
       }
       setTimeout(() => say(button, "Copy"), 1500);

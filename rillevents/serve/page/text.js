@@ -1,7 +1,7 @@
-// Text and elements. Whatever an event holds gets into the page by textContent alone, and shows what cannot be seen.
+// Text and elements. Event data gets into the page only through textContent, and invisible characters are made visible.
 
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]/gu;
-// Joiners are parts of words and of emoji.
+// Joiners are part of words and emoji.
 const JOINERS = "\u200c\u200d";
 const NUMBERS = [3, 4].map((digits) => new Intl.NumberFormat("en", { maximumSignificantDigits: digits }));
 const SHORT_NUMBERS = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, notation: "compact" });
@@ -26,7 +26,7 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// The options of a list to choose from, as value and text; what is chosen stays so where it is still there.
+// The options of a select list, as value and text; the chosen one stays chosen if it still exists.
 export function fill(select, options) {
   const now = [...select.options].map((option) => option.value);
   if (JSON.stringify(now) === JSON.stringify(options.map(([value]) => value))) return;
@@ -39,7 +39,7 @@ export function fill(select, options) {
   select.value = chosen;
 }
 
-// Control characters and marks that turn the direction of text round, as what they are.
+// Control characters and direction marks, shown as escapes.
 export function visible(text, keepsLines = false) {
   return text.replace(UNSEEN, (sign) => {
     if (JOINERS.includes(sign) || (keepsLines && sign === "\n")) return sign;
@@ -70,7 +70,7 @@ export function moment(text, range) {
   return (range > DAY_MS ? DAY : MINUTE).format(time);
 }
 
-// A number that JavaScript cannot hold as it was written.
+// A number that JavaScript cannot represent exactly as written.
 class Exact {
   constructor(source) { this.source = source; }
 }
@@ -80,7 +80,7 @@ export function parsed(text) {
     typeof value === "number" && context?.source && String(value) !== context.source ? new Exact(context.source) : value);
 }
 
-// A value as JSON again, with its numbers as they were written.
+// A value as JSON, with its numbers as they were written.
 export function written(value, indent = null, depth = 0) {
   if (value instanceof Exact) return value.source;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
