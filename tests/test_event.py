@@ -22,7 +22,9 @@ from rillevents.event import (
     MAX_EVENT_BYTES,
     Event,
     Shared,
+    check_number,
     check_raw,
+    check_text,
     format_time,
     ndjson,
     new_event_id,
@@ -187,7 +189,80 @@ class TestLine:
             _ = Event("log", "n", {"v": value}).line
 
 
+class TestReplace:
+    def test_other_attributes(self) -> None:
+        """An event with other attributes is the same one: its ID, time, type and name stay."""
+        event = Event("log", "n", {"a": 1})
+        other = event.replace({"b": 2})
+        assert {**json.loads(event.line), "b": 2} == {**json.loads(other.line), "a": 1}
+
+    def test_its_own_attributes(self) -> None:
+        """With its own attributes it is itself."""
+        event = Event("log", "n", {"a": 1})
+        assert event is event.replace(event.attributes)
+
+    def test_repr(self) -> None:
+        """An event in a debugger says its type, its name and its ID."""
+        assert "<Event log/n i>" == repr(Event("log", "n", event_id="i"))
+
+
+class TestChecks:
+    @pytest.mark.parametrize("value", ["x", " x ", "x" * 1024, "é" * 512], ids=["short", "spaces", "longest", "bytes"])
+    def test_text(self, value: str) -> None:
+        """A text of up to 1,024 bytes will do as an event's ID, type or name."""
+        assert value == check_text("event_name", value)
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("", "event_name must be a string that is not empty"),
+            (" ", "event_name must be a string that is not empty"),
+            (None, "event_name must be a string that is not empty"),
+            (b"x", "event_name must be a string that is not empty"),
+            ("\ud800", "event_name is not valid Unicode"),
+            ("x" * 1025, "event_name has 1025 bytes, more than 1024"),
+            ("é" * 513, "event_name has 1026 bytes, more than 1024"),
+        ],
+        ids=["empty", "space", "none", "bytes", "surrogate", "too-long", "too-many-bytes"],
+    )
+    def test_bad_text(self, value: object, expected: str) -> None:
+        """What will not do says what is wrong with it."""
+        with pytest.raises(InvalidEvent) as caught:
+            check_text("event_name", value)
+        assert expected == caught.value.message
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, 2**70, 1e308])
+    def test_number(self, value: float) -> None:
+        """A finite number will do as a metric's value."""
+        assert value == check_number(value)
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (True, "a metric's value must be a number, not bool"),
+            ("1", "a metric's value must be a number, not str"),
+            (None, "a metric's value must be a number, not NoneType"),
+            (float("nan"), "a metric's value must be a finite number"),
+            (float("inf"), "a metric's value must be a finite number"),
+            (float("-inf"), "a metric's value must be a finite number"),
+        ],
+    )
+    def test_bad_number(self, value: object, expected: str) -> None:
+        """A bool is no number, and neither is what no JSON can hold."""
+        with pytest.raises(InvalidEvent) as caught:
+            check_number(value)
+        assert expected == caught.value.message
+
+
 class TestEventId:
+    def test_layout(self) -> None:
+        """An ID is its milliseconds in 48 bits, the version, the rest of its time in 12 bits, the variant, and 62 random bits."""
+        for _ in range(100):
+            found = new_event_id(1_700_000_000_123_456_789)
+            assert "018bcfe5-687b-774f-" == found[:19]
+            assert found[19] in "89ab"
+            assert [8, 4, 4, 4, 12] == [len(part) for part in found.split("-")]
+
     def test_is_a_uuid7(self) -> None:
         """An event's ID is a UUID of version 7."""
         found = uuid.UUID(new_event_id())
@@ -309,6 +384,20 @@ class TestTime:
     def test_absurd_clocks(self, nanoseconds: int) -> None:
         """A clock beyond what RFC 3339 can write gives a valid time all the same."""
         assert parse_time(format_time(nanoseconds), strict=True)
+
+    @pytest.mark.parametrize(
+        ("nanoseconds", "expected"),
+        [
+            (-62167219200_000000000, "0000-01-01T00:00:00.000000000Z"),
+            (-62167219200_000000001, "0000-01-01T00:00:00.000000000Z"),
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (253402300799_999999999, "9999-12-31T23:59:59.999999999Z"),
+            (253402300800_000000000, "9999-12-31T23:59:59.999999999Z"),
+        ],
+    )
+    def test_ends(self, nanoseconds: int, expected: str) -> None:
+        """The years 0 to 9999 are written to their ends, and a clock beyond them is at the nearer end."""
+        assert expected == format_time(nanoseconds)
 
 
 class TestMicroseconds:
