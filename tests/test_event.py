@@ -30,7 +30,17 @@ from rillevents.event import (
     new_event_id,
     to_event_time,
 )
+from rillevents.event.envelope import is_event
 from rillevents.event.timestamp import microseconds, parse_time
+from rillevents.event.validate import (
+    certain_event,
+    certain_events,
+    checked_line,
+    count_events,
+    decode_line,
+    fill,
+    parse_raw,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -456,11 +466,128 @@ class TestRaw:
                 with pytest.raises(InvalidEvent, match=f"missing {field}"):
                     check_raw({**fields, "x": 1})
 
+    @pytest.mark.parametrize("newline", [b"", b"\n"], ids=["bare", "newline"])
+    def test_size(self, newline: bytes) -> None:
+        """A line of exactly 32 KiB beside its newline is an event, one of a byte more is none."""
+        fits, does_not = (raw(MAX_EVENT_BYTES + more).rstrip() for more in (0, 1))
+        assert MAX_EVENT_BYTES == len(fits)
+        assert is_event(fits + newline)
+        assert json.loads(fits) == decode_line(fits + newline)
+        assert fits + b"\n" == checked_line(fits + newline)
+        with pytest.raises(InvalidEvent, match=f"the event has {len(does_not + newline)} bytes, more than 32768"):
+            decode_line(does_not + newline)
+        with pytest.raises(InvalidEvent, match="the event has 32769 bytes, more than 32768"):
+            checked_line(does_not + newline)
+        assert not is_event(does_not + b"\n")
+
+    def test_depth(self) -> None:
+        """A line that is nested without end is no event, and says so."""
+        line = raw().replace(b"}", b',"a":' + b"[" * 5000 + b"]" * 5000 + b"}")
+        assert not is_event(line)
+        with pytest.raises(InvalidEvent, match=r"not JSON|nested more than 200 deep"):
+            checked_line(line)
+
     @pytest.mark.parametrize("fields", [{}, None], ids=["empty", "none"])
     def test_empty(self, fields: object) -> None:
         """An event with nothing in it is called that."""
         with pytest.raises(InvalidEvent, match="empty event"):
             check_raw(fields)
+
+
+def raw(size: int = 0, **fields: str) -> bytes:
+    """Return an event's line, of so many bytes beside its newline where that is given."""
+    start = json.dumps({**TestRaw.GOOD, **fields}, ensure_ascii=False).encode()[:-1]
+    return start + (b',"pad":"' + b"x" * (size - len(start) - 10) + b'"' if size else b"") + b"}\n"
+
+
+class TestCertain:
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [raw()],
+            [raw(), raw(), raw()],
+            [raw(event_name="ä")],
+            [raw(4300), raw()],
+            [raw(event_time="2026-11-23T10:00:00.5+01:00")],
+        ],
+        ids=["one", "three", "not-ascii", "long", "offset"],
+    )
+    def test_good(self, lines: list[bytes]) -> None:
+        """Ordinary lines are known for events at once, with their four fields, as one block and one by one."""
+        block = b"".join(lines)
+        expected = [json.loads(line)["event_name"] for line in lines]
+        assert expected == [event.event_name for event in certain_events(block)]
+        assert len(lines) == count_events(block)
+        assert lines == [checked_line(line) for line in lines]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            raw(4301),
+            raw(event_id=""),
+            raw(event_type=""),
+            raw(event_name=""),
+            raw(event_time="now"),
+            raw(event_time="2026-11-31T10:00:00Z"),
+            raw().replace(b"00Z", b"00Z\\n2026-11-23T10:00:00Z"),
+            raw().replace(b"\n", b"\r\n"),
+            raw().rstrip(b"\n"),
+            raw().replace(b'"n"', b'"\xff"'),
+            raw().replace(b"}", b',"a":' + b"[" * 201 + b"]" * 201 + b"}"),
+            b"{}\n",
+            b"\n",
+            b"",
+        ],
+        ids=["long", "no-id", "no-type", "no-name", "no-time", "no-day", "two-times", "cr", "no-newline", "not-utf-8",
+             "deep", "object", "empty", "nothing"],
+    )  # fmt: skip
+    def test_uncertain(self, line: bytes) -> None:
+        """A block with a line of any other kind has to be looked at line by line."""
+        assert ([], 0) == (certain_events(raw() + line) if line else [], count_events(line))
+
+    @pytest.mark.parametrize(
+        ("line", "is_certain"),
+        [
+            (raw(), True),
+            (raw(event_name="ä"), True),
+            (raw(4299), True),
+            (raw(4300), False),
+            (raw().rstrip(b"\n"), True),
+            (raw().replace(b"\n", b"\r\n"), False),
+            (raw(event_id=""), False),
+            (raw(event_type=""), False),
+            (raw(event_name=""), False),
+            (raw(event_time="now"), False),
+            (raw().replace(b'"n"', b'"\xff"'), False),
+            (raw().replace(b"}", b',"a":' + b"[" * 201 + b"]" * 201 + b"}"), False),
+            (raw().replace(b"}", b',"a":' + b"[" * 199 + b"]" * 199 + b"}"), True),
+        ],
+    )
+    def test_one(self, line: bytes, is_certain: bool) -> None:
+        """The same holds for a line alone."""
+        found = certain_event(line)
+        assert is_certain is (found is not None)
+        assert found is None or found.event_id == "i"
+
+
+class TestFill:
+    def test_complete(self) -> None:
+        """A line that lacks nothing keeps its bytes, and gets its newline."""
+        line = raw().replace(b", ", b" ,  ")
+        assert [line, line] == [fill(line, "other", "other"), fill(line.rstrip(b"\n"), "other", "other")]
+
+    @pytest.mark.parametrize("value", [None, ""], ids=["null", "empty"])
+    def test_missing(self, value: str | None) -> None:
+        """What is missing, null or empty is filled in, and the rest stays."""
+        found = json.loads(fill(json.dumps({"event_name": value, "event_id": "i", "a": 1}).encode(), "t", "n"))
+        assert parse_time(found.pop("event_time"), strict=True)
+        assert {"event_id": "i", "event_type": "t", "event_name": "n", "a": 1} == found
+
+    def test_two_lines(self) -> None:
+        """Two lines are no event, a line with its end is one, whose bytes are kept."""
+        with pytest.raises(InvalidEvent, match="more than one line"):
+            parse_raw(raw() + raw())
+        assert (raw(), True) == (parse_raw(raw()).line, parse_raw(raw()).is_raw)
 
 
 class TestJson:

@@ -223,6 +223,17 @@ class TestWhatStays:
         given = {"a": 1, "b": "x" * 40, "c": [{"d": None, "e": (1.5, "text")}]}
         assert given is DEFAULT.redact(given)
 
+    def test_what_is_remembered(self) -> None:
+        """Up to 1,024 keys and texts are remembered, each of 256 signs at most, and then all are forgotten."""
+        redactor = Redactor()
+        for number in range(1024):
+            assert redactor.is_harmless({f"key {number}": f"a text of some length, {number}"})
+        assert (1024, 1024) == (len(redactor._harmless), len(redactor._clean))
+        assert redactor.is_harmless({"x" * 257: "x" * 257})
+        assert (0, 0) == (len(redactor._harmless), len(redactor._clean))
+        assert redactor.is_harmless({"x" * 256: "x" * 256})
+        assert {"x" * 256} == redactor._harmless == redactor._clean
+
     def test_harmless_at_once(self) -> None:
         """What is ordinary is known to hold no secret the first time already, without a search; what may hold one is not."""
         redactor = Redactor()

@@ -50,8 +50,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "event/ndjson.py": ("tests/test_event.py::TestJson", "tests/test_event.py::TestLine", *_FUZZ),
     "event/timestamp.py": ("tests/test_event.py::TestTime", "tests/test_event.py::TestMicroseconds"),
     "event/batch.py": ("tests/test_delivery.py",),
-    "event/envelope.py": _FUZZ,
-    "event/validate.py": ("tests/test_event.py::TestRaw", *_FUZZ),
+    "event/envelope.py": ("tests/test_event.py::TestRaw", *_FUZZ),
+    "event/validate.py": (
+        *(f"tests/test_event.py::{group}" for group in ("TestRaw", "TestCertain", "TestFill")),
+        *_FUZZ,
+    ),
     "recording/redact.py": ("tests/test_redact.py",),
     "recording/secrets.py": ("tests/test_redact.py",),
     "delivery/outcome.py": ("tests/test_retry.py",),
@@ -81,6 +84,18 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "if len(_seconds) < _MOST_SECONDS:": "fewer seconds are remembered, and their times are taken apart again",
         "if len(_seconds) > _MOST_SECONDS:": "one second more is remembered",
         "seconds = _digits(whole[1:] if sign <= 0 else whole)": "the sign is 1 or -1",
+    },
+    "event/validate.py": {
+        "if len(line) > ndjson.MAX_DIGITS or (len(line) > MAX_EVENT_BYTES or _LONG_NUMBER.search(line)):": (
+            "a line that needs no second look passes it"
+        ),
+        "if len(line) > ndjson.MAX_DIGITS and (len(line) >= MAX_EVENT_BYTES or _LONG_NUMBER.search(line)):": (
+            "a line that needs no second look passes it"
+        ),
+        "if longest >= 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)):": "so short a line is not too deep",
+        "if len(line) >= ndjson.MAX_DIGITS and (len(line) > MAX_EVENT_BYTES or _LONG_NUMBER.search(line)):": (
+            "a line of that length has no room for so long a number beside its four fields"
+        ),
     },
     "recording/redact.py": {
         'if not self._values or (len(text) <= _SHORTEST and "@" not in text):': "every known form has a sign more than that",
