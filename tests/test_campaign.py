@@ -13,6 +13,8 @@ import pytest
 from .faults.campaign import KILLS, MUST_BE_NONE, SABOTAGE
 from .faults.faulty_intake import FAULTS, POISONED
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 ROOT = Path(__file__).parents[1]
 
 

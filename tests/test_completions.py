@@ -20,16 +20,18 @@ import pytest
 import typer
 from pygments.lexers.shell import PowerShellLexer
 from pygments.token import Token
-from support import need
+from support import PACE, need
 
 from rillevents.cli.app import app
 from rillevents.cli.completion import scripts
 from rillevents.cli.completion.tree import Values, tree
 from rillevents.cli.help import SHELLS
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[1]
 COMMAND = "python -m rillevents.cli.completion completions"
-SECONDS = 20
+SECONDS = 20 * PACE
 REAL_SHELLS = ("bash", "zsh", "fish")
 
 Ask = Callable[[str], list[str]]

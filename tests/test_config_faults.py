@@ -26,6 +26,8 @@ from rillevents.errors import ConfigError, RilleventsError
 from rillevents.local import Paths, config, consent, install_id
 from rillevents.testing import FakeIntake
 
+pytestmark = pytest.mark.unmeasured
+
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\n")
 CONFIG = """# ours
 [intake]
@@ -130,7 +132,7 @@ def killed_everywhere(tool: Tool, what: str, restore: Callable[[], object]) -> I
 class TestKilled:
     def test_id_reset(self, tool: Tool) -> None:
         """Killed at any system call of `id reset` the file holds the old ID or a new one, and the next reset works."""
-        file, old = tool.home / "install_id", install_id.read_or_create(tool.paths, {}).value
+        file, old = tool.home / "install_id", install_id.read_or_create(tool.paths).value
         seen = set()
         for _ in killed_everywhere(tool, "id-reset", lambda: file.write_text(f"{old}\n")):
             assert UUID4.fullmatch(file.read_text())
@@ -151,7 +153,7 @@ class TestKilled:
         """Once `telemetry off` has returned, killing whatever runs next does not turn telemetry on."""
         assert 0 == tool("telemetry", "off").returncode
         for _ in killed_everywhere(tool, "telemetry-off", lambda: None):
-            assert not consent.decide(tool.paths, {}).enabled
+            assert not consent.decide(tool.paths).enabled
             assert "off\n" == (tool.home / "telemetry").read_text()
 
     def test_made_private(self, tool: Tool) -> None:
@@ -337,9 +339,9 @@ class TestDamaged:
     def test_install_id_that_is_none(self, tmp_path: Path) -> None:
         """A file that is larger than any ID is replaced by one with an ID, which stays."""
         (tmp_path / "install_id").write_text("x" * 5000)
-        first = install_id.read_or_create(paths_of(tmp_path), {})
+        first = install_id.read_or_create(paths_of(tmp_path))
         assert UUID4.fullmatch(f"{first.value}\n")
-        assert first.value == install_id.read_or_create(paths_of(tmp_path), {}).value
+        assert first.value == install_id.read_or_create(paths_of(tmp_path)).value
 
     def test_opt_out_that_cannot_be_read(self, tool: Tool) -> None:
         """Where nobody can tell whether telemetry is off it is off, and `record` and `flush` say why in one line."""
@@ -381,6 +383,7 @@ class TestPrecedence:
         assert 0 == tool("flush", *words, **environ).returncode
         assert [expected] == [path.name for path in tool.home.parent.glob("from-*")]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("environ", "expected"),
         [
@@ -522,6 +525,7 @@ SECRET = "hunter2-5f2c"
 class TestSecrets:
     FILE = f'[intake]\nurl = "https://i.example/e"\nuser = "me"\npassword = "{SECRET}"\ntoken = "{SECRET}"\n'
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "environ",
         [
@@ -669,6 +673,7 @@ def test_a_section_that_is_none(tool: Tool, text: str) -> None:
     assert text == Path(tool.paths.config_file).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "to", ["u:hunter2@host", "https:/u:hunter2@h", "https://u:hun/ter2@h/x", "kafka://u:hunter2@h/t"]
 )

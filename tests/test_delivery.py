@@ -162,7 +162,33 @@ class TestTemporary:
         exporter = Scripted(OK)
         delivery, _ = make(exporter, total=0)
         settlement = delivery.deliver(Batch(lines(1)))
-        assert ((UNSETTLED,), []) == (settlement.verdicts, exporter.batches)
+        assert Settlement((UNSETTLED,), Outcome(Kind.TEMPORARY, "no time left")) == settlement
+        assert (0, []) == (delivery.requests, exporter.batches)
+
+    def test_a_deadline_that_expires_between_two_batches(self) -> None:
+        """What the destination answered last is told beside the end of the time."""
+        exporter = Scripted(kind(Kind.ACCEPTED, "HTTP 202"))
+        delivery, clock = make(exporter, total=10)
+        delivery.deliver(Batch(lines(1)))
+        clock.now += 10
+        settlement = delivery.deliver(Batch(lines(1)))
+        expected = Outcome(Kind.TEMPORARY, "no time left; the last answer was: HTTP 202")
+        assert (Settlement((UNSETTLED,), expected), 1) == (settlement, delivery.requests)
+
+    def test_a_closed_one_sends_nothing(self) -> None:
+        """After `close` there is no request, however much time is left."""
+        exporter = Scripted(OK)
+        delivery, _ = make(exporter)
+        delivery.close()
+        settlement = delivery.deliver(Batch(lines(1)))
+        assert ((UNSETTLED,), 0, []) == (settlement.verdicts, delivery.requests, exporter.batches)
+
+    def test_a_wait_to_the_very_end_is_not_waited_for(self) -> None:
+        """A wait that would end with the deadline leaves no time for an attempt, and so is none."""
+        delivery, clock = make(Scripted(kind(Kind.TEMPORARY, "HTTP 503")), total=0.375)
+        delivery.deliver(Batch(lines(1)))
+        delivery.close()
+        assert ([], 1) == (clock.sleeps, delivery.requests)
 
     @pytest.mark.parametrize(
         ("error", "expected"),
@@ -258,6 +284,20 @@ class TestInvalid:
         assert UNSETTLED is delivery.held_verdict(final=True)
 
 
+class TestOrder:
+    @pytest.mark.parametrize(
+        ("refusal", "expected"),
+        [
+            pytest.param(Kind.INVALID, [(0, 4), (0, 2), (2, 2), (0, 1), (1, 1)], id="invalid"),
+            pytest.param(Kind.TOO_LARGE, [(0, 4), (0, 2), (0, 1), (1, 1), (2, 2)], id="too-large"),
+        ],
+    )
+    def test_of_halves(self, refusal: Kind, expected: list[tuple[int, int]]) -> None:
+        """Both halves of what is invalid are sent before their halves, as evidence; what is too large goes in the order of events."""
+        _, exporter, _ = settle(poisoned({0}, refusal), 4)
+        assert expected == [(lines(4).index(batch[0]), len(batch)) for batch in exporter.batches]
+
+
 class TestServerError:
     def test_the_third_attempt_may_succeed(self) -> None:
         """A 500 that goes away is a temporary one."""
@@ -311,6 +351,18 @@ class TestServerError:
         settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 64)
         assert Settlement((UNSETTLED,) * 64, Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
         assert len(exporter.batches) <= 20
+
+    @pytest.mark.parametrize(("n", "requests"), [(8, 15), (16, 17), (32, 19)])
+    def test_a_server_that_is_down_is_asked_so_often(self, n: int, requests: int) -> None:
+        """Twice as many events take one more halving, which is two requests, until the server is taken for one that is down."""
+        _, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), n)
+        assert requests == len(exporter.batches)
+
+    def test_eight_at_a_time(self) -> None:
+        """Bad neighbours are asked again by eights, before the search goes on: so that they are settled should the time end."""
+        _, exporter, _ = settle(poisoned(set(range(9)), Kind.SERVER_ERROR), 32)
+        alone = [batch[0] for batch in exporter.batches if len(batch) == 1 and batch[0] in lines(9)]
+        assert [lines(9)[n] for n in (*range(8), *range(8), 8, 8)] == alone
 
     def test_a_single_line_is_never_rejected_for_it(self) -> None:
         """A 500 for the only event there is says nothing about the event."""
@@ -469,12 +521,16 @@ class TestProperties:
         answer = poisoned(bad, Kind.INVALID if refusal == 400 else Kind.TOO_LARGE)
         exporter = Scripted(answer)
         delivery, _ = make(exporter)
-        delivery.accepted_any = True
+        delivery.evidence.accepted_any = True
         verdicts = delivery.deliver(Batch(lines(n))).verdicts
         delivery.close()
         assert bad == {number for number, verdict in enumerate(verdicts) if verdict == Rejected(POISON)}
         assert n - len(bad) == verdicts.count(DELIVERED)
         assert len(exporter.batches) <= 2 * max(len(bad), 1) * math.ceil(math.log2(n) + 1) + 1
+
+    def test_batches_are_told_by_their_size(self) -> None:
+        """A batch in a debugger says how many events it has, and how many bytes."""
+        assert "<Batch of 2 events, 16 bytes>" == repr(Batch(lines(2)))
 
     @given(st.lists(st.binary(min_size=1, max_size=9).map(lambda b: b.replace(b"\n", b"") + b"\n")), st.integers(1, 9))
     def test_batches_lose_no_byte(self, content: list[bytes], size: int) -> None:

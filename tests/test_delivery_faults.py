@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from support import PACE
 
 from rillevents.delivery.exporters.intake import IntakeExporter
 from rillevents.delivery.outcome import Kind
@@ -33,8 +34,8 @@ from .faults.socket_server import (
     stalling,
 )
 
-BUDGET = 0.5
-SLACK = 2.0
+BUDGET = 0.5 * PACE
+SLACK = 2.0 * PACE
 LINES = [b'{"event_id":"%d"}\n' % n for n in range(8)]
 BIG = [b'{"event_id":"%d","pad":"%s"}\n' % (n, b"x" * 30_000) for n in range(64)]
 FAST = Backoff(0.01, 0.02)
@@ -56,6 +57,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class TestTheDeadlineHolds:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "script",
         [

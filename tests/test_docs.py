@@ -20,12 +20,13 @@ import pytest
 import typer
 from support import need
 
-from rillevents import errors
+import rillevents
+from rillevents import errors, testing
 from rillevents.cli.app import app
 from rillevents.cli.help import topics
 from rillevents.cli.record_quick import failure_mode, is_quiet
 from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
-from rillevents.delivery.flusher import EXIT_CODES
+from rillevents.delivery.outcome import FlushOutcome
 from rillevents.local import Paths, config, consent, install_id
 from rillevents.local.config_file import KEYS, checker, parse
 from rillevents.spool.view import pending
@@ -195,15 +196,15 @@ def variables_in_the_code() -> set[str]:
     asked = Asked()
     paths = Paths(asked)
     nothing = config.Config({"intake": {"url": "http://127.0.0.1/"}}, [])
-    consent.decide(paths, asked)
-    install_id.peek(paths, asked)
-    config.identity_attributes(paths, asked)
-    destination_name(paths, asked, nothing)
-    intake_settings(paths, asked, nothing, secrets=False)
-    kafka_settings(paths, asked, nothing)
+    consent.decide(paths)
+    install_id.peek(paths)
+    config.identity_attributes(paths)
+    destination_name(paths, nothing)
+    intake_settings(paths, nothing, secrets=False)
+    kafka_settings(paths, nothing)
     failure_mode(None, asked)
     is_quiet(asked)
-    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*[\w.]+,\s*"([A-Z_]+)"', ALL_SOURCE)}
+    called = {f"RILLEVENTS_{name}" for name in re.findall(r'\.variable\(\s*(?:[\w.]+,\s*)?"([A-Z_]+)"', ALL_SOURCE)}
     found = asked.names | called | set(re.findall(r"RILLEVENTS_[A-Z_]+", ALL_SOURCE))
     return {name for name in found if name.startswith("RILLEVENTS_") and not name.endswith("_")}
 
@@ -258,57 +259,90 @@ def test_the_example_of_config_toml_is_valid() -> None:
     assert [] == found.warnings
 
 
-@pytest.mark.parametrize("name", ["README", "exit-codes"])
-def test_every_exit_code_is_documented(name: str) -> None:
-    """The tables of exit codes hold every code that the tool can give, and no other."""
+def test_every_exit_code_is_documented() -> None:
+    """The table of exit codes holds every code that the tool can give, and no other."""
     raised = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
     source = SOURCES["rillevents/cli/app.py"]
     returned = {int(code) for code in re.findall(r"^ +return (?:_ended\(\"\w+\", )?(\d+)\b", source, re.MULTILINE)}
-    rows = re.findall(r"^\| (\d+(?:, \d+)*) \|", TEXTS[name], re.MULTILINE)
-    assert raised | returned | set(EXIT_CODES.values()) == {int(code) for row in rows for code in row.split(", ")}
+    rows = re.findall(r"^\| (\d+(?:, \d+)*) \|", PAGES["exit-codes"], re.MULTILINE)
+    assert raised | returned | {outcome.exit_code for outcome in FlushOutcome} == {
+        int(code) for row in rows for code in row.split(", ")
+    }
 
 
 def test_every_outcome_of_a_flush_is_documented() -> None:
     """The flushing page says for every outcome which exit code it has."""
     rows = re.findall(r"^\| (\d+) \| (`\w+`(?:, `\w+`)*) \|", PAGES["flushing"], re.MULTILINE)
-    assert {outcome: int(code) for code, cell in rows for outcome in re.findall(r"\w+", cell)} == EXIT_CODES
+    assert {outcome: int(code) for code, cell in rows for outcome in re.findall(r"\w+", cell)} == {
+        outcome.value: outcome.exit_code for outcome in FlushOutcome
+    }
 
 
 # The README
 
 
 def test_the_readme_is_short() -> None:
-    """The README has at most 300 lines."""
-    assert len(README.splitlines()) <= 300
+    """The README has at most 150 lines."""
+    assert len(README.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("info", ["sh recipe", "yaml github", "yaml gitlab", "groovy jenkins"])
-def test_the_readme_has_the_manuals_recipes(info: str) -> None:
-    """The recipes of the README are those of the manual, which the tests below run."""
-    assert only_block(README, info) == only_block(PAGES["ci"], info)
+def test_recipes_are_in_one_place(info: str) -> None:
+    """Each recipe is in the manual's page on CI, which the tests below run, and nowhere else."""
+    assert {"ci": 1} == {name: len(found) for name, text in TEXTS.items() if (found := blocks(text, info))}
+
+
+def test_the_readme_leads_to_the_manual() -> None:
+    """Every link of the README leads to a file that is there, and every page of the manual is linked."""
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in link]
+    assert [] == [link for link in links if not (ROOT / link).is_file()]
+    assert {f"rillevents/docs/{page}.md" for page in PAGES} <= set(links)
 
 
 def test_files_that_the_readme_names_exist() -> None:
-    """Every module and folder of the package in the README's picture is there."""
+    """The README's picture of the package names what is there: every folder and module at its top."""
     picture = only_block(README, "")
     named = re.findall(r"\b[a-z_]+\.py\b", picture) + re.findall(r"\b([a-z_]+)/", picture)
-    assert len(named) > 10
     assert [] == [name for name in named if not (PACKAGE / name).exists()]
+    modules = {path.name for path in PACKAGE.glob("[!_]*.py")}
+    folders = {path.parent.name for path in PACKAGE.glob("[!_]*/__init__.py")}
+    assert modules | folders | {"docs"} == {*named}
 
 
-def test_the_demo_is_shown_as_it_is() -> None:
-    """Every line of the demo that the README shows is one that the demo prints, but for IDs and times."""
+def test_the_changelog_names_what_is_public() -> None:
+    """The changelog names every public name of the library, every fixture and every command."""
+    changelog = " ".join((ROOT / "CHANGELOG.md").read_text().split())
+    names = [
+        *(f"rillevents.{name}" for name in rillevents.__all__),
+        *(f"rillevents.testing.{name}" for name in testing.__all__),
+    ]
+    assert [] == [name for name in [*names, "rillevents_home", "rillevents_intake"] if f"`{name}`" not in changelog]
+    assert [] == [path for path in LEAVES if f"`{path}`" not in changelog]
+
+
+def test_the_first_result_is_as_it_is_shown(tmp_path: Path) -> None:
+    """The commands of the README's transcript print what stands there, within eight lines, but for times."""
+    transcript = only_block(README, "console").splitlines()
+    assert len(transcript) <= 8
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    call = f'export PYTHONPATH={shlex.quote(str(ROOT))}\nexec {shlex.quote(sys.executable)} -m rillevents "$@"'
+    (tmp_path / ".venv" / "bin" / "rillevents").write_text(f"#!/bin/sh\n{call}\n")
+    (tmp_path / ".venv" / "bin" / "rillevents").chmod(0o755)
+    (tmp_path / ".venv" / "bin" / "activate").write_text(f"PATH={shlex.quote(str(tmp_path))}/.venv/bin:$PATH\n")
+    script = "".join(f"echo {shlex.quote(line)}\n{line[2:]}\n" for line in transcript if line.startswith("$ "))
     done = subprocess.run(
-        [sys.executable, "-m", "rillevents", "demo"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
+        ["sh", "-euc", script],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=True,
     )
-    printed = {_without_chance(line) for line in done.stdout.splitlines()}
-    shown = [_without_chance(line) for line in blocks(README, "console")[0].splitlines()]
-    assert [] == [line for line in shown if line not in printed]
+    # What is shown is what is printed, in its order: a command's line comes before what it prints.
+    shown = [line for line in transcript if line]
+    printed = done.stdout.splitlines()
+    assert [_without_chance(line) for line in shown] == [_without_chance(line) for line in printed]
 
 
 def _without_chance(line: str) -> str:
@@ -476,6 +510,7 @@ def assert_kept_or_delivered(machine: Machine, intake: FakeIntake, expected: lis
     assert (expected, []) == ((arrived, machine.spooled()) if machine.is_up else (sorted(machine.spooled()), arrived))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
 def test_the_recipe_for_sh(shell: str, machine: Machine, intake: FakeIntake) -> None:
     """The recipe for plain sh leaves the job's exit code alone and loses no event, whatever fails."""
@@ -523,6 +558,7 @@ def jenkins(text: str) -> tuple[list[str], list[str]]:
 HOSTED = {"yaml github": github, "yaml gitlab": gitlab, "groovy jenkins": jenkins}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("info", HOSTED)
 def test_the_recipes_for_hosted_ci(info: str, machine: Machine, intake: FakeIntake) -> None:
     """The shell lines of the other recipes leave the job's exit code alone and lose no event, whatever fails."""

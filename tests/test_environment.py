@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import Tool, need, only
+from support import PACE, Tool, need, only
 
 from rillevents.event.timestamp import parse_time
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 # In seconds, for one process on a machine that is busy with other things.
-BOUND = 15
+BOUND = 15 * PACE
 # A user who has no entry in the password file.
 NOBODY = 12345
 EVENTS = ("slot-", "live-", "done-", "claim-")

@@ -28,7 +28,7 @@ from rillevents.event import (
     new_event_id,
     to_event_time,
 )
-from rillevents.event.timestamp import parse_time
+from rillevents.event.timestamp import microseconds, parse_time
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -251,6 +251,8 @@ class TestTime:
             ("@-1.25", "1969-12-31T23:59:58.750000000Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000000000Z"),
             ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59.000000000Z"),
+            ("2000-02-29T00:00:00Z", "2000-02-29T00:00:00.000000000Z"),
+            ("@253402300799.999999999", "9999-12-31T23:59:59.999999999Z"),
         ],
     )
     def test_forms(self, text: str, expected: str) -> None:
@@ -265,6 +267,9 @@ class TestTime:
             "2026-11-23",
             "2026-11-23T10:00:00",
             "2023-02-29T00:00:00Z",
+            "1900-02-29T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-11-31T00:00:00Z",
             "2026-13-01T00:00:00Z",
             "2026-11-23T24:00:00Z",
             "2026-11-23T10:00:60Z",
@@ -277,6 +282,7 @@ class TestTime:
             "@1.",
             "@--1",
             "@1.x",
+            "@253402300800",
             "@999999999999999",
         ],
     )
@@ -303,6 +309,43 @@ class TestTime:
     def test_absurd_clocks(self, nanoseconds: int) -> None:
         """A clock beyond what RFC 3339 can write gives a valid time all the same."""
         assert parse_time(format_time(nanoseconds), strict=True)
+
+
+class TestMicroseconds:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("1970-01-01T00:00:01Z", 1_000_000),
+            ("1970-01-01T00:00:01.5Z", 1_500_000),
+            ("1970-01-01T00:00:01.000001Z", 1_000_001),
+            ("1970-01-01T00:00:01.1234567Z", 1_123_456),
+            ("1970-01-01T01:00:01.5+01:00", 1_500_000),
+            ("1969-12-31T23:59:59.9999999Z", -1),
+        ],
+    )
+    def test_forms(self, text: str, expected: int) -> None:
+        """A time is its whole microseconds since 1970, rounded down, the first time and when its second is remembered."""
+        assert [expected, expected] == [microseconds(text), microseconds(text)]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "Z",
+            "1970-01-01T00:00:01",
+            "1970-01-01T00:00:01z",
+            "1970-01-01 00:00:01Z",
+            "1970-01-01T00:00:01.Z",
+            "1970-01-01T00:00:01,5Z",
+            "1970-01-01T00:00:01.1_0Z",
+            "1970-01-01T00:00:01.\u0663Z",
+        ],
+        ids=ascii,
+    )
+    def test_bad_forms(self, text: str) -> None:
+        """What no strict time is has no microseconds either."""
+        with pytest.raises(ValueError, match="is no time"):
+            microseconds(text)
 
 
 class TestRaw:
@@ -346,3 +389,33 @@ class TestJson:
         """What is no JSON document, and what no number can hold, is refused."""
         with pytest.raises(ValueError):  # noqa: PT011 - it is json's own message
             ndjson.loads(text)
+
+    @pytest.mark.parametrize("opening", ["[", '{"a":'], ids=["lists", "objects"])
+    def test_nesting(self, opening: str) -> None:
+        """A document that is nested 200 deep is not too deep, one that is nested 201 deep is, as text and as bytes."""
+        closing = "]" if opening == "[" else "}"
+        deep = [f"{opening * depth}{' ' * 500}1{closing * depth}" for depth in (1, 200, 201)]
+        assert [False, False, True] == [ndjson.is_too_deep(text) for text in deep]
+        assert [False, False, True] == [ndjson.is_too_deep(text.encode()) for text in deep]
+        assert not ndjson.is_too_deep(deep[1][:-1] + f",{deep[0]}" + closing)
+
+    def test_brackets_in_a_text(self) -> None:
+        """Brackets in a text nest nothing, also behind an escaped quote and beside letters of any script."""
+        quoted = json.dumps('\\"ä\ud800' + "[{" * 300, ensure_ascii=False)
+        assert not ndjson.is_too_deep(f"[{quoted}]")
+        assert ndjson.is_too_deep(f"{'[' * 201}{quoted}{']' * 201}")
+
+    def test_writing_what_is_nested(self) -> None:
+        """200 deep is written, 201 deep is refused with the limit in the message."""
+        value: list[object] = []
+        for _ in range(199):
+            value = [value]
+        assert "[" * 200 + "]" * 200 == ndjson.dumps(value)
+        with pytest.raises(RecursionError, match="nested more than 200 deep"):
+            ndjson.dumps([value])
+
+    def test_long_numbers(self) -> None:
+        """A number of 4,300 digits is read, one of 4,301 is refused."""
+        assert int("9" * 4300) == ndjson.loads("9" * 4300)
+        with pytest.raises(ValueError, match="a number of 4301 digits is too long"):
+            ndjson.loads("9" * 4301)

@@ -124,6 +124,7 @@ def test_same_events_and_same_refusals(argv: list[str]) -> None:
         assert typer(argv) == mine
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(sorted(FORMS)),

@@ -130,8 +130,8 @@ class TestLocks:
 class TestADiskThatIsFull:
     CODE = """
 import resource, sys
-from rillevents.batch import Batch
-from rillevents.exporters.file import FileExporter
+from rillevents.event.batch import Batch
+from rillevents.delivery.exporters.file import FileExporter
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 outcome = FileExporter(sys.argv[1]).export(Batch([b"x" * 60 + b"\\n"] * 2))
 print(outcome.kind.name, outcome.reason)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from support import Tool, snapshot
 
+pytestmark = pytest.mark.unmeasured
+
 FOLDER = Path(__file__).parent / "fixtures"
 NAMES = sorted(path.name for path in FOLDER.iterdir())
 
@@ -64,6 +66,7 @@ def case(request: pytest.FixtureRequest, tool: Tool) -> Case:
     return Case(request.param, tool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NAMES, indirect=True)
 def test_as_expected(case: Case) -> None:
     """What is damaged harms nothing else: events are recorded, shown and delivered as written down, and the rest is left alone."""

@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import Tool, need, snapshot
+from support import PACE, Tool, need, snapshot
 
-from rillevents.delivery import destination
+from rillevents.delivery import flush as delivery
+from rillevents.local import Paths
 from rillevents.spool import create, view
 from rillevents.spool.drain import Drain
 from rillevents.testing import FakeIntake, Request, Response
@@ -47,11 +48,13 @@ from .faults.socket_server import (
     stopping,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 USER, PASSWORD = "worker", "pa55-w0rd"
 SECRETS = (PASSWORD, "d29ya2VyOnBhNTUtdzByZA==")
-BUDGET = 2.0
+BUDGET = 2.0 * PACE
 # What a process may take beyond its budget on a machine that has much else to do; far from the 30 s that it takes without one.
-SLACK = 15.0
+SLACK = 15.0 * PACE
 PEAK_KIB = 120_000
 
 
@@ -95,7 +98,7 @@ class Fault:
     seen: tuple[int, int] = (1, 99)
     seconds: tuple[float, float] = (0, SLACK)
     lines: tuple[bytes, ...] = EIGHT
-    timeout: float = 40
+    timeout: float = 40 * PACE
     settings: str = ""
 
 
@@ -442,7 +445,7 @@ def poison(status: int, numbers: Sequence[int], most: int, **more: object) -> Fa
         return Response(status, b"no such thing") if any(name in request.body for name in bad) else 200
 
     found: dict[str, object] = {"delivered": 10_000 - len(bad), "rejected": len(bad), "because": f"HTTP {status}"}
-    settled = {"code": 65, "outcome": "rejected", "seen": (10, most), "seconds": (0, 40)} | found | more
+    settled = {"code": 65, "outcome": "rejected", "seen": (10, most), "seconds": (0, 40 * PACE)} | found | more
     return Fault(intake(reply), lines=MANY, **settled)  # type: ignore[arg-type]
 
 
@@ -503,7 +506,7 @@ def deliver_the_rest(tool: Tool) -> list[bytes]:
     """Flush to a healthy intake, and return what it got."""
     with FakeIntake() as healthy:
         settings = {key: value for key, value in tool.environ.items() if key.startswith("RILLEVENTS_")}
-        done = destination.flush(tool.paths, settings | {"RILLEVENTS_INTAKE_URL": healthy.url})
+        done = delivery.flush(Paths(settings | {"RILLEVENTS_INTAKE_URL": healthy.url}))
     assert 0 == done.exit_code, done
     return healthy.lines
 
@@ -535,6 +538,7 @@ def after(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield lambda name: found[name].result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault(name: str, after: Callable[[str], After]) -> None:
     """Whatever the destination does: the code says who has to act, no event is lost, and the rest follows as it was recorded."""
@@ -567,7 +571,7 @@ class TestNames:
         tool = prepare(tmp_path)
         with Resolver() as resolver:
             started = time.monotonic()
-            ended = flush(tool, HTTPS, "--timeout", "2", within=resolver.within(tmp_path)).end()
+            ended = flush(tool, HTTPS, "--timeout", str(BUDGET), within=resolver.within(tmp_path)).end()
             seconds = time.monotonic() - started
         assert resolver.asked.is_set()
         assert (75, "temporary", 8) == (ended.code, *(json.loads(ended.stdout)[key] for key in ("outcome", "pending")))
@@ -588,12 +592,13 @@ class TestNames:
         assert (0, "temporary\n", "") == (ended.code, ended.stdout, ended.stderr)
         assert seconds < SLACK
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("code", [2, 3], ids=["server-failure", "no-such-name"])
     def test_a_name_that_is_not_known(self, code: int, tmp_path: Path) -> None:
         """A name that cannot be resolved keeps everything, and the message says whose name it was."""
         tool = prepare(tmp_path)
         with Resolver(code) as resolver:
-            ended = flush(tool, HTTPS, "--timeout", "2", within=resolver.within(tmp_path)).end()
+            ended = flush(tool, HTTPS, "--timeout", str(BUDGET), within=resolver.within(tmp_path)).end()
         assert 75 == ended.code
         assert "could not find the host of https://intake.test" in ended.stderr
         assert list(EIGHT) == deliver_the_rest(tool)
@@ -679,6 +684,7 @@ def interrupt(name: str, number: int, folder: Path) -> tuple[Ended, Mapping[str,
     return ended, snapshot(tool.spool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_signals(number: signal.Signals, tmp_path: Path) -> None:
     """Wherever a flush hangs, a signal ends it, it still prints its document, and the next one delivers everything once."""
@@ -703,7 +709,7 @@ class TestSeveralAtOnce:
         """Of five flushes at once one works; the others leave at once with 0, or with 75 once their time is up."""
         tool = prepare(tmp_path)
         with FaultServer(stalling(), answering(OK)) as server:
-            first = flush(tool, server.url, "--timeout", "60")
+            first = flush(tool, server.url, "--timeout", str(60 * PACE))
             until(server.reached.is_set)
             others = [flush(tool, server.url, *more) for more in (["--no-wait"], ["--timeout", "1"]) * 2]
             ended = [other.end() for other in others]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from support import Tool, only
+from support import PACE, Tool, only
 
 from rillevents.delivery.exporters.encoding import Encoding, encoder
-from rillevents.delivery.flusher import Flusher, FlushResult
-from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import FlushResult, Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
 from rillevents.event.batch import Batch
@@ -365,8 +365,8 @@ class TestCommand:
         tool("record", "behavioral", "x")
         with FakeIntake() as intake:
             intake.respond = lambda request: Response(status, headers={"Location": "http://127.0.0.1:9/"})
-            done = tool("flush", "--json", "--timeout", "0.5", RILLEVENTS_INTAKE_URL=intake.url)
-            soft = tool("flush", "--timeout", "0.5", "--on-error", "warn", RILLEVENTS_INTAKE_URL=intake.url)
+            done = tool("flush", "--json", "--timeout", str(0.5 * PACE), RILLEVENTS_INTAKE_URL=intake.url)
+            soft = tool("flush", "--timeout", str(0.5 * PACE), "--on-error", "warn", RILLEVENTS_INTAKE_URL=intake.url)
         document = json.loads(done.stdout)
         assert (code, outcome, 1) == (done.returncode, document["outcome"], document["pending"])
         assert 0 == soft.returncode

@@ -39,6 +39,7 @@ def test_corpus(target: str) -> None:
             assert name.startswith("accepted-") is behaviour.startswith(" | "), (name, behaviour)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_mutated(target: str) -> None:
     """What is made of the corpus by chance is understood as other parsers understand it, quickly, and in few words."""

@@ -11,6 +11,8 @@ import pytest
 from serving import Serving, rows
 from support import Tool, need
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 PROGRAMS = Path(__file__).parent / "go"
 
 

@@ -15,11 +15,13 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from support import need
 
 from rillevents.delivery.exporters.file import FileExporter
-from rillevents.delivery.exporters.intake import IntakeExporter, is_loopback, origin
+from rillevents.delivery.exporters.intake import IntakeExporter, _os_error, _outcome_of, is_loopback, origin
+from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE
 from rillevents.delivery.flush import exporter_for
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.delivery.url import IntakeSettings, proxy_for
@@ -370,6 +372,76 @@ class TestTLS:
         from rillevents.delivery.exporters.intake import _tls
 
         assert ssl.TLSVersion.TLSv1_2 <= _tls(None, {}).minimum_version
+
+
+def caused(error: httpx.HTTPError, cause: BaseException) -> httpx.HTTPError:
+    error.__cause__ = cause
+    return error
+
+
+def no_tls() -> ssl.SSLError:
+    error = ssl.SSLError(1, "[SSL] wrong version number (_ssl.c:1)")
+    error.reason = "WRONG_VERSION_NUMBER"
+    return error
+
+
+class TestWhatWentWrong:
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (httpx.ConnectTimeout(""), "could not connect to https://h within 10 s"),
+            (
+                caused(httpx.ConnectError("x"), ConnectionRefusedError(111, "Connection refused")),
+                "could not connect to https://h: connection refused",
+            ),
+            (httpx.ConnectError("All attempts failed"), "could not connect to https://h: all attempts failed"),
+            (
+                caused(httpx.ConnectError("x"), socket.gaierror(-2, "Name not known")),
+                "could not find the host of https://h: Name not known",
+            ),
+            (caused(httpx.ConnectError("x"), no_tls()), "could not speak TLS with https://h: WRONG_VERSION_NUMBER"),
+            (httpx.ReadTimeout(""), "https://h stopped answering"),
+            (httpx.WriteTimeout(""), "https://h stopped answering"),
+            (
+                httpx.RemoteProtocolError("no head"),
+                "https://h answered with something that is no complete HTTP response: no head",
+            ),
+            (
+                caused(httpx.ReadError("x"), ConnectionResetError(104, "Connection reset")),
+                "the connection to https://h broke: Connection reset",
+            ),
+            (httpx.WriteError("closed"), "the connection to https://h broke: closed"),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+    )
+    def test_reasons(self, error: httpx.HTTPError, expected: str) -> None:
+        """Each failure of the network is temporary, and is told in words that say which it was."""
+        assert Outcome(Kind.TEMPORARY, expected) == _outcome_of(error, "https://h")
+
+    @pytest.mark.parametrize(
+        ("status", "kind", "has_advice"),
+        [
+            ("401 Unauthorized", Kind.MISCONFIGURED, True),
+            ("403 Forbidden", Kind.MISCONFIGURED, False),
+            ("407 Proxy Authentication Required", Kind.MISCONFIGURED, True),
+            ("408 Request Timeout", Kind.TEMPORARY, False),
+            ("429 Too Many Requests", Kind.TEMPORARY, False),
+            ("502 Bad Gateway", Kind.TEMPORARY, False),
+        ],
+    )
+    def test_proxies(self, status: str, kind: Kind, has_advice: bool) -> None:
+        """What a proxy refuses has to be changed, but for what passes by itself; a user and a password are advised where asked for."""
+        expected = f"the proxy answered: {status}" + (f"; {PROXY_ADVICE}" if has_advice else "")
+        assert Outcome(kind, expected) == _outcome_of(httpx.ProxyError(status), "https://h")
+
+    def test_the_cause_of_a_cause(self) -> None:
+        """The system's own error is found however deep it lies, by whichever way it was raised."""
+        inner = OSError(1, "inner")
+        between, outer = RuntimeError(), RuntimeError()
+        between.__context__ = inner
+        outer.__cause__ = between
+        assert inner is _os_error(outer)
+        assert (None, None) == (_os_error(RuntimeError()).errno, _os_error(None).errno)
 
 
 class TestTestingModule:

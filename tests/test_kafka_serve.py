@@ -25,6 +25,8 @@ from test_kafka import cluster
 
 from rillevents.spool.view import pending
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 __all__ = ["cluster"]
 
 

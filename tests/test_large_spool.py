@@ -17,6 +17,8 @@ from rillevents.spool import create, view
 from .faults.sandbox import Ended, Running
 from .faults.socket_server import OK, Connection, FaultServer
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 BATCH = 1000
 PEAK_KIB = 80 << 10
 FORMAT = (

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Tool, need
+from support import PACE, Tool, need
 
 from rillevents.testing import FakeIntake
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 # In seconds, for one `record`. The fault that these tests look for is a wait that does not end by itself.
-BOUND = 30
+BOUND = 30 * PACE
 
 HOLDER = Path(__file__).parent / "faults" / "holder.py"
 WRITER = """

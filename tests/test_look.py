@@ -18,7 +18,7 @@ import pytest
 from browsing import Serving, damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Tool, only
+from support import PACE, Tool, only
 
 from rillevents.event import format_time
 from rillevents.event.query import Query
@@ -33,7 +33,7 @@ from rillevents.serve.parse import parse_ndjson
 from rillevents.serve.response import Answer
 from rillevents.store import glance
 from rillevents.store.glance import Glance, Seen
-from rillevents.store.reader import Rejected
+from rillevents.store.reader import RejectedRow
 from rillevents.store.schema import identity_of, put_aside
 from rillevents.store.writer import StoreWriter
 from rillevents.testing import FakeIntake, Response
@@ -471,14 +471,14 @@ class TestForwarding:
         with FakeIntake() as intake, Serving(tool, "--to", intake.url) as serving:
             intake.respond = lambda request: answer
             serving.send(event(1))
-            end = time.monotonic() + 10
+            end = time.monotonic() + 10 * PACE
             while not (found := serving.get("/api/rejected")[1]["rejected"]) and time.monotonic() < end:
                 time.sleep(0.1)
             assert ("poisoned", "e1") == (only(found)["reason"], only(found)["event_id"])
 
     def test_what_the_destination_refused(self) -> None:
         """What the destination refused stands among what was no event, the newest first."""
-        refused = [Rejected("2026-01-02T00:00:00Z", "", "poisoned", "p", "{}")]
+        refused = [RejectedRow("2026-01-02T00:00:00Z", "", "poisoned", "p", "{}")]
         latest = Latest(lambda limit: refused)
         bad = parse_ndjson(b"no JSON\n")
         bad.received_us = parse_time("2026-01-01T00:00:00Z") // 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import pytest
 
 import rillevents
+
+from .faults import mutate
 
 PACKAGE = Path(rillevents.__file__).parent
 FAULTS = Path(__file__).parent / "faults"
@@ -36,6 +39,7 @@ MUTANTS = {
     "commit-before-delivery": Mutant(
         "delivery/flusher.py",
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
+        "            from rillevents.event.batch import DELIVERED\n"
         "            drain.commit(batch, [DELIVERED] * len(lines))\n"
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
         "flush_killed",
@@ -98,13 +102,13 @@ MUTANTS = {
         "deleted_between_records",
     ),
     "torn-tail-not-mended": Mutant(
-        "spool/slots.py",
-        '    torn = size > 0 and read_at(fd, 1, size - 1) != b"\\n"\n',
+        "local/files.py",
+        "    torn = is_torn(fd, size)\n",
         "    torn = False\n",
         "torn_tail",
     ),
     "short-write-not-undone": Mutant(
-        "spool/slots.py",
+        "local/files.py",
         "        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))\n",
         "",
         "full_disk",
@@ -159,7 +163,7 @@ PARSER_MUTANTS = {
     "lines-that-are-none": Mutant(
         "delivery/exporters/intake_responses.py", "1 <= line <= lines", "line <= lines", "answer"
     ),
-    "control-characters": Mutant("delivery/exporters/intake_responses.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
+    "control-characters": Mutant("delivery/outcome.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
 }
 
 
@@ -186,6 +190,7 @@ def test_every_race() -> None:
     assert (0, "") == (done.returncode, done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
 def test_mutant(mutant: Mutant, tmp_path: Path) -> None:
@@ -212,3 +217,63 @@ def break_copy(mutant: Mutant, place: Path) -> None:
     source = file.read_text()
     assert 1 == source.count(mutant.text), "the text to break is not there any more: the mutant has to be written anew"
     file.write_text(source.replace(mutant.text, mutant.broken))
+
+
+class TestRandomMutations:
+    """The sample at random (see faults/mutate.py): what draws it and what judges it."""
+
+    def test_drawn_from_the_seed(self) -> None:
+        """A seed draws the same mutations each time, another one others, and none twice."""
+        drawn = mutate.draw(1)
+        assert drawn == mutate.draw(1)
+        assert drawn != mutate.draw(2)
+        assert [mutate.DEFAULT_COUNT] * 2 == [len(drawn), len(set(drawn))]
+
+    def test_each_is_python(self) -> None:
+        """What each mutation makes of its module is other code than before, and can be compiled."""
+        for mutation in mutate.draw(3, 100):
+            source = (mutate.PACKAGE / mutation.module).read_bytes()
+            assert ast.dump(ast.parse(source)) != ast.dump(ast.parse(mutation.applied(source))), mutation
+
+    def test_what_is_turned_round(self) -> None:
+        """Comparisons, conditions and return values are, annotations, f-strings and what type checkers see are not."""
+        source = b"""
+if TYPE_CHECKING:
+    x = 1 < 2
+def f(a: "1 < 2" = None) -> str:
+    while a and not (b or c):
+        f"{a < 1}"
+    return ""
+def g() -> bool:
+    return a if b in c else True
+"""
+        expected = [
+            "    while not (a and not (b or c)):",
+            "    while a or not (b or c):",
+            "    while a and not (b and c):",
+            '    return "other"',
+            "    return not (a if b in c else True)",
+            "    return a if b not in c else True",
+        ]
+        changed = [source[:start] + text.encode() + source[end:] for start, end, text in mutate.changes(source)]
+        before = source.splitlines()
+        found = [[line.decode() for line in each.splitlines() if line not in before] for each in changed]
+        assert [[line] for line in expected] == found
+
+    def test_equivalents_are_there(self) -> None:
+        """Every mutation that is listed as equivalent is one that can be drawn."""
+        drawn = {(module, mutation.after) for module in mutate.TESTS for mutation in mutate.mutations(module)}
+        listed = {(module, after) for module, known in mutate.EQUIVALENT.items() for after in known}
+        assert set() == listed - drawn
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the mutations are tried out on POSIX systems")
+    def test_a_known_breakage(self, tmp_path: Path) -> None:
+        """Tests that hold against the package are failed by a copy of it in which a limit is turned round, and hold again after."""
+        module, tests = "delivery/pace.py", ["tests/test_retry.py::TestDeadline"]
+        [breakage] = [found for found in mutate.mutations(module) if found.after == "return self.remaining() > 0"]
+        copy = mutate.Copy(tmp_path)
+        assert ["survived", "killed", "survived"] == [
+            copy.test(tests),
+            copy.try_out(breakage, tests),
+            copy.test(tests),
+        ]

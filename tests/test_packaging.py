@@ -15,6 +15,8 @@ from support import Tool, need, only
 from rillevents.serve import api as look
 from rillevents.testing import FakeIntake
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 ROOT = Path(__file__).parent.parent
 
 

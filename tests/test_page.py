@@ -19,6 +19,8 @@ from support import Tool
 
 from rillevents.event import format_time
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 MARKUP = "<img src=x onerror=\"window.hit=1\"><script>window.hit=2</script><svg onload='window.hit=3'>"
 
 

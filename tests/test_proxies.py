@@ -25,6 +25,8 @@ from rillevents.spool.slots import append
 from .faults.sandbox import ADDRESS, Ended, Network, Running, until
 from .faults.socket_server import OK, FaultServer, Script, answering, greeting, silent, stalling
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 USER, PASSWORD = "worker", "pa55-w0rd"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 PROXY_PASSWORD = "h1ddenpa55"

@@ -28,7 +28,10 @@ class TestClassify:
         + [pytest.param(s, Kind.TEMPORARY, id=str(s)) for s in (408, 425, 429, 501, 502, 503, 504, 599, 100, 700)]
         + [pytest.param(s, Kind.INVALID, id=str(s)) for s in (400, 422)]
         + [pytest.param(s, Kind.REFUSED, id=str(s)) for s in (401, 403)]
-        + [pytest.param(s, Kind.MISCONFIGURED, id=str(s)) for s in (301, 302, 304, 307, 308, 404, 405, 407, 410, 415)]
+        + [
+            pytest.param(s, Kind.MISCONFIGURED, id=str(s))
+            for s in (300, 301, 302, 304, 307, 308, 399, 404, 405, 407, 410, 415)
+        ]
         + [pytest.param(500, Kind.SERVER_ERROR, id="500"), pytest.param(413, Kind.TOO_LARGE, id="413")],
     )
     def test_the_status_decides(self, status: int, kind: Kind) -> None:
@@ -37,8 +40,9 @@ class TestClassify:
 
     def test_rejected_lines_are_named(self) -> None:
         """An acknowledgement may take lines out, counted from 1 there and from 0 here."""
-        body = json.dumps({"rejected": [{"line": 2, "reason": "no event_id"}]}).encode()
-        assert ((1, "no event_id"),) == answer(200, body=body).rejected
+        named = [{"line": line, "reason": "no event_id"} for line in (1, 3)]
+        body = json.dumps({"rejected": named}).encode()
+        assert ((0, "no event_id"), (2, "no event_id")) == answer(200, body=body).rejected
 
     def test_nonsense_among_the_rejected_is_ignored(self) -> None:
         """What is no integer, a bool, out of range or said twice rejects nothing."""
@@ -84,6 +88,20 @@ class TestClassify:
         assert reason.startswith("HTTP 503 Service Unavailable: [2J abc xxx")
         assert REASON_MAX == len(reason)
 
+    @pytest.mark.parametrize(
+        ("status", "body", "expected"),
+        [
+            pytest.param(503, b"", "HTTP 503 Service Unavailable", id="nothing"),
+            pytest.param(503, b"<html>later</html>", "HTTP 503 Service Unavailable", id="page"),
+            pytest.param(503, b"later", "HTTP 503 Service Unavailable: later", id="text"),
+            pytest.param(599, b"later", "HTTP 599: later", id="unknown"),
+            pytest.param(404, b"", "HTTP 404 Not Found; check the URL", id="advice"),
+        ],
+    )
+    def test_what_is_said_of_an_answer(self, status: int, body: bytes, expected: str) -> None:
+        """A reason is the status, by its name where it has one, what to do, and what the server wrote, unless it is a page."""
+        assert expected == answer(status, body=body).reason
+
     def test_a_redirect_shows_where_to_without_secrets(self) -> None:
         """The target of a redirect is shown without its user, query and fragment."""
         reason = answer(302, {"Location": "https://u:p@new.example/x?token=t#f"}).reason
@@ -114,6 +132,7 @@ class TestRetryAfter:
             pytest.param("9" * 10_000, RETRY_AFTER_MAX, id="huge"),
             pytest.param("Mon, 23 Nov 2026 10:00:42 GMT", 42.0, id="date"),
             pytest.param("Mon, 23 Nov 2026 10:00:42", 42.0, id="date-without-zone"),
+            pytest.param("Mon, 23 Nov 2026 12:00:42 +0200", 42.0, id="date-of-another-zone"),
             pytest.param("Mon, 23 Nov 2020 10:00:42 GMT", 0.0, id="past"),
             pytest.param("Mon, 23 Nov 2099 10:00:42 GMT", RETRY_AFTER_MAX, id="far-future"),
             pytest.param("abc", None, id="garbage"),
@@ -178,3 +197,19 @@ class TestDeadline:
 def test_clean_keeps_what_people_read() -> None:
     """Letters of any script stay, runs of spaces become one."""
     assert "größe 日本 ok" == clean("größe\t日本\n\x9b ok")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("abcd", "abcd", id="below"),
+        pytest.param("abcde", "abcde", id="at"),
+        pytest.param("abcdef", "abcd…", id="over"),
+        pytest.param(b"abcde", "abcde", id="bytes-at"),
+        pytest.param(b"abcdef", "abcd…", id="bytes-over"),
+        pytest.param(b"abc\xff", "abc\ufffd", id="not-utf-8"),
+    ],
+)
+def test_clean_cuts_at_its_limit(text: str | bytes, expected: str) -> None:
+    """A text of exactly the limit stays whole, a longer one is cut to it and ends in an ellipsis."""
+    assert expected == clean(text, 5)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from serving import Serving, Told, event, exchange, ids, rows, stored_ids, until
-from support import Tool, need, only
+from support import PACE, Tool, need, only
 
 from rillevents import MAX_EVENT_BYTES, Client, IntakeSink, RilleventsError
 from rillevents.local import Paths
@@ -74,6 +74,7 @@ class TestBeginning:
         with Serving(tool, "-q") as serving:
             assert "" == serving.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("words", "code", "told"),
         [
@@ -218,6 +219,7 @@ class TestStoring:
 
 
 class TestPages:
+    @pytest.mark.slow
     @pytest.mark.parametrize("content_type", ["text/plain;charset=UTF-8", "application/json", "application/x-ndjson"])
     @pytest.mark.parametrize(
         ("body", "expected"),
@@ -335,7 +337,7 @@ class TestEnding:
         """A signal ends a server in good order, and a connection that is open does not hold it up."""
         with Serving(tool) as serving, contextlib.closing(serving.connect()) as connection:
             exchange(connection, "POST", "/events/default", event("a"))
-            assert code == serving.stop(number, timeout=8)
+            assert code == serving.stop(number, timeout=8 * PACE)
         assert not Path(f"{store}-wal").exists()
         assert ["a"] == stored_ids(store)
 
@@ -430,6 +432,7 @@ class TestForwarding:
             assert {basic("up", "stream")} == {request.headers["authorization"] for request in intake.requests}
             assert not any("cookie" in request.headers for request in intake.requests)
 
+    @pytest.mark.slow
     def test_opted_out(self, tool: Tool) -> None:
         """Where its user has opted out, a server that forwards takes nothing, from the moment on that they do."""
         with FakeIntake() as intake, Serving(tool, "--to", "intake", RILLEVENTS_INTAKE_URL=intake.url) as serving:

@@ -22,6 +22,8 @@ from rillevents.serve.access import Access, is_loopback_client
 
 from .faults.raw_http import HOST, Line, chunked, exchange, request, statuses
 
+pytestmark = pytest.mark.unmeasured
+
 
 def basic(credentials: bytes, scheme: bytes = b"Basic") -> bytes:
     return b"Authorization: " + scheme + b" " + base64.b64encode(credentials) + b"\r\n"
@@ -381,6 +383,7 @@ class TestTls:
 
 
 class TestStreams:
+    @pytest.mark.slow
     @pytest.mark.parametrize("closed", ["out", "err", "both", "full", "nobody-reads"])
     def test_closed_or_full(self, closed: str, tool: Tool) -> None:
         """What it cannot say keeps it from nothing: it serves until it is stopped."""

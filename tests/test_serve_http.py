@@ -25,6 +25,8 @@ from .faults.raw_http import (
     statuses,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
@@ -369,6 +371,7 @@ class TestMutated:
         assert "[200, 200, 200]" == found["pipelined.http"]
         assert "[403]" == found["evil-host.http"]
 
+    @pytest.mark.slow
     def test_by_chance(self, server: Serving) -> None:
         """It is answered, or hung up on, in no time, never by a fault of ours, and the server goes on."""
         corpus = list(fuzz.seeds("request").values())

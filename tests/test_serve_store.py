@@ -18,6 +18,8 @@ from faults.sandbox import need_root
 from serving import Serving, event, exchange, rows, stored_ids, until
 from support import Tool, only
 
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:

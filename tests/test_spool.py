@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +20,12 @@ from support import Tool, need, only
 from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
 from rillevents.event import Event
 from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
-from rillevents.spool import check, create, tally, view
-from rillevents.spool import slot_sizes as appending
+from rillevents.spool import BACKLOG, TALLY, check, create, tally, view
+from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
-from rillevents.spool.slots import append, write_own_file
+from rillevents.spool.slots import append, backlog, count_backlog, slot_bytes, write_own_file
 from rillevents.spool.state import load
 
 PLENTY = 1 << 30
@@ -78,8 +81,6 @@ class TestAppend:
 
     def test_busy_slot(self, spool: Spool) -> None:
         """A slot that is locked is passed over at once, not waited for."""
-        import fcntl
-
         spool.add(1)
         fd = os.open(f"{spool.folder}/slot-0.ndjson", os.O_RDWR)
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -126,8 +127,6 @@ class TestAppend:
 
     def test_all_slots_busy(self, spool: Spool) -> None:
         """Where no slot is free the event gets a file of its own."""
-        import fcntl
-
         held = []
         for number in range(64):
             fd = os.open(f"{spool.folder}/slot-{number}.ndjson", os.O_RDWR | os.O_CREAT)
@@ -178,7 +177,7 @@ class TestAppend:
         def no_locks(fd: int, how: int) -> None:
             raise OSError(errno.ENOLCK, "no locks")
 
-        monkeypatch.setattr(appending.fcntl, "flock", no_locks)
+        monkeypatch.setattr("fcntl.flock", no_locks)
         spool.add(1, 2)
         writer = LiveWriter(spool.path, max_bytes=PLENTY)
         writer.append(line(3))
@@ -187,6 +186,43 @@ class TestAppend:
         assert [1, 2, 3] == spool.held()
         assert [1, 2, 3] == spool.drain()
         assert [] == [name for name in spool.names() if name.startswith("done-")]
+
+    @pytest.mark.parametrize("store", [append, write_own_file], ids=["slot", "file"])
+    @pytest.mark.parametrize("umask", [0, 0o777], ids=oct)
+    def test_mode(self, store: Callable[..., None], umask: int, spool: Spool) -> None:
+        """What holds an event is 0600, whatever the umask."""
+        before = os.umask(umask)
+        try:
+            store(spool.folder, line(1), max_bytes=PLENTY)
+        finally:
+            os.umask(before)
+        assert 0o600 == stat.S_IMODE(os.stat(f"{spool.folder}/{only(spool.names())}").st_mode)
+
+    def test_cleared_away_under_way(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a flush takes a file that is being written for a left-over and clears it away, it is written again."""
+        real = os.rename
+        cleared = []
+
+        def clear_and_rename(old: str, new: str) -> None:
+            if not cleared:
+                cleared.append(os.unlink(old))
+            real(old, new)
+
+        # Between two system calls of one process, once more.
+        monkeypatch.setattr("os.rename", clear_and_rename)
+        write_own_file(spool.folder, line(1), max_bytes=PLENTY)
+        assert ([None], [1]) == (cleared, spool.held())
+
+    def test_durable_file(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file of its own is synced before it gets its name, and its folder afterwards, where that is asked for alone."""
+        calls = []
+        real = os.rename
+        monkeypatch.setattr("os.fdatasync", lambda fd: calls.append("data"), raising=False)
+        monkeypatch.setattr("os.fsync", lambda fd: calls.append("folder"))
+        monkeypatch.setattr("os.rename", lambda *names: (calls.append("name"), real(*names)))
+        write_own_file(spool.folder, line(1), max_bytes=PLENTY)
+        write_own_file(spool.folder, line(2), max_bytes=PLENTY, durable=True)
+        assert ["name", "data", "name", "folder"] == calls
 
     def test_durable_order(self, tool: Tool) -> None:
         """With --durable the data is synced after it was written and before the process says that it is done."""
@@ -213,6 +249,59 @@ class TestCap:
         assert 15_000 < sum(map(len, view.pending(spool.path))) <= 20_000
         spool.drain()
         append(spool.folder, line(1), max_bytes=20_000)
+
+    def test_to_the_byte(self, spool: Spool) -> None:
+        """The cap is reached to the byte, and not passed by one."""
+        text = line(1)
+        append(spool.folder, text, max_bytes=len(text))
+        with pytest.raises(SpoolFull):
+            append(spool.folder, text, max_bytes=2 * len(text) - 1)
+        append(spool.folder, text, max_bytes=2 * len(text))
+        assert [1, 1] == spool.held()
+
+    def test_to_the_byte_outside_the_slots(self, spool: Spool) -> None:
+        """An event in a file of its own counts like one in a slot, for both kinds of writers."""
+        text = line(1)
+        write_own_file(spool.folder, text, max_bytes=len(text))
+        for store in (write_own_file, append):
+            with pytest.raises(SpoolFull):
+                store(spool.folder, text, max_bytes=2 * len(text) - 1)
+        append(spool.folder, text, max_bytes=2 * len(text))
+        assert [1, 1] == spool.held()
+
+    def test_what_is_counted(self, spool: Spool) -> None:
+        """The bytes in the slots are counted apart from those outside, whose number is noted; a note that is none says nothing."""
+        spool.add(1)
+        write_own_file(spool.folder, line(20), max_bytes=PLENTY)
+        assert (len(line(1)), len(line(20))) == (slot_bytes(spool.folder), backlog(spool.folder))
+        note = Path(spool.folder, BACKLOG)
+        for content in (b"", b"x", b"\xff"):
+            note.write_bytes(content)
+            assert 0 == backlog(spool.folder)
+        note.unlink()
+        assert 0 == backlog(spool.folder)
+        assert [len(line(20))] * 2 == [count_backlog(spool.folder), backlog(spool.folder)]
+
+    def test_first_slot_busy(self, spool: Spool) -> None:
+        """Who finds the first slot busy holds to the cap of all slots together."""
+        spool.add(*range(10))
+        fd = os.open(f"{spool.folder}/slot-0.ndjson", os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(SpoolFull):
+            append(spool.folder, line(10), max_bytes=10 * len(line(1)) + 50)
+        append(spool.folder, line(10), max_bytes=11 * len(line(1)) + 50)
+        os.close(fd)
+        assert list(range(11)) == sorted(spool.held())
+
+    def test_counts_have_a_cap_of_their_own(self, spool: Spool) -> None:
+        """What is counted is held to the size of its own file, to the byte, whatever lies beside it."""
+        text = line(1)
+        spool.add(*range(5))
+        for _ in range(2):
+            append(spool.folder, text, max_bytes=2 * len(text), prefix=TALLY)
+        with pytest.raises(SpoolFull, match="the counts of the spool are full"):
+            append(spool.folder, text, max_bytes=3 * len(text) - 1, prefix=TALLY)
+        assert 2 * len(text) == os.path.getsize(f"{spool.folder}/{TALLY}0.ndjson")
 
     def test_counts_what_a_failed_flush_left(self, spool: Spool) -> None:
         """What a flush could not deliver counts against the cap, too."""
@@ -302,6 +391,7 @@ class TestLive:
         assert 6 == len(spool.names())
         writer.close()
 
+    @pytest.mark.slow
     def test_fork_while_a_thread_writes(self, spool: Spool) -> None:
         """A child that was forked while another thread held the writer's lock records without waiting for it."""
         writer = LiveWriter(spool.path, max_bytes=PLENTY)
@@ -578,15 +668,15 @@ class TestInterrupted:
             real(fd, data)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(appending.os, "write", interrupted)
+        monkeypatch.setattr(os, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.append(line(2))
-        monkeypatch.setattr(appending.os, "write", real)
+        monkeypatch.setattr(os, "write", real)
         writer.append(line(3))
-        monkeypatch.setattr(appending.os, "write", lambda fd, data: real(fd, data[:10]))
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:10]))
         with pytest.raises(SpoolUnwritable):
             writer.append(line(4))
-        monkeypatch.setattr(appending.os, "write", real)
+        monkeypatch.setattr(os, "write", real)
         writer.append(line(5))
         writer.close()
         assert [1, 2, 3, 5] == sorted(spool.held())

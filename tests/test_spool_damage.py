@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Tool, need, only
 
-from rillevents.delivery.flusher import Flusher, FlushResult
-from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import FlushResult, Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
-from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, LineVerdict, Rejected
 from rillevents.event.envelope import is_event
 from rillevents.spool import create, quarantine, tally, view
 from rillevents.spool.drain import Drain
@@ -37,6 +37,8 @@ from rillevents.spool.slots import append
 from rillevents.spool.state import load
 
 from .test_spool_kills import memory
+
+pytestmark = pytest.mark.unmeasured
 
 PLENTY = 1 << 30
 GARBAGE = b"garbage, not an event\n"
@@ -59,7 +61,7 @@ class Delivered:
         self.pieces: dict[str, list[tuple[int, bytes]]] = {}
 
 
-def drain(folder: Path, verdict: Verdict = DELIVERED, **how: Any) -> Delivered:
+def drain(folder: Path, verdict: LineVerdict = DELIVERED, **how: Any) -> Delivered:
     """Give every event that verdict."""
     delivered = Delivered()
     with Drain(str(folder), **how) as flusher:
@@ -153,6 +155,7 @@ class TestFlippedBits:
             whole = [text for n, text in enumerate(self.LINES) if n not in touched]
             assert whole == [text for _, text in delivered.pieces.get(name, []) if text in whole], name
 
+    @pytest.mark.slow
     def test_state(self, folder: Path) -> None:
         """Whatever is flipped or cut off in state.json, nothing fails and every event is delivered that was not before."""
         writer = LiveWriter(str(folder.parent), max_bytes=PLENTY)
@@ -196,6 +199,7 @@ class TestFlippedBits:
             assert counts["refused"] >= 1, damaged
             assert set() == left_over(folder), damaged
 
+    @pytest.mark.slow
     def test_rejected(self, folder: Path) -> None:
         """Whatever is flipped or cut off in rejected/, a retry brings back what is whole and puts the rest aside."""
         for event_id in ("one", "two"):
@@ -377,6 +381,7 @@ def home(place: Path) -> Home:
 
 @pytest.mark.usefixtures("bounded")
 class TestSomethingElseInThePlace:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("where", PLACES)
     def test_of_a_file(self, where: str, kind: str, home: Home) -> None:
@@ -461,6 +466,7 @@ def as_user(place: Path) -> list[str]:
 
 
 class TestClosedFiles:
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", [*PLACES, "rejected-file"])
     def test_mode_0(self, where: str, place: Path) -> None:
         """A file or folder that even its owner may not open stops neither `record` nor `flush`, and is told."""
@@ -501,7 +507,7 @@ WRITER = """
 import sys
 from rillevents import Client
 from rillevents.event import Event
-from rillevents.spool.append import append
+from rillevents.spool.slots import append
 from rillevents.spool import create
 name, spool, count, kind, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 client = Client.from_config(on_error="raise")
@@ -518,8 +524,8 @@ for number in range(count):
 FLUSHER = """
 import sys, os
 from rillevents.errors import Busy
-from rillevents.exporters.file import FileExporter
-from rillevents.flusher import Flusher
+from rillevents.delivery.exporters.file import FileExporter
+from rillevents.delivery.flusher import Flusher
 exporter = FileExporter(sys.argv[1])
 while not os.path.exists(sys.argv[3]):
     try:
@@ -543,6 +549,7 @@ def ended(process: subprocess.Popen[str]) -> list[str]:
 
 
 class TestCrowd:
+    @pytest.mark.slow
     def test_many_processes(self, home: Home) -> None:
         """Of 32 processes that record at once while a flush runs without a pause, every event is delivered, whole and once."""
         kinds = ["live" if number % 4 == 0 else "slots" for number in range(32)]
@@ -810,6 +817,7 @@ sys.exit(code)
 
 
 class TestManyFiles:
+    @pytest.mark.slow
     def test_bounded_memory(self, tool: Tool) -> None:
         """Fifty thousand files of one event each are flushed in about the memory that ten of them take."""
         room = 16 << 20

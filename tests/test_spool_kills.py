@@ -32,6 +32,8 @@ from rillevents.spool.state import State
 
 from .faults.socket_server import Connection, FaultServer
 
+pytestmark = pytest.mark.unmeasured
+
 PLENTY = 1 << 30
 # One interpreter that has imported everything, and forks a process for each command: because a new interpreter for each
 # of a thousand kills would take ten minutes, and its start is nothing that touches the spool.
@@ -326,6 +328,7 @@ RECORDINGS = {
 
 
 class TestRecord:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", RECORDINGS)
     def test_killed_anywhere(self, kind: str, starter: Starter, home: Path) -> None:
         """Killed before any of its system calls, `record` costs no event but its own, and the next one is stored and delivered."""
@@ -511,6 +514,7 @@ def check_nothing_gone(home: Path, delivered: set[bytes], lines: Sequence[bytes]
 
 
 class TestFlush:
+    @pytest.mark.slow
     def test_killed_anywhere(self, starter: Starter, home: Path, tmp_path: Path) -> None:
         """Killed before any of its system calls, a flush loses nothing, counts nothing twice, and the next one completes."""
         lines = prepare_everything(home)
@@ -544,6 +548,7 @@ class TestFlush:
                 self.check_ledger(home, call)
                 assert set() == left_over(home), call
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("words", [("spool", "retry"), ("spool", "purge")], ids=["retry", "purge"])
     def test_rejected_events(self, words: tuple[str, ...], starter: Starter, home: Path, tmp_path: Path) -> None:
         """Killed before any of their system calls, `spool retry` loses no event, and `spool purge` completes when it is run again."""
@@ -630,6 +635,7 @@ class TestErrors:
                 assert told or "failed" in delivered, (call, error)
                 assert (how.corrupt, set()) == (ledger(home).counts["corrupt"], left_over(home)), (call, error)
 
+    @pytest.mark.slow
     def test_flush(self, starter: Starter, home: Path, tmp_path: Path) -> None:
         """Whichever of its system calls fails, a flush loses nothing, ends with a code that says so, and the next one completes."""
         lines = prepare_everything(home)

@@ -20,10 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rillevents.errors import Busy, SpoolError
 from rillevents.event import Event
-from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Rejected, Verdict
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, LineVerdict, Rejected
 from rillevents.local.files import lock
 from rillevents.spool import create, live, tally, view
-from rillevents.spool import slot_sizes as appending
+from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
@@ -47,7 +47,7 @@ MOODS = {"good": [1, 0, 0, 0], "mixed": [12, 3, 1, 1], "bad": [1, 1, 2, 1]}
 REMAINS = ("state.json", "flush.lock", "backlog", "rejected", "corrupt")
 
 
-def decide(batch: SpoolBatch, rng: random.Random, mood: str) -> list[Verdict]:
+def decide(batch: SpoolBatch, rng: random.Random, mood: str) -> list[LineVerdict]:
     return rng.choices([DELIVERED, Rejected("no"), UNSETTLED, HELD], MOODS[mood], k=len(batch.batch))
 
 
@@ -80,7 +80,7 @@ class Flush:
             tell("busy")
 
 
-def told(batch: SpoolBatch, verdicts: list[Verdict], stuck: set[str]) -> list[tuple[str, str, bool]]:
+def told(batch: SpoolBatch, verdicts: list[LineVerdict], stuck: set[str]) -> list[tuple[str, str, bool]]:
     """Return (line, verdict, whether it stays in the spool): as does whatever follows a kept line in its file."""
     found = []
     for entry, verdict in zip([entry for entry in batch.entries if entry.line], verdicts, strict=True):
@@ -565,7 +565,7 @@ class InMemory(SpoolMachine):
     ("machine", "examples"),
     [
         pytest.param(SpoolMachine, 20, id="disk"),
-        pytest.param(InMemory, 150, id="memory"),
+        pytest.param(InMemory, 150, id="memory", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_happens(machine: type[SpoolMachine], examples: int) -> None:

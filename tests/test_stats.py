@@ -153,6 +153,7 @@ class TestValues:
         json.dumps(metric, allow_nan=False)
         assert list(charts.spread(metric, 80, ascii_only=True))
 
+    @pytest.mark.slow
     def test_memory(self) -> None:
         """Thirty thousand values of all sizes, in any order of time, take less than two megabytes."""
         entries = (
@@ -242,6 +243,7 @@ def blocks(page: str, info: str) -> list[str]:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_spool_and_store(self, filled: Tool) -> None:
         """The spool and a store with the same events give the same document, each with its own source, under any filter."""
         store = make_store(filled.home / "events.db", filled.lines())

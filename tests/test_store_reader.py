@@ -26,6 +26,8 @@ from rillevents.store.follow import follow
 from rillevents.store.reader import Counted, Filter, Store, Totals
 from rillevents.store.schema import identity_of, open_to_write, put_aside
 
+pytestmark = pytest.mark.unmeasured
+
 NOON = parse_time("2026-11-23T12:00:00Z")
 
 

@@ -116,6 +116,7 @@ class TestQuestions:
         assert "hunter2" in (tool.home / "config.toml").read_text()
 
 
+@pytest.mark.slow
 def test_progress(tool: Tool) -> None:
     """A flush that takes longer than half a second shows how far it is, on a terminal only."""
     from rillevents.testing import FakeIntake

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import Tool, make_store
+from support import PACE, Tool, make_store
 
 # Loaded here, for the forks to have: what the commands load when they run.
 import rillevents.cli.app
@@ -24,6 +24,8 @@ import rillevents.cli.render
 import rillevents.delivery.exporters.intake  # noqa: F401
 from rillevents.cli import main
 from rillevents.testing import FakeIntake, Request, Response
+
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 # A title, a cleared screen, C0, C1 and DEL; bidirectional and other format characters; a line separator; private use.
 EVIL = "\x1b]0;t\x07\x1b[2J\x08\r\x9b2J\x85\x7f\u202e\u2066\u200b\ufeff\u2028\ue000\U000e0041"
@@ -94,7 +96,7 @@ class Shown:
 
 
 def _read(fd: int, until: str = "") -> str:
-    seen, deadline = b"", time.monotonic() + 60
+    seen, deadline = b"", time.monotonic() + 60 * PACE
     while time.monotonic() < deadline and not (until and until.encode() in seen):
         if not select.select([fd], [], [], 1)[0]:
             continue

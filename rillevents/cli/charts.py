@@ -13,7 +13,7 @@ _LEAST, _MOST = 20, 60
 _COLUMNS = "▁▂▃▄▅▆▇█"
 _PARTS = "▏▎▍▌▋▊▉█"
 _ASCII_COLUMNS = ".:-=+*#@"
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_WIDTHS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def is_ascii(encoding: str | None, environ: Mapping[str, str]) -> bool:
@@ -52,7 +52,7 @@ def bar(share: float, width: int, *, ascii_only: bool) -> str:
 
 def span(seconds: int) -> str:
     """Return a number of seconds in the largest unit that divides it."""
-    size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0)
+    size, unit = next((size, unit) for size, unit in _WIDTHS if seconds % size == 0)
     return f"{seconds // size:,} {unit}"
 
 

@@ -13,14 +13,14 @@ from rillevents.cli.progress import progress
 from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result
 from rillevents.delivery.destination import destination_name, intake_settings
-from rillevents.delivery.flush import flush, held_events
+from rillevents.delivery.flush import flush
 from rillevents.delivery.url import without_userinfo
 from rillevents.errors import Busy, ConfigError, UsageError
 from rillevents.local import config
-from rillevents.spool.view import existing_spools, pending
+from rillevents.spool.view import existing_spools, held_events, pending
 
 if TYPE_CHECKING:
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushResult
 
 _EXAMPLE = """
 rillevents flush
@@ -69,12 +69,12 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 warn=warnings.append,
             )
     except Busy as error:
-        from rillevents.delivery.flusher import FlushResult
+        from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
-        done = FlushResult("temporary", pending=held_events(here), reason=str(error))
+        done = FlushResult(FlushOutcome.TEMPORARY, pending=held_events(here), reason=str(error))
         if not wait:
             return Result("flush", done.as_dict(), messages=(str(error),))
-    return Result("flush", done.as_dict(), messages=(*warnings, *_told(done)), exit_code=done.exit_code)
+    return Result("flush", done.as_dict(), messages=(*warnings, *_messages(done)), exit_code=done.exit_code)
 
 
 def _tell_wait(seconds: float) -> None:
@@ -86,7 +86,7 @@ def _tell_wait(seconds: float) -> None:
         )
 
 
-def _told(done: FlushResult) -> list[str]:
+def _messages(done: FlushResult) -> list[str]:
     if done.outcome == "off":
         return [f"off: telemetry is off ({done.reason}); nothing was sent"]
     if done.outcome == "empty" and not done.corrupt:

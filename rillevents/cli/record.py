@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from rillevents.cli.record_quick import Request
+    from rillevents.cli.record_quick import RecordCommand
 
 
 class Plan:
@@ -36,7 +36,7 @@ class Plan:
 
     __slots__ = ("attributes", "event_id", "event_name", "event_time", "event_type", "value")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: RecordCommand) -> None:
         self.event_type, self.event_name, rest = _names(request)
         check_text("TYPE", self.event_type)
         check_text("NAME", self.event_name)
@@ -60,7 +60,7 @@ class Report:
         self.messages: list[str] = []
 
 
-def perform_quietly(request: Request, environ: Mapping[str, str]) -> int | None:
+def perform_quietly(request: RecordCommand, environ: Mapping[str, str]) -> int | None:
     """Perform the request and print its output; return None, without doing anything, if it is not valid."""
     if request.legacy:
         return None
@@ -75,7 +75,7 @@ def perform_quietly(request: Request, environ: Mapping[str, str]) -> int | None:
     return show(report, quiet=request.quiet or is_quiet(environ))
 
 
-def perform(request: Request, plan: Plan, environ: Mapping[str, str]) -> Report:
+def perform(request: RecordCommand, plan: Plan, environ: Mapping[str, str]) -> Report:
     """Record the plan, or nothing when opted out; raises InvalidEvent only for a legacy event that lacks attributes."""
     report = Report()
     paths = Paths(environ)
@@ -128,7 +128,7 @@ def _notices(paths: Paths, plan: Plan) -> list[str]:
     return [notice for notice in (resembling(plan.event_type, plan.event_name), first_run(paths)) if notice]
 
 
-def _record(client: Client, request: Request, plan: Plan) -> None:
+def _record(client: Client, request: RecordCommand, plan: Plan) -> None:
     given = {"event_id": plan.event_id, "event_time": plan.event_time}
     if request.legacy:
         called = {key: value for key, value in plan.attributes.items() if key != USER_ID}
@@ -141,7 +141,7 @@ def _record(client: Client, request: Request, plan: Plan) -> None:
         client.record(plan.event_type, plan.event_name, plan.attributes, **given)
 
 
-def _fail(report: Report, request: Request, environ: Mapping[str, str], error: Exception) -> None:
+def _fail(report: Report, request: RecordCommand, environ: Mapping[str, str], error: Exception) -> None:
     mode, _ = failure_mode(request.on_error, environ)
     if mode == "fail":
         report.code = error.exit_code if isinstance(error, RilleventsError) else 1
@@ -172,7 +172,7 @@ def _shown(line: bytes) -> bytes:
     return printable_json(line)
 
 
-def _names(request: Request) -> tuple[str, str, list[str]]:
+def _names(request: RecordCommand) -> tuple[str, str, list[str]]:
     if request.form == "event":
         return request.arguments[0], request.arguments[1], []
     event_type = {"behavioral": BEHAVIORAL, "metric": METRIC, "log": LOG}[request.form]
@@ -189,7 +189,7 @@ def _metric_value(text: str) -> int | float:
     return value
 
 
-def _attributes(request: Request) -> dict[str, Any]:
+def _attributes(request: RecordCommand) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in request.attrs:
         found.update(_object(text))

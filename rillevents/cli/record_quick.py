@@ -62,7 +62,7 @@ def options_of(form: str) -> list[Opt]:
     return [option for option in OPTIONS if option.only in ("", form)]
 
 
-class Request:
+class RecordCommand:
     """The words of one `record` command, sorted but not yet checked."""
 
     def __init__(self, form: str, arguments: list[str]) -> None:
@@ -77,7 +77,7 @@ class Request:
         self.legacy = self.print = self.dry_run = self.durable = self.quiet = False
 
 
-def parse(argv: Sequence[str]) -> Request | None:
+def parse(argv: Sequence[str]) -> RecordCommand | None:
     """Return the request that `rillevents *argv*` makes, or None if Typer must handle it."""
     quiet = argv[:1] in (["-q"], ["--quiet"])
     words = list(argv[quiet:])
@@ -116,8 +116,8 @@ def is_negative(word: str, form: str) -> bool:
     return form == "metric" and word[:1] == "-" and word[1:2].isdigit()
 
 
-def _request(form: str, arguments: list[str], found: dict[str, list[str]]) -> Request:
-    request = Request(form, arguments)
+def _request(form: str, arguments: list[str], found: dict[str, list[str]]) -> RecordCommand:
+    request = RecordCommand(form, arguments)
     for name, values in found.items():
         if name in ("attr", "attrs"):
             setattr(request, name, values)

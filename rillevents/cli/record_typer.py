@@ -13,7 +13,7 @@ import typer
 
 from rillevents.cli.command import OnError, group, option, paths, register
 from rillevents.cli.record import Plan, Report, perform
-from rillevents.cli.record_quick import Opt, Request, is_negative, options_of
+from rillevents.cli.record_quick import Opt, RecordCommand, is_negative, options_of
 from rillevents.cli.result import Result
 from rillevents.errors import InvalidEvent
 
@@ -47,14 +47,14 @@ class MetricCommand(typer.core.TyperCommand):
 
 
 def _perform(form: str, arguments: list[str], options: dict[str, Any]) -> Result:
-    request = Request(form, [word.removeprefix(_NEGATIVE) for word in arguments])
+    request = RecordCommand(form, [word.removeprefix(_NEGATIVE) for word in arguments])
     for name, value in options.items():
         setattr(request, name, value)
     request.attrs = [_read_attrs(text) for text in request.attrs]
-    return _told(perform(request, Plan(request), os.environ))
+    return _result(perform(request, Plan(request), os.environ))
 
 
-def _told(report: Report) -> Result:
+def _result(report: Report) -> Result:
     return Result(lines=[report.out], messages=tuple(report.messages), exit_code=report.code)
 
 

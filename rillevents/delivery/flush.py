@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
+from rillevents.delivery.exporters.encoding import Compression
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
 from rillevents.delivery.url import DEFAULT_PORTS, IntakeSettings, is_kafka, origin, split_url, without_userinfo
-from rillevents.errors import ConfigError, SpoolError
+from rillevents.errors import ConfigError, UsageError
 from rillevents.local import Paths, config, consent
-from rillevents.spool.view import contents, existing_spools
-
-if TYPE_CHECKING:
-    from rillevents.delivery.flusher import FlushResult
-    from rillevents.delivery.outcome import Exporter
-
-from rillevents.delivery.outcome import Exporter
-from rillevents.errors import UsageError
+from rillevents.spool.view import existing_spools, held_events
 
 
 def flush(
@@ -38,14 +34,11 @@ def flush(
     the outcome `unconfigured`. Raises Busy where another flush is at it for longer than *timeout* (or *wait* is false),
     UsageError where *to* holds a password, SpoolError.
     """
-    # Here, not above: because all commands ask this module where things are, and one of them sends.
-    from rillevents.delivery.flusher import Flusher, FlushResult
-
     decision = consent.decide(paths)
     if decision.warning:
         warn(decision.warning)
     if not decision.enabled:
-        return FlushResult("off", pending=held_events(paths), reason=decision.decided_by)
+        return FlushResult(FlushOutcome.OFF, pending=held_events(paths), reason=decision.decided_by)
     started = time.monotonic()
     try:
         settings = config.load(paths)
@@ -53,14 +46,12 @@ def flush(
             warn(warning)
         exporter = exporter_to(paths, settings, to=to, timeout=timeout, ca_cert=ca_cert, warn=warn)
     except ConfigError as error:
-        return FlushResult("unconfigured", pending=held_events(paths), reason=str(error))
+        return FlushResult(FlushOutcome.UNCONFIGURED, pending=held_events(paths), reason=str(error))
     flusher = Flusher(
         exporter,
-        batch_events=settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
-        batch_bytes=settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
+        **batch_limits(settings, exporter),
         # What the password's command took is taken off: because the time-out is a total.
         timeout=None if timeout is None else max(0.0, timeout - (time.monotonic() - started)),
-        stall_timeout=settings.get("flush", "stall_timeout", 30.0),
         wait=wait,
         on_progress=on_progress,
         on_wait=on_wait,
@@ -69,6 +60,15 @@ def flush(
         return flusher.flush(existing_spools(paths))
     finally:
         exporter.close()
+
+
+def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:
+    """Return how much a batch may hold, and how long it may stand still: as configured, else as the exporter likes it."""
+    return {
+        "batch_events": settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
+        "batch_bytes": settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
+        "stall_timeout": settings.get("flush", "stall_timeout", 30.0),
+    }
 
 
 def exporter_to(
@@ -102,14 +102,6 @@ def _named(to: str) -> str:
     return to
 
 
-def held_events(paths: Paths) -> int:
-    """Return how many events wait in this user's spool; 0 where it cannot be looked at."""
-    try:
-        return sum(contents(place).events for place in existing_spools(paths))
-    except SpoolError:
-        return 0
-
-
 _POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
 
 
@@ -118,7 +110,7 @@ def exporter_for(
     intake: IntakeSettings | None,
     *,
     ca_cert: str | os.PathLike[str] | None = None,
-    compression: str = "none",
+    compression: Compression = "none",
     environ: Mapping[str, str] | None = None,
     kafka: Mapping[str, Any] | None = None,
 ) -> Exporter:

@@ -6,59 +6,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
-from rillevents.delivery.outcome import Exporter, Kind, Outcome
+from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult, Outcome
 from rillevents.delivery.pace import Deadline
 from rillevents.delivery.settle import Delivery
 from rillevents.errors import Busy
 from rillevents.event import format_time
-from rillevents.event.batch import HELD, UNSETTLED, Batch, Verdict
+from rillevents.event.batch import HELD, UNSETTLED, Batch, LineVerdict
 from rillevents.spool import VERSION, check, unwritable
 from rillevents.spool.drain import Drain
 from rillevents.spool.offsets import SpoolBatch
 from rillevents.spool.view import contents
 
-EXIT_CODES = {"delivered": 0, "empty": 0, "off": 0, "rejected": 65, "temporary": 75, "refused": 77, "unconfigured": 78}
-_STOPPED = {Kind.TEMPORARY: "temporary", Kind.REFUSED: "refused", Kind.MISCONFIGURED: "unconfigured"}
 _POLL_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class FlushResult:
-    """What one flush came to; the keys of `flush --json`.
-
-    `delivered` counts the events acknowledged by this call; `pending` those that the spool still holds; `reason` says why
-    where that is not "everything was delivered".
-    """
-
-    outcome: str
-    delivered: int = 0
-    rejected: int = 0
-    corrupt: int = 0
-    dropped: int = 0
-    pending: int = 0
-    requests: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    reason: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code that `rillevents flush` gives for this."""
-        return EXIT_CODES[self.outcome]
-
-    def as_dict(self) -> Mapping[str, Any]:
-        """Return the result as the JSON document of `flush --json`."""
-        return asdict(self)
 
 
 @dataclass(slots=True)
 class Flusher:
     """Empties spools into an exporter, one flush at a time.
 
-    *wait* false raises Busy at once where another flush is at it; otherwise it is waited for until the deadline.
-    *on_progress* gets the number of events settled so far, *on_wait* the seconds until the destination is tried again.
+    A batch has at most *batch_events* lines and *batch_bytes* bytes. *timeout* bounds the whole flush, in seconds (None: no
+    bound); *stall_timeout* is how many seconds may pass without progress. *wait* false raises Busy at once where another
+    flush is running; otherwise the flusher waits for it until the deadline. *on_progress* gets the number of events settled
+    so far, *on_wait* the seconds until the destination is tried again. *sleep* and *clock* are for tests.
     """
 
     exporter: Exporter
@@ -71,7 +41,7 @@ class Flusher:
     on_wait: Callable[[float], None] | None = None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    _held: list[tuple[SpoolBatch, Sequence[Verdict]]] = field(default_factory=list)
+    _held: list[tuple[SpoolBatch, Sequence[LineVerdict]]] = field(default_factory=list)
 
     def flush(self, spools: Sequence[str]) -> FlushResult:
         """Deliver what is in *spools* now, and say what came of it; raises SpoolError, and Busy."""
@@ -79,11 +49,11 @@ class Flusher:
         self._held.clear()
         deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
         delivery = Delivery(self.exporter, deadline, sleep=self._wait)
-        result = FlushResult("empty")
+        result = FlushResult(FlushOutcome.EMPTY)
         try:
             for folder in filter(None, map(check, spools)):
                 result = self._flush_folder(folder, delivery, deadline, result, started)
-                if EXIT_CODES[result.outcome] > 65:
+                if result.outcome.needs_attention:
                     break
         finally:
             delivery.close()
@@ -133,7 +103,7 @@ class Flusher:
             self.sleep(_POLL_SECONDS)
 
     def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
-        ahead = _Ahead(drain, getattr(self.exporter, "prepare", None))
+        ahead = Prefetch(drain, getattr(self.exporter, "prepare", None))
         while (taken := ahead.take()) is not None:
             batch, lines = taken
             settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None
@@ -149,7 +119,7 @@ class Flusher:
         self._commit(drain, delivery.held_verdict(final=True))
         return None
 
-    def _commit(self, drain: Drain, held: Verdict) -> None:
+    def _commit(self, drain: Drain, held: LineVerdict) -> None:
         """Commit the batches that wait for evidence, in their order; *held* is the verdict that it came to."""
         for batch, verdicts in self._held:
             if HELD in verdicts:
@@ -158,7 +128,7 @@ class Flusher:
         self._held.clear()
 
 
-class _Ahead:
+class Prefetch:
     """The batches of a spool, the next one read, and *prepared* by the exporter, while the one before is under way."""
 
     def __init__(self, drain: Drain, prepare: Callable[[Batch], None] | None) -> None:
@@ -200,13 +170,13 @@ def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, befor
     delivered = drain.state.counts["delivered"] - counts["delivered"] + before.delivered
     dropped = drain.enforce_caps() + before.dropped
     if stop:
-        outcome, reason = _STOPPED.get(stop.kind, "temporary"), stop.reason
+        outcome, reason = FlushOutcome.of(stop), stop.reason
     elif drain.problem:
-        outcome, reason = "temporary", drain.problem
+        outcome, reason = FlushOutcome.TEMPORARY, drain.problem
     elif rejected:
-        outcome, reason = "rejected", "some events were refused for good and put aside"
+        outcome, reason = FlushOutcome.REJECTED, "some events were refused for good and put aside"
     else:
-        outcome, reason = "delivered" if delivered else "empty", before.reason
+        outcome, reason = FlushOutcome.DELIVERED if delivered else FlushOutcome.EMPTY, before.reason
     return replace(
         before,
         outcome=outcome,

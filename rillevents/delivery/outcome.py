@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rillevents.event.batch import Batch
@@ -45,6 +46,63 @@ class Outcome:
     reason: str = ""
     retry_after: float | None = None
     rejected: tuple[tuple[int, str], ...] = ()
+
+
+class FlushOutcome(StrEnum):
+    """What a whole flush came to: the word that `flush --json` prints, and its exit code."""
+
+    DELIVERED = "delivered"
+    EMPTY = "empty"
+    OFF = "off"
+    REJECTED = "rejected"
+    TEMPORARY = "temporary"
+    REFUSED = "refused"
+    UNCONFIGURED = "unconfigured"
+
+    @classmethod
+    def of(cls, stop: Outcome) -> FlushOutcome:
+        """Return what a flush came to that had to stop at this outcome."""
+        return {Kind.REFUSED: cls.REFUSED, Kind.MISCONFIGURED: cls.UNCONFIGURED}.get(stop.kind, cls.TEMPORARY)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of `rillevents flush`."""
+        return {"rejected": 65, "temporary": 75, "refused": 77, "unconfigured": 78}.get(self.value, 0)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether the flush ended before everything was settled: the destination, or its set-up, has to change first."""
+        return self.exit_code > 65
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What one flush came to; the keys of `flush --json`.
+
+    `delivered`, `rejected`, `corrupt` and `dropped` count the events that this call acknowledged, put aside as refused, put
+    aside as damaged, and gave up for a cap. `pending` counts those that the spool still holds. `requests` and `bytes` are
+    what was sent, `seconds` how long it took. `reason` says why, where the outcome is not "everything was delivered".
+    """
+
+    outcome: FlushOutcome
+    delivered: int = 0
+    rejected: int = 0
+    corrupt: int = 0
+    dropped: int = 0
+    pending: int = 0
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that `rillevents flush` gives for this."""
+        return self.outcome.exit_code
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """Return the result as the JSON document of `flush --json`."""
+        return {**asdict(self), "outcome": self.outcome.value}
 
 
 class Exporter(Protocol):

@@ -26,7 +26,10 @@ class Backoff:
 
 
 class Deadline:
-    """The time that a flush has left: of its total, if it has one, and since something last moved."""
+    """The time that a flush has left: of its *total*, if it has one, and since something last moved (*stall*).
+
+    Both are seconds. *clock* returns seconds and only goes forward.
+    """
 
     def __init__(
         self, total: float | None, stall: float = 30.0, *, clock: Callable[[], float] = time.monotonic

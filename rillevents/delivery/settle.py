@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from rillevents.delivery.outcome import Exporter, Kind, Outcome, clean
 from rillevents.delivery.pace import Backoff, Deadline
 from rillevents.delivery.sender import Sender, Stop
-from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, Rejected, Verdict
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, LineVerdict, Rejected
 
 SERVER_ERROR_ATTEMPTS = REFUSED_SINGLES = 3
 MOST_SUSPECTS = 8
@@ -27,7 +27,7 @@ MOST_SUSPECTS = 8
 class Settlement:
     """One verdict for each line of a batch, in order; `stop` is set where the flush has to end now, and says why."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[LineVerdict, ...]
     stop: Outcome | None = None
 
 
@@ -74,7 +74,7 @@ class Delivery:
         self.evidence.stopped = self.evidence.stopped or stop is not None
         return Settlement(tuple(settling.verdicts), stop)
 
-    def held_verdict(self, final: bool) -> Verdict:
+    def held_verdict(self, final: bool) -> LineVerdict:
         """Return what became of the events that were HELD: rejected once anything was accepted, or nothing more comes.
 
         After a stop without any acceptance there is no such evidence, and they are UNSETTLED: to be kept.
@@ -102,7 +102,7 @@ class _Evidence:
         if not self.accepted_any and self._singles_refused >= REFUSED_SINGLES:
             raise Stop(Outcome(Kind.MISCONFIGURED, clean(f"every event is refused: {reason}")))
 
-    def refusal(self, reason: str, stop: Outcome | None) -> Verdict:
+    def refusal(self, reason: str, stop: Outcome | None) -> LineVerdict:
         """Return the verdict on an event that was refused alone, by a 400."""
         if self.accepted_any:
             return Rejected(reason)
@@ -116,7 +116,7 @@ class _Settling:
     """The verdicts on one batch, found by halving what is refused."""
 
     def __init__(self, sender: Sender, evidence: _Evidence, batch: Batch) -> None:
-        self.verdicts: list[Verdict] = [UNSETTLED] * len(batch)
+        self.verdicts: list[LineVerdict] = [UNSETTLED] * len(batch)
         self._sender = sender
         self._evidence = evidence
         self._batch = batch

@@ -81,6 +81,11 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, _checked_host(parts.hostname or ""), parts.port or DEFAULT_PORTS[parts.scheme]
 
 
+def bracketed(host: str) -> str:
+    """Return a host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine without asking anybody: 127.0.0.0/8, ::1 or exactly localhost."""
     name = host.lower().removeprefix("[").removesuffix("]")

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    pass
+from typing import TypeAlias
 
 CHUNK = 65536
 
@@ -69,7 +66,7 @@ class Batch:
             self.progress(min(start + size, len(data)))
 
 
-class Mark(Enum):
+class Verdict(Enum):
     """The verdicts that need no reason."""
 
     DELIVERED = "delivered"
@@ -77,7 +74,7 @@ class Mark(Enum):
     UNSETTLED = "unsettled"
 
 
-DELIVERED, HELD, UNSETTLED = Mark.DELIVERED, Mark.HELD, Mark.UNSETTLED
+DELIVERED, HELD, UNSETTLED = Verdict.DELIVERED, Verdict.HELD, Verdict.UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +84,4 @@ class Rejected:
     reason: str
 
 
-Verdict: TypeAlias = Mark | Rejected
+LineVerdict: TypeAlias = Verdict | Rejected

@@ -16,6 +16,8 @@ MAX_DEPTH = 200
 # Python's own limit, as a number of ours: because a program may raise its.
 MAX_DIGITS = 4300
 
+LARGEST = 1.7976931348623157e308  # the largest float
+
 _INFINITIES = (float("inf"), float("-inf"))
 
 
@@ -162,3 +164,11 @@ def _make_quoted() -> Callable[[str], str]:
 _encode = _make_encode()
 quoted = _make_quoted()
 _decode = _make_decode()
+
+
+def finite(value: float) -> float:
+    """Return a number as the nearest finite float."""
+    try:
+        return min(max(float(value), -LARGEST), LARGEST)
+    except OverflowError:
+        return LARGEST if value > 0 else -LARGEST

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rillevents.errors import UsageError
-from rillevents.event.ndjson import MAX_DIGITS
+from rillevents.event.ndjson import MAX_DIGITS, finite
 from rillevents.event.pattern import matches
-from rillevents.event.timestamp import parse_time
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+from rillevents.event.timestamp import parse_duration, parse_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +57,11 @@ def decoded(line: bytes) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int | float:
-    return int(text) if len(text) <= MAX_DIGITS else _finite(text)
-
-
-def _finite(text: str) -> float:
-    return min(max(float(text), -sys.float_info.max), sys.float_info.max)
+    return int(text) if len(text) <= MAX_DIGITS else finite(float(text))
 
 
 # Made once, not by each json.loads: because that takes a quarter of the time.
-_decoder = json.JSONDecoder(parse_float=_finite, parse_int=_whole)
+_decoder = json.JSONDecoder(parse_float=lambda text: finite(float(text)), parse_int=_whole)
 
 
 def newest(found: Iterable[tuple[bytes, dict[str, Any]]], limit: int) -> list[tuple[bytes, dict[str, Any]]]:
@@ -89,9 +82,10 @@ def moment(text: str) -> int:
 
 def point_in_time(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
     """Return the time that a person means by *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m` or `7d`."""
-    number, unit = text[:-1], text[-1:]
-    if unit in _UNITS and number.isascii() and number.isdigit():
-        return now_ns() - int(number) * _UNITS[unit] * 1_000_000_000
+    try:
+        return now_ns() - parse_duration(text) * 1_000_000_000
+    except ValueError:
+        pass
     try:
         return parse_time(text)
     except ValueError as error:

@@ -11,7 +11,6 @@ where there are too many sizes (of values that are nine decades apart) the steps
 from __future__ import annotations
 
 import math
-import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from rillevents.event import METRIC, format_time
+from rillevents.event.ndjson import LARGEST, finite
 from rillevents.event.timestamp import parse_time
 
 MAX_BUCKETS: Final = 60
@@ -32,7 +32,6 @@ PERCENTILES: Final = (50, 90, 95, 99)
 _WIDTHS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, *(86400 << times for times in range(17)))
 # How far the logarithm of a size is from the next: half of it is how far a value is from the middle of its size.
 _STEP = 2 * math.atanh(RELATIVE_ERROR)
-_LARGEST = sys.float_info.max
 
 
 class Summary:
@@ -62,7 +61,7 @@ class Summary:
             self._time.add((kind, name), second)
         value: Any = event.get("value")
         if kind == METRIC and type(value) in (int, float):
-            self._values.setdefault(name, Spread()).add(_finite(value))
+            self._values.setdefault(name, Spread()).add(finite(value))
 
     def document(self, source: str) -> dict[str, Any]:
         """Return what `stats --json` prints; the most frequent come first."""
@@ -180,7 +179,7 @@ class Spread:
 
     def percentiles(self) -> dict[str, float]:
         """Return the value of each rank, by name."""
-        ranks = [max(1, -(-self.count * per_cent // 100)) for per_cent in PERCENTILES]
+        ranks = [_rank(self.count, per_cent) for per_cent in PERCENTILES]
         found = self._exact(ranks) if self.count <= EXACT_VALUES else self._estimated(ranks)
         return {f"p{per_cent}": value for per_cent, value in zip(PERCENTILES, found, strict=True)}
 
@@ -204,7 +203,7 @@ class Spread:
         """Return the value that is as far, relatively, from the largest of a size as from the smallest."""
         sign, number = size
         exponent = sign * number * self._step - math.log((1 + math.exp(self._step)) / 2)
-        return sign * math.exp(min(exponent, math.log(_LARGEST))) if sign else 0.0
+        return sign * math.exp(min(exponent, math.log(LARGEST))) if sign else 0.0
 
     def _coarsen(self) -> None:
         self._step *= 2
@@ -215,7 +214,7 @@ class Spread:
 
     def document(self) -> dict[str, Any]:
         """Return what is known of the values."""
-        total = _finite(self._sum)
+        total = finite(self._sum)
         return {
             "count": self.count,
             "min": self._least,
@@ -227,18 +226,13 @@ class Spread:
         }
 
 
-def _finite(value: float) -> float:
-    try:
-        return min(max(float(value), -_LARGEST), _LARGEST)
-    except OverflowError:
-        return _LARGEST if value > 0 else -_LARGEST
+def _rank(count: int, per_cent: int) -> int:
+    """Return the rank, from 1, of the smallest value that so many per cent of *count* values do not exceed."""
+    return max(1, -(-count * per_cent // 100))
 
 
 def _written(second: int) -> str:
     return format_time(second * 1_000_000_000)
-
-
-_PERCENTILES = (50, 90, 99)
 
 
 # From so many times the median on, the long tail of a linear scale leaves one bar for everything else.
@@ -250,13 +244,13 @@ def spread(values: Sequence[float], bins: int) -> dict[str, Any]:
     found = sorted(values)
     if not found:
         return {"values": 0, "scale": "linear", "histogram": []}
-    ranks = {f"p{percent}": found[-(-percent * len(found) // 100) - 1] for percent in _PERCENTILES}
+    ranks = {f"p{per_cent}": found[_rank(len(found), per_cent) - 1] for per_cent in (50, 90, 99)}
     is_log = found[0] > 0 and ranks["p99"] > _LONG_TAIL * ranks["p50"]
     edges = _edges(found[0], found[-1], bins, is_log=is_log)
     return {
         "values": len(found),
         "min": found[0],
-        "mean": sum(value / len(found) for value in found),
+        "mean": finite(sum(value / len(found) for value in found)),
         **ranks,
         "max": found[-1],
         "scale": "log" if is_log else "linear",

@@ -6,6 +6,7 @@ Not datetime: because that stops at microseconds, and because importing it costs
 from __future__ import annotations
 
 LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_time(text: str, *, strict: bool = False) -> int:
@@ -21,6 +22,14 @@ def parse_time(text: str, *, strict: bool = False) -> int:
         raise ValueError(
             f"{text[:40]!r} is no time; write 2026-11-23T10:00:00Z, with an offset in place of the Z, or @SECONDS since 1970"
         ) from None
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds of a duration such as `90m` or `7d`; raise ValueError for all else."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdigit()):
+        raise ValueError(text)
+    return int(number) * _UNITS[unit]
 
 
 _seconds: dict[str, int] = {}

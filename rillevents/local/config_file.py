@@ -20,16 +20,16 @@ SECRETS = ("intake.password", "intake.token")
 # What librdkafka calls its secrets.
 _SECRET = re.compile(r"password|passphrase|secret|\.pem$|^ssl_key$|oauthbearer\.config$")
 _LIBRDKAFKA = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
 def size(value: object) -> int:
     """Return a number of bytes given as an integer or as text such as `64MiB`; raises ValueError."""
     text = str(value).strip().upper()
     digits = text.rstrip("BGIKM ")
-    if isinstance(value, bool) or not digits.isdigit() or text[len(digits) :].strip() not in _UNITS or int(digits) < 1:
+    if isinstance(value, bool) or not digits.isdigit() or text[len(digits) :].strip() not in _SIZES or int(digits) < 1:
         raise ValueError("a size such as 64MiB")
-    return int(digits) * _UNITS[text[len(digits) :].strip()]
+    return int(digits) * _SIZES[text[len(digits) :].strip()]
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 CLOEXEC: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0) | getattr(os, "O_BINARY", 0)
 NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
 # A name that is too long for the system is nobody's name.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -194,14 +195,16 @@ def lock(fd: int) -> bool:
     return True
 
 
-def wait_for_lock(fd: int) -> None:
-    """Take the lock of a file or a folder, however long somebody else has it; where there are no locks, do without."""
+def wait_for_lock(fd: int) -> bool:
+    """Take the lock of a file or a folder, however long somebody else holds it; False where there are no locks."""
     try:
         if HAS_LOCKS:
             fcntl.flock(fd, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        return False
+    return HAS_LOCKS
 
 
 def lock_to_unlink(fd: int) -> bool:
@@ -231,8 +234,13 @@ def make_private(folder: str, fd: int, found: os.stat_result) -> None:
 
 def write_line(fd: int, line: bytes, size: int) -> None:
     """Append *line* to a locked file of *size* bytes, closing a torn tail first; raises OSError and leaves nothing of it."""
-    torn = size > 0 and read_at(fd, 1, size - 1) != b"\n"
+    torn = is_torn(fd, size)
     write_whole(fd, b"\n" + line if torn else line, keep=torn)
+
+
+def is_torn(fd: int, size: int) -> bool:
+    """Return whether a file of *size* bytes ends in the midst of a line: whoever wrote it was killed."""
+    return size > 0 and read_at(fd, 1, size - 1) != b"\n"
 
 
 def write_whole(fd: int, data: bytes, *, keep: int = 0) -> None:

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
-    from typing import Any
+    from typing import Any, Literal
 
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushResult
     from rillevents.local import Application
     from rillevents.recording.sinks import Sink
 
     EventTime = str | int | datetime
+    OnError = Literal["log", "raise"]
 
 
 class Client:
@@ -50,13 +51,13 @@ class Client:
     leaves everything as it is.
     """
 
-    __slots__ = ("_on_error", "_redactor", "_shared", "_shared_is_harmless", "_sink", "_warn", "sink")
+    __slots__ = ("_on_error", "_redactor", "_shared", "_shared_has_no_secrets", "_sink", "_warn", "sink")
 
     def __init__(
         self,
         sink: Sink,
         *,
-        on_error: str = "log",
+        on_error: OnError = "log",
         warn: Callable[[str], None] | None = None,
         attributes: Mapping[str, Any] | None = None,
         redactor: Redactor | None = DEFAULT,
@@ -75,10 +76,10 @@ class Client:
         self._shared = Shared(dict(attributes or {}))
         self._redactor = redactor
         # Only where nobody has put a method of their own in its place: because then that has to see every event.
-        self._shared_is_harmless = (
+        self._shared_has_no_secrets = (
             isinstance(redactor, Redactor)
             and type(redactor).redact is Redactor.redact
-            and redactor.is_harmless(self._shared.attributes)
+            and redactor.has_no_secrets(self._shared.attributes)
         )
 
     @classmethod
@@ -87,18 +88,15 @@ class Client:
         *,
         environ: Mapping[str, str] | None = None,
         app: Application | None = None,
-        on_error: str = "log",
+        on_error: OnError = "log",
     ) -> Client:
         """Return the client that the command line uses: configuration, consent, install ID and spool, of this user.
 
         Opted out, it records nothing and makes no file. Never raises: what is broken falls back to its default, and is logged.
         """
-        import os
-
-        from rillevents.local import RILLEVENTS
         from rillevents.recording.setup import setup
 
-        found = setup(os.environ if environ is None else environ, app or RILLEVENTS)
+        found = setup(environ, app)
         for warning in found.warnings:
             _log(warning)
         return cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
@@ -236,7 +234,11 @@ class Client:
     def _emit(self, event: Event) -> str | None:
         try:
             redactor = self._redactor
-            if redactor and not (self._shared_is_harmless and redactor.is_harmless(event.own)) and not event.is_raw:
+            if (
+                redactor
+                and not (self._shared_has_no_secrets and redactor.has_no_secrets(event.own))
+                and not event.is_raw
+            ):
                 event = event.replace(redactor.redact(event.attributes))
             self._sink.emit(event)
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
@@ -309,10 +311,10 @@ class Client:
         try:
             return self._sink.flush(timeout)
         except Exception as error:  # noqa: BLE001 - never raises
-            from rillevents.delivery.flusher import FlushResult
+            from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
             self._warn(f"flush failed; what is held is kept: {error}")
-            return FlushResult("temporary", reason=str(error))
+            return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
 
     def close(self, timeout: float = 2.0) -> None:
         """Close the sink, waiting at most *timeout* seconds for it; never raises. A later event may open it again."""

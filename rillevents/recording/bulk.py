@@ -26,7 +26,7 @@ _MOST_OF_A_LINE = 2 * MAX_EVENT_BYTES
 
 
 @dataclass(slots=True)
-class Done:
+class ImportResult:
     """What came of it: how many lines were read and stored, which were bad and why, and what kept the rest from being stored."""
 
     lines: int = 0
@@ -45,13 +45,13 @@ def record_lines(
     fill: tuple[str, str] | None = None,
     on_progress: Callable[[int], None] | None = None,
     wanted: Callable[[bytes], bool] | None = None,
-) -> Done:
+) -> ImportResult:
     """Store the lines of *file* (`-`: stdin) as raw events; lines that are none are told apart, and stop nothing.
 
     With *fill* (a type and a name) what is missing of the four fields is minted. Opted out, the lines are checked and
     nothing is stored. Good lines that are not *wanted* are passed over. Raises UsageError where the file cannot be read.
     """
-    done = Done()
+    done = ImportResult()
     decision = consent.decide(paths)
     enabled = decision.enabled
     if not enabled:
@@ -79,7 +79,7 @@ def spool_sink(paths: Paths) -> SpoolSink:
 
 
 def _check(
-    block: bytes, done: Done, fill: tuple[str, str] | None, wanted: Callable[[bytes], bool] | None
+    block: bytes, done: ImportResult, fill: tuple[str, str] | None, wanted: Callable[[bytes], bool] | None
 ) -> tuple[bytes, int]:
     """Return the good lines of *block* that are wanted, and how many there are; note the bad ones."""
     count = 0 if fill else count_events(block)
@@ -92,7 +92,7 @@ def _check(
     return b"".join(good), len(good)
 
 
-def _check_each(block: bytes, done: Done, fill: tuple[str, str] | None) -> list[bytes]:
+def _check_each(block: bytes, done: ImportResult, fill: tuple[str, str] | None) -> list[bytes]:
     good = []
     for line in block.removesuffix(b"\n").split(b"\n"):
         done.lines += 1
@@ -109,7 +109,7 @@ def _lines_of(block: bytes) -> list[bytes]:
     return [line + b"\n" for line in block.split(b"\n")[:-1]]
 
 
-def _store(sink: SpoolSink, lines: bytes, count: int, done: Done) -> bool:
+def _store(sink: SpoolSink, lines: bytes, count: int, done: ImportResult) -> bool:
     try:
         sink.append(lines)
     except SpoolError as error:
@@ -163,7 +163,7 @@ def import_lines(
     paths: Paths,
     *,
     on_progress: Callable[[int], None] | None = None,
-) -> Done:
+) -> ImportResult:
     """Store events from an export as `record_lines` does, but for those whose ID the spool still holds.
 
     The IDs of the spool are kept in memory while it runs, eight bytes of each.

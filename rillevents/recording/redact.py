@@ -82,7 +82,7 @@ class Redactor:
         Raises InvalidEvent where they are nested without end.
         """
         try:
-            if self.is_harmless(attributes):
+            if self.has_no_secrets(attributes):
                 return attributes
             found: list[str] = []
             redacted = self._mapping(attributes, found)
@@ -90,7 +90,7 @@ class Redactor:
             raise InvalidEvent("the attributes are nested too deeply, or within themselves") from None
         return {**redacted, COUNT: len(found)} if found else attributes
 
-    def is_harmless(self, attributes: Mapping[str, Any]) -> bool:
+    def has_no_secrets(self, attributes: Mapping[str, Any]) -> bool:
         """Return whether there is certainly no secret in *attributes*; flat, because every event goes through it."""
         harmless, clean = self._harmless, self._clean
         for key, value in attributes.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from rillevents.event import INSTALL_ID
-from rillevents.local import Paths, config, consent, install_id
+from rillevents.local import RILLEVENTS, Paths, config, consent, install_id
 from rillevents.local.files import ensure_home
 from rillevents.recording.redact import DEFAULT, Redactor
 from rillevents.recording.sinks.spool import SpoolSink
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushResult
     from rillevents.local import Application
     from rillevents.local.config import Config
     from rillevents.recording.sinks import Sink
@@ -32,9 +34,9 @@ class Setup:
         self.warnings = warnings
 
 
-def setup(environ: Mapping[str, str], app: Application) -> Setup:
+def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:
     """Return what `Client.from_config` is made of: opted out a sink that discards everything, else the user's spool."""
-    paths = Paths(environ, app)
+    paths = Paths(os.environ if environ is None else environ, app or RILLEVENTS)
     decision = consent.decide(paths)
     warnings = [decision.warning] if decision.warning else []
     if not decision.enabled:
@@ -98,10 +100,10 @@ def _filtered(sink: Sink, settings: Config) -> Sink:
 def flush_configured(paths: Paths, *, timeout: float | None = None) -> FlushResult:
     """Send what is in this user's spool to the configured destination; what keeps that from happening is in the result."""
     from rillevents.delivery.flush import flush
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushOutcome, FlushResult
     from rillevents.errors import Busy, SpoolError
 
     try:
         return flush(paths, timeout=timeout)
     except (Busy, SpoolError) as error:
-        return FlushResult("temporary", reason=str(error))
+        return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))

@@ -23,7 +23,7 @@ from rillevents.serve.latest import RECENT, Latest
 from rillevents.serve.response import Answer, later, problem
 from rillevents.store.glance import Glance
 from rillevents.store.incoming import Incoming, Stored
-from rillevents.store.reader import Rejected
+from rillevents.store.reader import RejectedRow
 from rillevents.store.readonly import Replaced
 
 Parameters = Mapping[str, str]
@@ -122,7 +122,7 @@ class StoreLook(Look):
 class Recent(Look):
     """Keeps the latest events when there is no store to view; *refused* returns those that the destination refused."""
 
-    def __init__(self, refused: Callable[[int], Iterable[Rejected]] = lambda limit: ()) -> None:
+    def __init__(self, refused: Callable[[int], Iterable[RejectedRow]] = lambda limit: ()) -> None:
         self._latest = Latest(refused)
         super().__init__(lambda: self._latest, f"the latest {RECENT:,}")
 
@@ -148,7 +148,7 @@ def _rejected(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
     return {"rejected": [_told(each) for each in found], "total": total}
 
 
-def _told(rejected: Rejected) -> dict[str, Any]:
+def _told(rejected: RejectedRow) -> dict[str, Any]:
     line = rejected.body
     return {
         "received_at": rejected.received_at,

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from rillevents.delivery.flusher import Flusher, FlushResult
-from rillevents.delivery.outcome import Exporter
+from rillevents.delivery.flusher import Flusher
+from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
 from rillevents.delivery.pace import Backoff
 from rillevents.errors import Busy, RilleventsError, SpoolError
 from rillevents.event.envelope import required_fields
@@ -20,7 +20,7 @@ from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_na
 from rillevents.spool.slots import backlog, slot_bytes
 from rillevents.spool.view import contents
 from rillevents.store.incoming import Incoming, Stored, Unavailable
-from rillevents.store.reader import Rejected
+from rillevents.store.reader import RejectedRow
 
 # How long an event waits for others, to be sent together.
 _GATHER_SECONDS = 0.2
@@ -38,9 +38,9 @@ def spool_for(paths: Paths, to: str) -> str:
     return f"{paths.serve_dir}/{to.partition(':')[0]}-{digest}"
 
 
-def refused(spools: Sequence[str], limit: int) -> list[Rejected]:
+def refused(spools: Sequence[str], limit: int) -> list[RejectedRow]:
     """Return up to *limit* of the events that the destination refused last, from the newest file of each spool."""
-    found: list[Rejected] = []
+    found: list[RejectedRow] = []
     for spool in spools:
         try:
             folder = check(spool)
@@ -50,7 +50,7 @@ def refused(spools: Sequence[str], limit: int) -> list[Rejected]:
             continue
         for each in entries[-limit:]:
             event_id = required_fields(each.line).event_id
-            found.append(Rejected(each.rejected_at, "", each.reason, event_id, each.line.decode().rstrip("\n")))
+            found.append(RejectedRow(each.rejected_at, "", each.reason, event_id, each.line.decode().rstrip("\n")))
     return found
 
 
@@ -124,7 +124,7 @@ class Forwarder:
         warn: Callable[[str], None] = lambda message: None,
         backoff: Backoff | None = None,
     ) -> None:
-        self.last = FlushResult("empty")
+        self.last = FlushResult(FlushOutcome.EMPTY)
         self.delivered = self.rejected = 0
         self._stored = 0
         # How many events the last round left, and how many had been stored by then.
@@ -192,23 +192,23 @@ class Forwarder:
         except Busy:
             return False
         except RilleventsError as error:
-            done = FlushResult("temporary", reason=error.message)
+            done = FlushResult(FlushOutcome.TEMPORARY, reason=error.message)
         except Exception as error:  # noqa: BLE001 - the events are in the spool; the next round tries again
-            done = FlushResult("temporary", reason=f"{type(error).__name__}: {error}")
+            done = FlushResult(FlushOutcome.TEMPORARY, reason=f"{type(error).__name__}: {error}")
         self._tell(done)
         self.delivered += done.delivered
         self.rejected += done.rejected
         self.last = done
         self._left = (done.pending, self._stored)
-        if done.exit_code in (0, 65):
-            self._failures = 0
-            return True
-        return False
+        if done.outcome.needs_attention:
+            return False
+        self._failures = 0
+        return True
 
     def _tell(self, done: FlushResult) -> None:
-        if done.exit_code > 65 and done.outcome != self.last.outcome:
+        if done.outcome.needs_attention and done.outcome != self.last.outcome:
             self._warn(f"events are kept in the spool {self._spools[0]}: {done.reason}")
-        elif self.last.exit_code > 65 and done.exit_code <= 65:
+        elif self.last.outcome.needs_attention and not done.outcome.needs_attention:
             self._warn("events are delivered again")
 
     def _sleep(self, seconds: float) -> None:

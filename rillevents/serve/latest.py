@@ -14,7 +14,7 @@ from rillevents.event.query import Query
 from rillevents.event.timestamp import microseconds
 from rillevents.store.glance import Seen, Window, cursor, value_of
 from rillevents.store.incoming import Incoming
-from rillevents.store.reader import Counted, Rejected
+from rillevents.store.reader import Counted, RejectedRow
 
 RECENT = 1000
 _MOST_BYTES = 4 << 20
@@ -33,9 +33,9 @@ class Latest:
     *refused* returns the events that the destination refused.
     """
 
-    def __init__(self, refused: Callable[[int], Iterable[Rejected]] = lambda limit: ()) -> None:
+    def __init__(self, refused: Callable[[int], Iterable[RejectedRow]] = lambda limit: ()) -> None:
         self._passed: deque[_Passed] = deque(maxlen=RECENT)
-        self._bad: deque[Rejected] = deque(maxlen=RECENT)
+        self._bad: deque[RejectedRow] = deque(maxlen=RECENT)
         self._number = 0
         self._refused = refused
         # A cursor from an earlier run of the server is thereby invalid.
@@ -48,7 +48,7 @@ class Latest:
             self._passed.append(_Passed(self._number, microseconds(fields.event_time), fields, line))
         at = format_time(incoming.received_us * 1000)
         for bad in incoming.bad:
-            self._bad.append(Rejected(at, incoming.stream, bad.reason, "", bad.line.decode("utf-8", "replace")))
+            self._bad.append(RejectedRow(at, incoming.stream, bad.reason, "", bad.line.decode("utf-8", "replace")))
 
     def newest(self, query: Query, limit: int) -> Seen:
         """Return the newest events that *query* accepts, by their time."""
@@ -69,7 +69,7 @@ class Latest:
         last = end if complete else found[len(lines) - 1].number
         return Seen(lines, cursor(last, self._run), complete)
 
-    def rejected(self, limit: int) -> tuple[list[Rejected], int]:
+    def rejected(self, limit: int) -> tuple[list[RejectedRow], int]:
         """Return the invalid lines and the events that the destination refused, the newest first."""
         found = [*self._bad.copy(), *self._refused(RECENT)]
         found.sort(key=lambda each: each.received_at, reverse=True)

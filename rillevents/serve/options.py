@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, field
 
 from rillevents.delivery.credentials import read_secret
+from rillevents.delivery.url import bracketed
 from rillevents.errors import ConfigError, UsageError
+from rillevents.event.timestamp import parse_duration
 from rillevents.local import Paths
 from rillevents.serve.access import Access, is_host, is_local_bind
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DEFAULT_PORT = 8787
 
 
@@ -47,12 +48,15 @@ class Options:
     @property
     def keep_us(self) -> int:
         """How many microseconds an event is kept, 0 means forever; raises UsageError."""
-        number, unit = self.keep[:-1], self.keep[-1:]
         if not self.keep:
             return 0
-        if unit not in _UNITS or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 10**6:
+        try:
+            seconds = parse_duration(self.keep)
+        except ValueError:
+            seconds = 0
+        if not seconds or int(self.keep[:-1]) >= 10**6:
             raise UsageError(f"--keep {self.keep!r} is not a valid duration", hint="write 30d, 12h or 90m")
-        return int(number) * _UNITS[unit] * 1_000_000
+        return seconds * 1_000_000
 
     def check(self) -> None:
         """Raise UsageError if two of the options exclude each other, or one requires another."""
@@ -105,13 +109,9 @@ class Options:
             raise UsageError("--password-file needs --user", hint="give --user")
         if not is_local_bind(self.host) and not self.tls_cert:
             warnings.append(f"passwords are sent to {self.host} in plain text; give --tls-cert and --tls-key")
-        hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, _bracketed(self.host))  # noqa: S104
+        hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, bracketed(self.host))  # noqa: S104
         return Access(hosts=hosts, origins=self.allow_origins, user=self.user, password=password)
 
     def url(self, port: int) -> str:
         """Return the URL of a server with these options that listens on *port*."""
-        return f"{'https' if self.tls_cert else 'http'}://{_bracketed(self.host)}:{port}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls_cert else 'http'}://{bracketed(self.host)}:{port}"

@@ -18,7 +18,7 @@ from functools import partial
 import uvicorn
 
 from rillevents.delivery.destination import intake_settings
-from rillevents.delivery.flush import exporter_to
+from rillevents.delivery.flush import batch_limits, exporter_to
 from rillevents.delivery.url import without_userinfo
 from rillevents.errors import Busy, RilleventsError, UsageError
 from rillevents.local import Paths, config, consent
@@ -133,9 +133,7 @@ class Server:
             exporter,
             spools,
             allowed=self._allowed(),
-            batch_events=settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
-            batch_bytes=settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
-            stall_timeout=settings.get("flush", "stall_timeout", 30.0),
+            **batch_limits(settings, exporter),
             warn=self.warn,
         )
         return SpoolStorage(spools, max_bytes=settings.max_bytes, on_stored=self.forwarder.wake)

@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from rillevents.event.batch import HELD, UNSETTLED, Rejected, Verdict
+from rillevents.event.batch import HELD, UNSETTLED, LineVerdict, Rejected
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, Moved, check_named, discard, lock_to_unlink
 from rillevents.spool import (
     BACKLOG,
@@ -199,7 +199,7 @@ class Drain:
             # No room for a copy: the whole file moves there at its end, because a full disk must not stop delivery.
             self.state.aside.append(name)
 
-    def commit(self, batch: SpoolBatch, verdicts: Sequence[Verdict], *, purged: bool = False) -> None:
+    def commit(self, batch: SpoolBatch, verdicts: Sequence[LineVerdict], *, purged: bool = False) -> None:
         """Settle a batch, one verdict per line, in order; lines after a kept line stay in their file, too.
 
         *purged* counts as dropped what would otherwise count as delivered.
@@ -233,7 +233,7 @@ class Drain:
             return True
         return False
 
-    def _settle(self, entry: Entry, verdict: Verdict | None, lines: int = 1, purged: bool = False) -> None:
+    def _settle(self, entry: Entry, verdict: LineVerdict | None, lines: int = 1, purged: bool = False) -> None:
         self.state.offsets[entry.name] = (entry.end, -1)
         self._unproved[entry.name] = entry.line
         if verdict is None:

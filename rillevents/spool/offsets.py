@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from typing import NamedTuple
 
-from rillevents.event.batch import DELIVERED, Batch, Verdict
+from rillevents.event.batch import DELIVERED, Batch, LineVerdict
 from rillevents.spool.lines import Run
 
 
@@ -26,7 +26,7 @@ class Settled(NamedTuple):
     """The result for *lines* lines, of which this entry is the last."""
 
     entry: Entry
-    verdict: Verdict | None
+    verdict: LineVerdict | None
     lines: int = 1
 
 
@@ -72,7 +72,7 @@ class SpoolBatch:
             return 1, len(lines[0])
         return len(sizes), sizes[-1] if sizes else 0
 
-    def settled(self, verdicts: Sequence[Verdict]) -> Iterator[Settled]:
+    def settled(self, verdicts: Sequence[LineVerdict]) -> Iterator[Settled]:
         """Yield the result of each line; one result for a whole run if all of it was delivered."""
         start = 0
         for name, run in self.runs:

@@ -35,7 +35,7 @@ _EVENT = b',"event":'
 _NO_REASON = "the reason is damaged"
 
 
-class Rejected(NamedTuple):
+class DeadLetter(NamedTuple):
     """An event that the destination refused for good: the reason, the time, and its line as recorded."""
 
     reason: str
@@ -46,7 +46,7 @@ class Rejected(NamedTuple):
 class RejectedFound(NamedTuple):
     """The contents of a file in rejected/: its entries, and the lines without a whole event."""
 
-    entries: list[Rejected]
+    entries: list[DeadLetter]
     damaged: list[bytes]
 
 
@@ -111,7 +111,7 @@ def read_rejected(folder: str, name: str) -> RejectedFound:
         # With or without the brace that closes the entry.
         line = next(filter(is_event, (rest[:-1], rest)), b"")
         if line:
-            found.entries.append(Rejected(*_told(head), line + b"\n"))
+            found.entries.append(DeadLetter(*_told(head), line + b"\n"))
         elif entry:
             found.damaged.append(entry)
     return found

@@ -15,6 +15,7 @@ import time
 
 from rillevents.errors import SpoolFull
 from rillevents.local.files import (
+    APPEND,
     CLOEXEC,
     HAS_LOCKS,
     NO_FOLLOW,
@@ -34,7 +35,6 @@ from rillevents.local.files import (
 )
 from rillevents.spool import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, held_bytes, unique, unwritable
 
-APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
 # A link, a folder, a socket or another user's file stands in the slot's place.
 _TAKEN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EMLINK)
 

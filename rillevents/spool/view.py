@@ -14,7 +14,7 @@ from rillevents.local import Paths
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_at
 from rillevents.spool import CORRUPT, READ_PREFIXES, SLOT, STATE, SUFFIX, check, listed, sending_order, tally
 from rillevents.spool.lines import BLOCK, complete_lines
-from rillevents.spool.quarantine import Rejected, corrupt_names, count_lines, read_rejected, rejected_names
+from rillevents.spool.quarantine import DeadLetter, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def pending(spool: str) -> Iterator[bytes]:
         raise unreadable(folder, error) from None
 
 
-def rejected(spool: str) -> Iterator[Rejected]:
+def rejected(spool: str) -> Iterator[DeadLetter]:
     """Yield the events that the destination refused for good, oldest first."""
     folder = check(spool)
     if folder:
         yield from _rejected(folder)
 
 
-def _rejected(folder: str) -> Iterator[Rejected]:
+def _rejected(folder: str) -> Iterator[DeadLetter]:
     for name in _readable(rejected_names, folder):
         try:
             found = read_rejected(folder, name)
@@ -156,3 +156,11 @@ def _count(fd: int, start: int, end: int) -> tuple[int, int]:
 def existing_spools(paths: Paths) -> list[str]:
     """Return the existing spools: the one that `record` uses, and the fallback place it may have used."""
     return [place for place in paths.spool_dirs if os.path.isdir(place)]
+
+
+def held_events(paths: Paths) -> int:
+    """Return how many events wait in this user's spool; 0 where it cannot be looked at."""
+    try:
+        return sum(contents(place).events for place in existing_spools(paths))
+    except SpoolError:
+        return 0

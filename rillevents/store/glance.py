@@ -13,9 +13,10 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from rillevents.event.ndjson import finite
 from rillevents.event.pattern import is_pattern, matches
 from rillevents.event.query import Query, decoded
-from rillevents.store.reader import Counted, Filter, Rejected, Store
+from rillevents.store.reader import Counted, Filter, RejectedRow, Store
 
 LOOKED_AT = 50_000
 COUNTED = 200_000
@@ -24,8 +25,6 @@ VALUES = 10_000
 _MOST_BYTES = 4 << 20
 _MOST_VALUE_BYTES = 32 << 20
 _PAGE = 100
-# An integer may be larger than any float.
-_LARGEST = 1e308
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Glance:
         complete = end >= self._number("SELECT MAX(rowid) FROM events")
         return Seen([line for _, line in lines], self._cursor(end), complete)
 
-    def rejected(self, limit: int) -> tuple[list[Rejected], int]:
+    def rejected(self, limit: int) -> tuple[list[RejectedRow], int]:
         """Return the lines that were rejected last, the newest first, and how many are kept in total."""
         return self._store.rejected(limit), self._number("SELECT COUNT(*) FROM rejected")
 
@@ -185,7 +184,7 @@ def value_of(line: bytes) -> list[float]:
         return []
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return []
-    return [float(min(max(value, -_LARGEST), _LARGEST))]
+    return [finite(value)]
 
 
 def _is_named(query: Query, name: bytes | None) -> bool:

@@ -25,7 +25,7 @@ _EVERYTHING = Query()
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedRow:
     """A line that was not accepted: its time, its stream, the reason, its ID if it had one, and the line."""
 
     received_at: str
@@ -102,7 +102,7 @@ class Store:
         counted = int(self.file.rows(sql, values)[0][0])
         return counted + sum(1 for edge in found.at_the_edges() for _ in self._found(edge, backwards=False, page=PAGE))
 
-    def rejected(self, limit: int = 50, *, since: int | None = None) -> list[Rejected]:
+    def rejected(self, limit: int = 50, *, since: int | None = None) -> list[RejectedRow]:
         """Return the *limit* lines that were rejected last, the newest first; only those after *since* if it is given."""
         rows = self.file.rows(
             "SELECT CAST(received_us AS INTEGER), CAST(stream AS BLOB), CAST(reason AS BLOB), CAST(event_id AS BLOB),"
@@ -110,7 +110,7 @@ class Store:
             " WHERE received_us >= ? ORDER BY rowid DESC LIMIT ?",
             (_LEAST if since is None else _clamped(-(-since // 1000)), limit),
         )
-        return [Rejected(format_time(us * 1000), *map(_text, texts)) for us, *texts in rows]
+        return [RejectedRow(format_time(us * 1000), *map(_text, texts)) for us, *texts in rows]
 
     def totals(self) -> Totals:
         """Return what the store holds."""

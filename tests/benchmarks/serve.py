@@ -51,7 +51,7 @@ with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
 """
 NOTHING_PROGRAM = """\
 import json, os
-from rillevents.paths import Paths
+from rillevents.local import Paths
 from rillevents.serve.options import Options
 from rillevents.serve.server import Server
 from rillevents.store.incoming import Stored

@@ -32,7 +32,6 @@ def main(limits: dict[str, float]) -> None:
     server = Server(
         Options(port=0),
         Paths(os.environ),
-        os.environ,
         on_ready=lambda url, keeps: print(json.dumps({"url": url}), flush=True),
         warn=lambda message: print(message, file=sys.stderr, flush=True),
         deadlines=Deadlines(**limits),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rillevents.event.batch import Batch
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rillevents.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from rillevents.event.batch import Batch
+
+Compression = Literal["none", "gzip", "zstd"]
 
 
 class Encoding:
@@ -22,7 +20,7 @@ class Encoding:
 
     def __init__(self, encode: Callable[[bytes], bytes] | None) -> None:
         self._encode = encode
-        self._begun: dict[int, _Ahead] = {}
+        self._begun: dict[int, _Compression] = {}
 
     def begin(self, batch: Batch) -> None:
         """Begin to compress a batch that comes next; without compression there is nothing to do."""
@@ -31,7 +29,7 @@ class Encoding:
         while len(self._begun) > 1:
             # The one under way may not have been asked for yet; one before it never will be: a flush stopped there.
             self._begun.pop(next(iter(self._begun)), None)
-        ahead = _Ahead(batch, self._encode)
+        ahead = _Compression(batch, self._encode)
         try:
             ahead.start()
         except RuntimeError:
@@ -53,7 +51,7 @@ class Encoding:
         self._begun.clear()
 
 
-class _Ahead(threading.Thread):
+class _Compression(threading.Thread):
     def __init__(self, batch: Batch, encode: Callable[[bytes], bytes]) -> None:
         super().__init__(name="rillevents-encoding", daemon=True)
         # Kept: because it is found by the identity of its lines.
@@ -68,21 +66,32 @@ class _Ahead(threading.Thread):
             self.encoded = b""
 
 
-def encoder(compression: str) -> Callable[[bytes], bytes] | None:
+def encoder(form: Compression) -> Callable[[bytes], bytes] | None:
     """Return what brings a body into the form `none`, `gzip` or `zstd`, None for the first; raises ConfigError."""
-    if compression == "none":
+    if form == "none":
         return None
-    if compression == "gzip":
+    if form == "gzip":
         import zlib
 
-        # Level 1, not 6: because events compress to about the same size, in a third of the time.
+        # Level 1, not 6: events compress to about the same size, in a third of the time.
         return lambda body: zlib.compress(body, 1, 31)
-    if compression != "zstd":
+    if form != "zstd":
         raise ConfigError("this compression is not known", hint="possible are: none, gzip, zstd")
+    return _zstd()
+
+
+def _zstd() -> Callable[[bytes], bytes]:
+    """Return a compressor that several threads may call at once: each call has a context of its own."""
+    if sys.version_info >= (3, 14):
+        try:
+            from compression import zstd
+        except ImportError:  # a Python that was built without it
+            pass
+        else:
+            return zstd.compress
     try:
         import zstandard
     except ImportError:
         hint = "run: pip install 'rillevents[zstd]'"
         raise ConfigError("zstd needs the package zstandard, which is not installed", hint=hint) from None
-    # A new one each time: because one of them must not be used by two threads at once.
     return lambda body: zstandard.ZstdCompressor().compress(body)

@@ -14,20 +14,13 @@ from typing import TYPE_CHECKING
 
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.errors import ConfigError
+from rillevents.local.files import APPEND, Moved, check_named, is_torn, sync, sync_folder, wait_for_lock, write_all
 
 if TYPE_CHECKING:
     from rillevents.event.batch import Batch
 
-try:
-    import fcntl
-
-    HAS_FLOCK = True
-except ImportError:  # pragma: no cover - Windows; appending is not guarded there against another writer
-    HAS_FLOCK = False
-
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 _FORMATS = {"Y": "{:%Y}", "m": "{:%m}", "d": "{:%d}", "%": "%"}
-_UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _REOPENINGS = 10
 _ADVICE = {
     errno.ENOENT: "its folder does not exist",
@@ -102,21 +95,20 @@ def _day(line: bytes) -> date | None:
 
 
 def _append(path: str, lines: list[bytes], batch: Batch, written: int) -> None:
-    with _locked(path) as (fd, locked):
-        # Once more under the lock: because who waited for it too long has been left behind, and must not write.
+    with _locked(path) as (fd, is_locked):
+        # Once more under the lock: a call that waited too long for it has been left behind, and must not write.
         batch.progress(written)
         size = os.fstat(fd).st_size
-        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         try:
-            _write_all(fd, (b"\n" if torn else b"") + b"".join(lines))
-            _sync(fd)
+            write_all(fd, (b"\n" if is_torn(fd, size) else b"") + b"".join(lines))
+            sync(fd)
         except OSError:
-            # Without a lock it stays, as a torn line that the next writer ends: because others may have appended.
-            if locked:
+            # Without a lock the part stays, as a torn line that the next writer ends: others may have appended.
+            if is_locked:
                 os.ftruncate(fd, size)
             raise
         if size == 0:
-            _sync_folder(path)
+            sync_folder(os.path.dirname(path) or ".")
 
 
 @contextmanager
@@ -124,69 +116,32 @@ def _locked(path: str) -> Iterator[tuple[int, bool]]:
     for _ in range(_REOPENINGS):
         fd = _open(path)
         try:
-            locked = _lock(fd)
-            if _names(path, fd):
-                yield fd, locked
-                return
+            is_locked = wait_for_lock(fd)
+            # Asked once the lock is held: the file may have been moved away or deleted during the wait.
+            check_named(path, os.fstat(fd))
+            yield fd, is_locked
+            return
+        except Moved:
+            continue
         finally:
             os.close(fd)
     raise OSError(errno.EAGAIN, "the file is replaced again and again")
 
 
-def _names(path: str, fd: int) -> bool:
-    # Asked once the lock is held: because the file may have been moved away or deleted during the wait for it.
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
-
-
 def _open(path: str) -> int:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        fd, created = os.open(path, flags | os.O_EXCL, 0o600), True
+        fd, is_new = os.open(path, APPEND | os.O_EXCL, 0o600), True
     except FileExistsError:
-        fd, created = os.open(path, flags, 0o600), False
+        fd, is_new = os.open(path, APPEND, 0o600), False
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-        if created and hasattr(os, "fchmod"):
+        if is_new and hasattr(os, "fchmod"):
             os.fchmod(fd, 0o600)
     except BaseException:
         os.close(fd)
         raise
     return fd
-
-
-def _lock(fd: int) -> bool:
-    if not HAS_FLOCK:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno in _UNLOCKABLE:
-            return False
-        raise
-    return True
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _sync(fd: int) -> None:
-    getattr(os, "fdatasync", os.fsync)(fd)
-
-
-def _sync_folder(path: str) -> None:
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _outcome(error: OSError, path: str) -> Outcome:

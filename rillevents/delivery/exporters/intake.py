@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rillevents.delivery.exporters.encoding import Encoding, encoder
+from rillevents.delivery.exporters.encoding import Compression, Encoding, encoder
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE, classify
 from rillevents.delivery.outcome import Kind, Outcome, clean
-from rillevents.delivery.url import DEFAULT_PORTS, authorization, is_loopback, origin, proxy_for, split_url
+from rillevents.delivery.url import DEFAULT_PORTS, authorization, bracketed, is_loopback, origin, proxy_for, split_url
 from rillevents.errors import ConfigError
 from rillevents.local import __version__
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from rillevents.event.batch import Batch
 
-__all__ = ["IntakeExporter", "is_loopback", "origin"]
 
 ANSWER_MAX = 1 << 20
 CONNECT_TIMEOUT = 10.0
@@ -49,7 +48,7 @@ class IntakeExporter:
         password: str | None = None,
         token: str | None = None,
         ca_cert: str | os.PathLike[str] | None = None,
-        compression: str = "none",
+        compression: Compression = "none",
         environ: Mapping[str, str] | None = None,
         user_agent: str = f"rillevents/{__version__}",
     ) -> None:
@@ -77,7 +76,7 @@ class IntakeExporter:
     @property
     def name(self) -> str:
         """Scheme, host and port: what messages call the destination."""
-        return f"{self._scheme}://{_bracketed(self._host)}{self._port}"
+        return f"{self._scheme}://{bracketed(self._host)}{self._port}"
 
     def export(self, batch: Batch) -> Outcome:
         """Post the batch once, and once more where a kept connection turns out to have been closed meanwhile."""
@@ -104,9 +103,9 @@ class IntakeExporter:
                 self._socket = None
         self._transport.close()
 
-    def _fixed_headers(self, compression: str, user_agent: str) -> dict[str, str]:
+    def _fixed_headers(self, compression: Compression, user_agent: str) -> dict[str, str]:
         headers = {
-            "Host": _bracketed(self._host) + self._port,
+            "Host": bracketed(self._host) + self._port,
             "User-Agent": user_agent,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -122,7 +121,7 @@ class IntakeExporter:
         import httpx
 
         if self._host != "localhost":
-            return self._post(_bracketed(self._host), batch, body)
+            return self._post(bracketed(self._host), batch, body)
         try:
             return self._post("127.0.0.1", batch, body)
         except httpx.ConnectError as refused:
@@ -217,10 +216,6 @@ class IntakeExporter:
 
 def _timeouts() -> dict[str, float]:
     return {"connect": CONNECT_TIMEOUT, "read": SOCKET_TIMEOUT, "write": SOCKET_TIMEOUT, "pool": CONNECT_TIMEOUT}
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _transport(

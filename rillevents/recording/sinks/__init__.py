@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
 
 
@@ -35,9 +35,9 @@ class Sink:
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Deliver what is held, as far as *timeout* seconds allow; never raises."""
-        from rillevents.delivery.flusher import FlushResult
+        from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
-        return FlushResult("empty")
+        return FlushResult(FlushOutcome.EMPTY)
 
 
 def adapted(sink: Sink) -> Sink:

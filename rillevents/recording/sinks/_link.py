@@ -15,7 +15,7 @@ _LONGEST = 60  # The number of an attempt after which every Backoff has reached 
 _log = logging.getLogger("rillevents")
 
 
-class Link:
+class ExporterHandle:
     """The exporter in use, made on first use where there is none yet, and never called twice at a time."""
 
     def __init__(self, exporter: Exporter | None, renew: Callable[[], Exporter] | None) -> None:
@@ -52,18 +52,18 @@ class Link:
         except Exception as error:  # noqa: BLE001 - somebody else's bug; whoever closes has nothing to do about it
             _log.warning("the exporter could not be closed: %s: %s", type(error).__name__, error)
 
-    def successor(self) -> Link:
+    def successor(self) -> ExporterHandle:
         if self._renew is not None:
-            return Link(None, self._renew)
+            return ExporterHandle(None, self._renew)
         self._closed = False
         return self
 
-    def after_fork(self) -> Link:
+    def after_fork(self) -> ExporterHandle:
         if not self._used:
             return self
         # Neither closed nor collected: because its connections are the parent's, and closing would shut them down.
         _inherited.append(self)
-        return Link(None, self._renew)
+        return ExporterHandle(None, self._renew)
 
 
 class LastingBackoff(Backoff):
@@ -94,4 +94,4 @@ class RoundDeadline(Deadline):
         return max(0.0, min(super().remaining(), self._end_by() - self.clock()))
 
 
-_inherited: list[Link] = []
+_inherited: list[ExporterHandle] = []

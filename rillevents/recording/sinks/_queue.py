@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rillevents.event.batch import HELD, UNSETTLED, Rejected, Verdict
+from rillevents.event.batch import HELD, UNSETTLED, LineVerdict, Rejected
 
 if TYPE_CHECKING:
     from rillevents.delivery.settle import Delivery
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BATCH_BYTES = 1 << 20
 
 
-class Memory:
+class EventQueue:
     """The events that wait, in order, and a ledger of what became of the others; whoever looks at it holds `lock`."""
 
     def __init__(self, limit: int) -> None:
@@ -70,7 +70,7 @@ class Memory:
             lines.append(line)
         return lines
 
-    def settle(self, start: int, verdicts: Sequence[Verdict]) -> tuple[int, str]:
+    def settle(self, start: int, verdicts: Sequence[LineVerdict]) -> tuple[int, str]:
         """Remove what is delivered or rejected from *start* on; return how many stay, and a rejection that is news."""
         rejections = [verdict.reason for verdict in verdicts if isinstance(verdict, Rejected)]
         self.lines.rotate(-start)

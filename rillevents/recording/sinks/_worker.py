@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.delivery.settle import Delivery
-from rillevents.event.batch import Batch, Verdict
-from rillevents.recording.sinks._link import LastingBackoff, Link, RoundDeadline
-from rillevents.recording.sinks._queue import Memory
+from rillevents.event.batch import Batch, LineVerdict
+from rillevents.recording.sinks._link import ExporterHandle, LastingBackoff, RoundDeadline
+from rillevents.recording.sinks._queue import EventQueue
 
 _log = logging.getLogger("rillevents")
 
@@ -26,8 +26,8 @@ class _Abandoned(Exception):
 class Worker:
     """One life of the thread, from an emit to a close. Guarded by the lock of *memory*, but for what `_run` calls."""
 
-    memory: Memory
-    link: Link
+    memory: EventQueue
+    link: ExporterHandle
     batch_events: int
     interval: float
     backoff: LastingBackoff
@@ -160,7 +160,7 @@ class Worker:
             left_behind.close()
         self._end_round(asked, self._outcome(delivery, final=final))
 
-    def _leave_busy_link(self) -> Link | None:
+    def _leave_busy_link(self) -> ExporterHandle | None:
         before = self.link
         if before.busy:
             self.link = before.successor()
@@ -194,7 +194,7 @@ class Worker:
             self._settle(0, [delivery.held_verdict(final)] * held)
         return stop
 
-    def _settle(self, start: int, verdicts: Sequence[Verdict]) -> int:
+    def _settle(self, start: int, verdicts: Sequence[LineVerdict]) -> int:
         with self.memory.lock:
             self._check()
             kept, news = self.memory.settle(start, verdicts)

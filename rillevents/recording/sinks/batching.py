@@ -26,23 +26,23 @@ from weakref import WeakSet, finalize
 from rillevents.delivery.outcome import Exporter, Kind, Outcome
 from rillevents.delivery.pace import Backoff
 from rillevents.recording.sinks import Sink
-from rillevents.recording.sinks._link import LastingBackoff, Link
-from rillevents.recording.sinks._queue import Memory
+from rillevents.recording.sinks._link import ExporterHandle, LastingBackoff
+from rillevents.recording.sinks._queue import EventQueue
 from rillevents.recording.sinks._worker import Worker
 
 if TYPE_CHECKING:
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.exporters.encoding import Compression
+    from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
-
-_OUTCOMES = {Kind.REFUSED: "refused", Kind.MISCONFIGURED: "unconfigured"}
 
 
 class BatchingSink(Sink):
     """Keeps events in memory, at most *buffer_size*, and sends them from a thread of its own, in batches.
 
     An event is sent at most *interval* seconds after it came, or once there are *batch_events*. What cannot be
-    delivered now stays, in order, and is tried again, ever less often up to every half minute. *close_timeout* is what
-    `close` may take, and the end of the process. The thread lives until then, and the sink with it.
+    delivered now stays, in order, and is tried again, ever less often up to every half minute. *close_timeout* is how many
+    seconds `close`, and the end of the process, may take. *max_wait* is how many seconds `emit` waits where memory is full.
+    The thread lives until the process ends, and the sink with it.
 
     An exporter with connections can neither be shared with a forked child nor be used after `close`, nor while a call
     to it hangs: *renew* makes another for these cases. Without it the same one goes on being used, but never by two
@@ -69,8 +69,8 @@ class BatchingSink(Sink):
 
         if min(buffer_size, batch_events) < 1:
             raise ValueError("buffer_size and batch_events are at least 1")
-        self._memory = Memory(buffer_size)
-        self._link = Link(exporter, renew)
+        self._memory = EventQueue(buffer_size)
+        self._link = ExporterHandle(exporter, renew)
         self._worker: Worker | None = None
         self._batch_events = batch_events
         self._interval = interval
@@ -181,16 +181,16 @@ class BatchingSink(Sink):
         return Outcome(Kind.TEMPORARY, f"not delivered in time{answer}")
 
     def _result(self, before: tuple[int, ...], stop: Outcome | None, seconds: float) -> FlushResult:
-        from rillevents.delivery.flusher import FlushResult
+        from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
         memory = self._memory
         delivered, rejected, dropped, requests, size = (a - b for a, b in zip(memory.totals(), before, strict=True))
         if stop is not None:
-            outcome, reason = _OUTCOMES.get(stop.kind, "temporary"), stop.reason
+            outcome, reason = FlushOutcome.of(stop), stop.reason
         elif rejected:
-            outcome, reason = "rejected", f"{rejected} events were refused for good: {memory.last_rejection}"
+            outcome, reason = FlushOutcome.REJECTED, f"{rejected} events were refused for good: {memory.last_rejection}"
         else:
-            outcome, reason = "delivered" if delivered else "empty", ""
+            outcome, reason = FlushOutcome.DELIVERED if delivered else FlushOutcome.EMPTY, ""
         seconds = round(seconds, 3)
         return FlushResult(outcome, delivered, rejected, 0, dropped, len(memory.lines), requests, size, seconds, reason)
 
@@ -219,7 +219,7 @@ class BatchingSink(Sink):
             worker.thread.join(max(0.0, by - time.monotonic()))
 
     def _after_fork(self) -> None:
-        self._memory = Memory(self._memory.limit)
+        self._memory = EventQueue(self._memory.limit)
         self._link = (self._worker.link if self._worker is not None else self._link).after_fork()
         self._worker = None
 
@@ -238,7 +238,7 @@ class IntakeSink(BatchingSink):
         user: str | None = None,
         password: str | None = None,
         token: str | None = None,
-        compression: str = "none",
+        compression: Compression = "none",
         ca_cert: str | os.PathLike[str] | None = None,
         buffer_size: int = 10_000,
         batch_events: int = 2000,

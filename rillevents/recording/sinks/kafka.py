@@ -13,8 +13,9 @@ class KafkaSink(BatchingSink):
     """Sends events to a Kafka topic, in the background; what BatchingSink says holds.
 
     Raises ConfigError where the URL or librdkafka's *settings* cannot be used, or confluent-kafka is not installed, as
-    KafkaExporter does; a cluster that is down raises nothing. *interval* stands in for `linger.ms`: so long an event waits
-    for others. Forked children, and a sink that is used after `close`, get connections of their own.
+    KafkaExporter does; a cluster that is down raises nothing. *key* names the attribute that becomes the message's key.
+    *interval* takes the place of `linger.ms`: how many seconds an event may wait for others. *close_timeout* and *max_wait*
+    are seconds, too. Forked children, and a sink that is used after `close`, get connections of their own.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from rillevents.recording.sinks import Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
 
 
@@ -23,6 +23,6 @@ class NoopSink(Sink):
 
     def flush(self, timeout: float | None = None) -> FlushResult:
         """Return that telemetry is off."""
-        from rillevents.delivery.flusher import FlushResult
+        from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
-        return FlushResult("off")
+        return FlushResult(FlushOutcome.OFF)

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rillevents.delivery.flusher import FlushResult
+    from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
     from rillevents.spool.live import LiveWriter
 

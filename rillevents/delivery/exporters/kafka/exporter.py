@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from rillevents.delivery.exporters.kafka.message import reader
-from rillevents.delivery.exporters.kafka.producer import ADVICE, ORDER, Trouble, check, kind_of, producer_for
+from rillevents.delivery.exporters.kafka.producer import ADVICE, ORDER, ProducerErrors, check, kind_of, producer_for
 from rillevents.delivery.exporters.kafka.sending import Sending
-from rillevents.delivery.exporters.kafka.settings import KafkaAddress, producer_settings, stays_here
+from rillevents.delivery.exporters.kafka.settings import KafkaAddress, loopback_only, producer_settings
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import is_loopback
 from rillevents.errors import ConfigError
@@ -62,9 +62,9 @@ class KafkaExporter:
     def __init__(self, url: str, *, key: str = "install_id", settings: Mapping[str, Any] | None = None) -> None:
         self._address = KafkaAddress.from_url(url)
         self._settings = producer_settings(self._address, settings or {})
-        self._local = stays_here(self._settings)
+        self._local = loopback_only(self._settings)
         self._read = reader(key)
-        self._trouble = Trouble()
+        self._trouble = ProducerErrors()
         self._producer: Producer | None = None
         self._found = self._failed_before = self._closed = False
         # By identity: because the same event is handed over again as the same object, and equal ones are not the same.
@@ -105,7 +105,7 @@ class KafkaExporter:
     def _open(self) -> Producer:
         producer = self._producer
         if producer is None and not self._closed:
-            self._trouble, self._found = Trouble(), False
+            self._trouble, self._found = ProducerErrors(), False
             self._producer = producer = producer_for(self._settings, self._trouble)
         if self._closed or producer is None:
             raise _Stop(Outcome(Kind.TEMPORARY, "closed"))

@@ -46,7 +46,7 @@ _log = logging.getLogger("rillevents.kafka")
 _log.addHandler(logging.NullHandler())
 
 
-class Trouble:
+class ProducerErrors:
     """What librdkafka has said about the connections; it holds nothing that leads back to the producer."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ def kind_of(error: KafkaError) -> Kind:
     return _KINDS.get(error.name(), Kind.TEMPORARY)
 
 
-def producer_for(settings: Mapping[str, Any], trouble: Trouble) -> Producer:
+def producer_for(settings: Mapping[str, Any], trouble: ProducerErrors) -> Producer:
     """Return a producer, which begins to connect; raises ConfigError where librdkafka does not take the settings."""
     from confluent_kafka import KafkaException, Producer
 
@@ -100,4 +100,4 @@ def check(settings: Mapping[str, Any]) -> None:
     alone = {
         name: value for name, value in settings.items() if name not in ("bootstrap.servers", "test.mock.num.brokers")
     }
-    producer_for({**alone, "log_level": 0}, Trouble())
+    producer_for({**alone, "log_level": 0}, ProducerErrors())

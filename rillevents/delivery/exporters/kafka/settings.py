@@ -99,7 +99,7 @@ def producer_settings(address: KafkaAddress, given: Mapping[str, Any]) -> dict[s
         if _text(value) not in allowed:
             raise ConfigError(f"[kafka] {name} = {_text(value)} is refused", hint=why)
     far = [host for host, _ in address.servers if not is_loopback(host)]
-    if far and stays_here(given):
+    if far and loopback_only(given):
         reason = f"refused before connecting: credentials would travel to {far[0]} in plain text"
         raise ConfigError(reason, hint='set "security.protocol" = "SASL_SSL" under [kafka]')
     if (
@@ -118,7 +118,7 @@ def producer_settings(address: KafkaAddress, given: Mapping[str, Any]) -> dict[s
     return {**DEFAULTS, **given, "bootstrap.servers": ",".join(_bootstrap(address, plain))}
 
 
-def stays_here(settings: Mapping[str, Any]) -> bool:
+def loopback_only(settings: Mapping[str, Any]) -> bool:
     """Return whether these settings may lead to brokers of this machine alone: because credentials travel in plain text."""
     protocol = _text(settings.get("security.protocol", ""))
     return protocol in PLAIN and (protocol == "sasl_plaintext" or has_credentials(settings))
