@@ -1,11 +1,11 @@
 """Telemetry events for scripts, CI jobs, programs and services: recorded at once, never lost.
 
-Importing this package opens nothing, starts nothing and costs nothing: every name below is loaded when it is first used.
+Importing this package opens nothing, starts nothing and costs nothing: each name below is loaded when it is first used.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    # Beside the table below, so that type checkers and bundlers (PyInstaller) see what is loaded by name.
+    # Repeats the table below, so that type checkers and bundlers (PyInstaller) see what is loaded by name.
     from rillevents.delivery.exporters.file import FileExporter as FileExporter
     from rillevents.delivery.exporters.intake import IntakeExporter as IntakeExporter
     from rillevents.delivery.exporters.kafka.exporter import KafkaExporter as KafkaExporter

@@ -33,6 +33,9 @@ def commands() -> list[list[str]]:
     return found
 
 
+GROUPS = [[], ["record"], ["spool"], ["id"], ["telemetry"], ["config"]]
+
+
 class TestEverywhere:
     @pytest.mark.slow
     @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -45,13 +48,23 @@ class TestEverywhere:
         assert "--quiet" in long.stdout
         assert f"rillevents {__version__}\n" == tool(*words, "--version").stdout
 
-    @pytest.mark.parametrize("words", [[], ["record"], ["spool"], ["id"], ["telemetry"], ["config"]], ids=" ".join)
+    @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
     def test_groups(self, words: list[str], tool: Tool) -> None:
         """A group without a subcommand shows its help on stderr, and is 2."""
         done = tool(*words)
         assert (2, "") == (done.returncode, done.stdout)
         assert "Usage:" in done.stderr
         assert 0 == tool(*words, "--help").returncode
+
+    @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+    def test_summaries(self, words: list[str], tool: Tool) -> None:
+        """At 80 columns each command's summary fits its line uncut, and `record` is the first of all commands."""
+        shown = tool(*words, "--help", COLUMNS="80").stdout
+        lines = shown.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+        names = [line.split()[0] for line in lines]
+        assert {command[len(words)] for command in commands() if command[: len(words)] == words} == {*names}
+        assert [] == [line for line in lines if line.endswith("...")]
+        assert words or "record" == names[0]
 
     @pytest.mark.parametrize(
         ("words", "told"),
@@ -248,17 +261,17 @@ class TestEvents:
         filled("spool", "purge")
         store = make_store(filled.home / "events.db")
         assert store == Path(filled.paths.default_store)
-        assert "rillevents: no such events in the spool\n" == filled("events").stderr
+        assert "rillevents: no matching events in the spool\n" == filled("events").stderr
         make_store(store, lines)
         hint = f"the store {store} holds 3 events, run: rillevents {{}} --store {store}\n"
         for command in ("events", "stats"):
-            assert f"rillevents: no such events in the spool; {hint.format(command)}" == filled(command).stderr
+            assert f"rillevents: no matching events in the spool; {hint.format(command)}" == filled(command).stderr
         assert "backup" in filled("events", "--store", str(store)).stdout
 
     def test_no_such_events_in_a_store(self, filled: Tool) -> None:
         """Where a store has none, that store is named, and no other place."""
         store = make_store(filled.home / "mine.db")
-        assert f"rillevents: no such events in {store}\n" == filled("events", "--store", str(store)).stderr
+        assert f"rillevents: no matching events in {store}\n" == filled("events", "--store", str(store)).stderr
 
     def test_no_store(self, tool: Tool) -> None:
         """A store that is not there, or is none, is 73 at once, and nothing is made."""

@@ -438,7 +438,7 @@ class TestTerminal:
     def test_zsh_describes(self, zsh: Terminal) -> None:
         """In zsh the help of commands and options stands beside them."""
         assert "Record a number" in zsh.tab("rillevents record ")[0]
-        assert "Seconds in total" in zsh.tab("rillevents flush --")[0]
+        assert "Give up after" in zsh.tab("rillevents flush --")[0]
 
     def test_fish_by_itself(self, tmp_path: Path) -> None:
         """In fish the script is loaded from the folder of completions by itself, and the help is shown."""

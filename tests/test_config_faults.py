@@ -334,7 +334,7 @@ class TestDamaged:
         if name == "config.toml":
             for words, code in ((["flush", "--to", "file:out"], 78), (["config", "set", "intake.user", "u"], 1)):
                 told = tool(*words, timeout=20)
-                assert (code, False) == (told.returncode, "fault of ours" in told.stderr), told.stderr
+                assert (code, False) == (told.returncode, "internal error" in told.stderr), told.stderr
 
     def test_install_id_that_is_none(self, tmp_path: Path) -> None:
         """A file that is larger than any ID is replaced by one with an ID, which stays."""

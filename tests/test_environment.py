@@ -517,7 +517,7 @@ class TestStreams:
         assert 0 == tool("record", "behavioral", "☃", **environ).returncode
         for words in (["events"], ["status"], ["config", "list"], ["help", "recording"]):
             done = tool(*words, **environ)
-            assert (0, 0) == (done.returncode, done.stderr.count("fault of ours")), done.stderr
+            assert (0, 0) == (done.returncode, done.stderr.count("internal error")), done.stderr
         assert "\\u2603" in tool("events", **environ).stdout
         assert f"{place}/spool\n" == tool("spool", "path", **environ).stdout
 

@@ -43,7 +43,7 @@ class Case:
         expected = self.expected.get(step, {})
         assert expected.get("code", 0) == done.returncode, done.stderr
         assert "Traceback" not in done.stderr
-        assert "a fault of ours" not in done.stderr
+        assert "internal error" not in done.stderr
         for said in expected.get("said", []):
             assert said in done.stderr
         return done

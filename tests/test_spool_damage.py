@@ -480,7 +480,7 @@ class TestClosedFiles:
         code, said = self.run(home, [*run, *home.tool.command("flush", "--to", f"file:{place}/out")], None)
         assert {"good", "bad"} <= set(ids((place / "out").read_bytes().splitlines()))
         assert code == (0 if where in ("tally", "state", "backlog", "lock", "rejected-file") else 75), said
-        assert "a fault of ours" not in said
+        assert "internal error" not in said
         self.run(home, [*run, *home.tool.command("status")], 0)
 
     def close(self, folder: Path, where: str) -> None:

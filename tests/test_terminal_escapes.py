@@ -264,7 +264,7 @@ def test_shown(case: Case, terminal: bool, shown: Shown) -> None:
     case.prepare(shown.tool)
     seen = shown(*case.words, terminal=terminal, **case.environ)
     assert set() == unsafe(seen), seen
-    assert "fault of ours" not in seen
+    assert "internal error" not in seen
     assert not case.echoes or re.search(r"\\x1b|\\udc9b", seen), seen
 
 

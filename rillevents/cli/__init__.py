@@ -1,6 +1,6 @@
-"""The command line: parse, call the library, return a result; one subcommand a file, and one place that prints.
+"""The command line: parse, call the library, return a result; one file per command, and one place that prints.
 
-The process starts here: the quick parser takes the plain forms of `record`, and Typer everything else.
+The process starts here: the quick parser handles the plain forms of `record`, Typer everything else.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-# At once, not inside a function: whatever fails to load later, how to answer for it is known.
+# Imported at the top: if anything fails to load later, the exit code and --quiet are still handled.
 from rillevents.cli.record_quick import failure_mode, is_quiet, on_error_flag, parse
 
 
 def main() -> None:
-    """Run the command line of this process, and leave it with the exit code; never returns."""
-    # Folders and files are made 0700 and 0600; the umask must not take more away, nor for a moment give more.
+    """Run the command line of this process and exit with its code; never returns."""
+    # Folders and files are created as 0700 and 0600; the umask must not remove more, nor grant more for a moment.
     os.umask(0o077)
     try:
         code = _quick(sys.argv[1:])
@@ -24,13 +24,13 @@ def main() -> None:
             code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # noqa: BLE001 - without memory or descriptors not even our modules can be loaded
+    except Exception as error:  # noqa: BLE001 - without memory or descriptors not even our modules load
         code = _failed(error)
     leave(code)
 
 
 def _failed(error: Exception) -> int:
-    """Say in a line that the command could not be run, and return 1, or 0 where that was `record` and a script goes on."""
+    """Report in one line that the command could not run; return 1, or 0 if it was `record` and the script must go on."""
     words = sys.argv[1:]
     mode, _ = failure_mode(on_error_flag(words), os.environ)
     try:
@@ -53,12 +53,12 @@ def _quick(argv: list[str]) -> int | None:
 
 
 def leave(code: int) -> None:
-    """Leave the process at once, without Python's own clearing up: that costs as much as recording an event does."""
+    """Leave the process at once, without Python's cleanup: that costs as much as recording an event does."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
         except OSError:
-            # Whoever read it has gone (`| head`): nothing is wrong with what was done.
+            # The reader has gone (`| head`): the command itself succeeded.
             continue
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The command line: every command in its place, and the one boundary where errors become exit codes."""
+"""The command line: all commands, and the one boundary where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -22,8 +23,22 @@ from rillevents.cli.result import Failure, Result, Shown
 from rillevents.cli.status import status as read_status
 from rillevents.errors import RilleventsError
 
+# The order of `rillevents --help`: by use. Commands that are not listed come last.
+_ORDER = (
+    *("record", "flush", "status", "events", "stats", "spool", "serve"),
+    *("config", "telemetry", "id", "help", "demo", "completions"),
+)
+
+
+class _Commands(typer.core.TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = [name for name in _ORDER if name in self.commands]
+        return known + [name for name in self.commands if name not in known]
+
+
 app = typer.Typer(
     name="rillevents",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -33,7 +48,7 @@ app = typer.Typer(
     epilog="""Examples:
 
 \b
-  rillevents demo                                the main job, end to end, on this machine
+  rillevents demo                                a complete run on this machine
   rillevents record behavioral login-start
   rillevents flush
   rillevents help                                the manual""",
@@ -57,7 +72,10 @@ flush.add_to(app)
 
 @register(app, "status", "rillevents status --json | jq .spool.events", json=True)
 def status() -> Result:
-    """Show identity, consent and who decided it, the spool, the destination and the losses, on one page."""
+    """Show install ID, consent, spool, destination and losses.
+
+    Consent comes with what decided it; losses are counted by reason. All on one page.
+    """
     document, warnings = read_status(paths())
     return Result("status", document, messages=tuple(warnings))
 
@@ -74,11 +92,11 @@ manual.add_to(app)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command line and return its exit code; everything it prints is printed."""
+    """Run one command line, print its output, and return its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # Where the locale cannot write a character (ASCII), it is shown escaped, and nothing fails.
+            # A character that the locale cannot write (ASCII) is shown escaped; nothing fails.
             stream.reconfigure(errors="backslashreplace")
     try:
         return _guarded(argv)
@@ -87,28 +105,28 @@ def run(argv: Sequence[str]) -> int:
     except Terminated:
         return _ended("terminated", 143, argv)
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): what was done is done.
+        # The reader of our output has gone (`| head`): the work is done.
         return 0
 
 
 def _ended(how: str, code: int, argv: Sequence[str]) -> int:
-    """Leave with *code*; with --json, even then one document, which a server has printed when it began."""
+    """Return *code*; with --json print a document even now, except for a server, which printed one at its start."""
     if "--json" in argv and "serve" not in argv:
         _show(Shown(Result("failure", Failure(how, exit_code=code).as_dict(), exit_code=code), as_json=True))
     return code
 
 
 def _guarded(argv: Sequence[str]) -> int:
-    """Call the command and show its result; an error while it is shown (a spool that is read as it is printed) counts, too."""
+    """Call the command and show its result; also handles errors while showing (a spool is read while it is printed)."""
     try:
         shown = _call(argv)
-        # Typer turns an interrupt into this exit code before we hear of it.
+        # Typer turns an interrupt into this exit code before we see it.
         return _ended("interrupted", 130, argv) if shown == 130 else _show(shown)
     except RilleventsError as error:
         return _show(Shown(failed(error)))
     except (BrokenPipeError, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - the outermost boundary: telemetry must not show a script a traceback
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: no traceback in a script's output
         return _show(_broken(error, argv))
 
 
@@ -137,7 +155,7 @@ def _call(argv: Sequence[str]) -> Shown | int | None:
 
 
 def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
-    """Return what a person is told whose command line could not be parsed."""
+    """Return the message for a command line that could not be parsed."""
     if type(error).__name__ == "NoArgsIsHelpError":  # it has no public name
         typer.echo(error.format_message(), err=True)
         return Shown(Result(exit_code=0 if argv[:1] == ["record"] and _mode(argv) == "ignore" else 2))
@@ -154,7 +172,7 @@ def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
     return Shown(result, as_json="--json" in argv)
 
 
-# What people type who know other tools → what does it here.
+# Commands of other tools → the equivalent here.
 _MEANT = {
     "off": "telemetry off",
     "disable": "telemetry off",
@@ -175,7 +193,7 @@ _MEANT = {
 
 
 def _meant(message: str, argv: Sequence[str]) -> str:
-    """Return what to type where a mistake is one that beginners make; nothing where it is another."""
+    """Return what to type instead of a common mistake; "" for any other mistake."""
     word = next(
         (word for word in argv if f"'{word}'" in message or f"({word}" in message or f": {word}" in message), ""
     )
@@ -188,7 +206,7 @@ def _meant(message: str, argv: Sequence[str]) -> str:
 
 
 def _broken(error: Exception, argv: Sequence[str]) -> Shown:
-    told = f"a fault of ours: {type(error).__name__}: {error}; please report it"
+    told = f"internal error: {type(error).__name__}: {error}; please report it"
     failure = Failure(told, exit_code=1)
     result = Result("failure", failure.as_dict(), messages=(told,), exit_code=1)
     default = "warn" if "record" in argv else "fail"
@@ -196,5 +214,5 @@ def _broken(error: Exception, argv: Sequence[str]) -> Shown:
 
 
 def _mode(argv: Sequence[str], default: str = "warn") -> str:
-    """Return what --on-error or its variable says, for a command line that could not be parsed."""
+    """Return the mode that --on-error or its variable gives, for a command line that could not be parsed."""
     return failure_mode(on_error_flag(argv), os.environ, default)[0]

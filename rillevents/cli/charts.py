@@ -1,4 +1,4 @@
-"""Numbers → signs that show them, in Unicode or in ASCII; pure, and no wider than what is asked for."""
+"""Numbers → characters that show them, in Unicode or ASCII. Pure functions, limited to the requested width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 MAX_NAMES = 20
 MAX_METRICS = 10
-# What stands beside a chart on its line has this much room, or the chart keeps its least width and the rest is folded.
+# Room for the words beside a chart on its line; with less, the chart keeps its minimum width and the words wrap.
 _WORDS = 46
 _LEAST, _MOST = 20, 60
 _COLUMNS = "▁▂▃▄▅▆▇█"
@@ -17,9 +17,9 @@ _WIDTHS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def is_ascii(encoding: str | None, environ: Mapping[str, str]) -> bool:
-    """Return whether a stream's reader may not see more than ASCII: its encoding cannot, or the locale says C.
+    """Return whether a stream's output must be ASCII: its encoding cannot write more, or the locale is C.
 
-    The locale, too: because Python writes UTF-8 in the locale C, whose terminal need not show it.
+    The locale matters as well: in the locale C Python writes UTF-8, but the terminal may not show it.
     """
     try:
         f"{_COLUMNS}{_PARTS}".encode(encoding or "ascii")
@@ -30,20 +30,20 @@ def is_ascii(encoding: str | None, environ: Mapping[str, str]) -> bool:
 
 
 def merged(counts: Sequence[int], width: int) -> tuple[list[int], int]:
-    """Return *counts* as at most *width* sums of as many neighbours each, and how many that is."""
+    """Return *counts* as at most *width* sums of neighbouring counts, and how many neighbours each sum has."""
     step = max(1, -(-len(counts) // width))
     return [sum(counts[at : at + step]) for at in range(0, len(counts), step)], step
 
 
 def columns(counts: Sequence[int], *, ascii_only: bool) -> str:
-    """Return one sign for each count, as high as its share of the largest; a blank is none at all."""
+    """Return one character per count, as high as its share of the largest; a blank means none."""
     signs = _ASCII_COLUMNS if ascii_only else _COLUMNS
     most = max(counts, default=0)
     return "".join(signs[(count * len(signs) - 1) // most] if count else " " for count in counts)
 
 
 def bar(share: float, width: int, *, ascii_only: bool) -> str:
-    """Return a bar that is *share* (0 to 1) of *width* signs long."""
+    """Return a bar that is *share* (0 to 1) of *width* characters long."""
     if ascii_only:
         return "#" * round(share * width)
     whole, part = divmod(round(share * width * len(_PARTS)), len(_PARTS))
@@ -51,23 +51,23 @@ def bar(share: float, width: int, *, ascii_only: bool) -> str:
 
 
 def span(seconds: int) -> str:
-    """Return a number of seconds in the largest unit that it is a multiple of."""
+    """Return a number of seconds in the largest unit that divides it."""
     size, unit = next((size, unit) for size, unit in _WIDTHS if seconds % size == 0)
     return f"{seconds // size:,} {unit}"
 
 
 def number(value: float) -> str:
-    """Return a value in at most six digits, or as many as it has before its point."""
+    """Return a value in at most six digits, or as many as it has before the decimal point."""
     return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
 
 
 def width_in(width: int) -> int:
-    """Return how wide the charts of counts are, on a terminal that is *width* wide."""
+    """Return the width of the count charts on a terminal of this *width*."""
     return min(_MOST, max(_LEAST, width - _WORDS))
 
 
 def headline(data: Mapping[str, Any], width: int) -> str:
-    """Return what the charts of a document of `stats` are about, where each is at most *width* wide."""
+    """Return the headline of the charts in a `stats` document, each at most *width* wide."""
     events = "1 event" if data["events"] == 1 else f"{data['events']:,} events"
     if data["since"] is None:
         return events
@@ -78,7 +78,7 @@ def headline(data: Mapping[str, Any], width: int) -> str:
 
 
 def counted(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row for each of the most frequent names, below one for all: type, name, how many, and the chart."""
+    """Yield a row per most frequent name, below one for all: type, name, count, and chart."""
     names = data["names"]
     if len(names) > 1:
         buckets = [sum(counts) for counts in zip(*(entry["buckets"] for entry in names), strict=True)]
@@ -90,7 +90,7 @@ def counted(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterato
 
 
 def left_out(data: Mapping[str, Any]) -> str:
-    """Return what the charts do not show of a document; nothing where they show all."""
+    """Return what the charts leave out of a document; "" if they show everything."""
     found = {
         "names": len(data["names"]) - MAX_NAMES,
         "metrics": len(data["values"]) - MAX_METRICS,
@@ -100,19 +100,19 @@ def left_out(data: Mapping[str, Any]) -> str:
 
 
 def about(metric: Mapping[str, Any]) -> str:
-    """Return what is known of a metric's values as a whole."""
+    """Return a summary of all values of a metric."""
     values = "1 value" if metric["count"] == 1 else f"{metric['count']:,} values"
     close = f"; percentiles within {metric['error'] * 100:.0f} %" if metric["error"] else ""
     return f"{values}, mean {number(metric['mean'])}, sum {number(metric['sum'])}{close}"
 
 
 def spread(metric: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str]]:
-    """Yield a line for the least, each percentile and the largest of a metric's values: in figures, and as a bar."""
+    """Yield a line for the minimum, each percentile and the maximum of a metric's values: as a number, and as a bar."""
     names = [key for key in metric if key in ("min", "max") or key[1:].isdigit()]
     figures = [number(metric[name]) for name in names]
     longest = max(map(len, figures))
     room = max(1, min(_MOST, width - longest - 10))
-    # Halves: because the largest numbers are further apart than a number can be.
+    # Halves: the difference of the two largest numbers would overflow.
     least, most = min(0.0, metric["min"]) / 2, metric["max"] / 2
     for name, figure in zip(names, figures, strict=True):
         share = (metric[name] / 2 - least) / (most - least) if most > least else 0.0

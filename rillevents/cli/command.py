@@ -1,4 +1,4 @@
-"""What all commands share: the options that stand everywhere, and the one way in which a command is called and may fail."""
+"""What all commands share: the common options, and the one way in which a command is called and fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rillevents.cli.result import Failure, Result, Shown
 from rillevents.errors import RilleventsError, UsageError
 from rillevents.local import Paths, __version__
 
-# What `warn` turns into 0; `ignore` does so with 2 as well.
+# The exit codes that `warn` turns into 0; `ignore` also does so with 2.
 SOFT = (1, 65, 73, 75, 77, 78)
 
 
@@ -24,13 +24,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but usage errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing on stderr except usage errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)]
 
 
 def group(about: str, example: str) -> typer.Typer:
-    """Return a command that has subcommands, with the options and the *example*s that stand everywhere."""
+    """Return a command with subcommands, with the common options and *example*s."""
     app = typer.Typer(no_args_is_help=True, help=about, epilog=_epilog(example))
 
     @app.callback()
@@ -43,7 +43,7 @@ def group(about: str, example: str) -> typer.Typer:
 
 
 def option(name: str) -> Any:
-    """Return Typer's form of an option of `record`, made from the table that its quick parser reads too."""
+    """Return Typer's form of an option of `record`, from the table that the quick parser also uses."""
     found = next(option for option in OPTIONS if option.name == name)
     return typer.Option(*found.flags, help=found.help, metavar=found.metavar or None, hidden=found.hidden)
 
@@ -66,10 +66,10 @@ def register(
     counted: bool = False,
     **settings: Any,
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Add a function as a command that has -h, -q and --version, *example*s in its help, and `--json` if wanted.
+    """Add a function as a command with -h, -q and --version, *example*s in its help, and `--json` if wanted.
 
-    *on_error* is the default of commands that take the option of that name. With *counted*, a refusal that is ignored is counted
-    as a refused event.
+    *on_error* is the default of commands that take that option. With *counted*, a refusal that is ignored is counted as a
+    refused event.
     """
 
     def add(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -113,7 +113,7 @@ def _mode(arguments: Mapping[str, Any], default: str) -> str:
     if not default:
         return "fail"
     flag = arguments.get("on_error")
-    # A word that is none of the three is refused by the command itself, and a refusal is never softened by it.
+    # The command itself refuses an unknown word; that refusal is never softened.
     return "fail" if flag and flag not in ON_ERROR else failure_mode(flag, os.environ, default)[0]
 
 
@@ -121,14 +121,14 @@ def _run(command: Callable[..., Result], arguments: Mapping[str, Any]) -> Result
     flag = arguments.get("on_error")
     try:
         if flag is not None and flag not in ON_ERROR:
-            raise UsageError(f"--on-error {flag!r} is none of {', '.join(ON_ERROR)}")
+            raise UsageError(f"--on-error {flag!r} is not one of {', '.join(ON_ERROR)}")
         return command(**arguments)
     except RilleventsError as error:
         return failed(error)
 
 
 def failed(error: RilleventsError) -> Result:
-    """Return the result of a command that could not do what it was asked."""
+    """Return the result of a command that failed."""
     failure = Failure(error.message, error.hint, error.exit_code)
     return Result("failure", failure.as_dict(), messages=(str(error),), exit_code=error.exit_code)
 
@@ -139,7 +139,7 @@ def events(count: int) -> str:
 
 
 def soften(result: Result, mode: str) -> Result:
-    """Return *result* with the exit code that *mode* makes of it."""
+    """Return *result* with the exit code that *mode* gives it."""
     codes = {"fail": (), "warn": SOFT, "ignore": (*SOFT, 2)}[mode]
     if result.exit_code not in codes:
         return result
@@ -147,7 +147,7 @@ def soften(result: Result, mode: str) -> Result:
 
 
 def count_refused(n: int = 1) -> None:
-    """Count events that were refused and that nobody will hear of otherwise."""
+    """Count refused events that are not reported anywhere else."""
     from rillevents.local import consent
     from rillevents.local.files import ensure_home
     from rillevents.spool.tally import add

@@ -1,4 +1,4 @@
-"""`rillevents config …`: config.toml, a setting at a time."""
+"""`rillevents config …`: read and change config.toml, one setting at a time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def _complete_key(incomplete: str) -> list[str]:
     return [key for key in KEYS if key.startswith(incomplete)]
 
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="For instance intake.url.", autocompletion=_complete_key)]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="For example intake.url.", autocompletion=_complete_key)]
 
 
 @register(app, "path", "rillevents config path")
 def path() -> Result:
-    """Print where config.toml is, or would be."""
+    """Print the path of config.toml, which need not exist."""
     return Result("text", _file())
 
 
 @register(app, "list", "rillevents config list --json", json=True)
 def list_() -> Result:
-    """Print what is set, secrets left out."""
+    """Print all settings, except secrets."""
     settings = config.load(paths())
     found = _flat(settings)
-    told = [] if found else [f"nothing is set in {_file()}"]
+    told = [] if found else [f"no settings in {_file()}"]
     return Result("settings", found, messages=(*settings.warnings, *told))
 
 
@@ -63,14 +63,16 @@ rillevents config set intake.password < password.txt
 )
 def set_(
     key: Key,
-    value: Annotated[str | None, typer.Argument(metavar="VALUE", help="Not for secrets: those are asked for.")] = None,
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="Leave it out for secrets: they are prompted for.")
+    ] = None,
 ) -> Result:
-    """Set one setting; a secret is asked for, or read from stdin, and never given as an argument."""
+    """Set one setting. A secret is read from a prompt or stdin, never from an argument."""
     _check_key(key)
     if is_secret(key):
         if value is not None:
             raise UsageError(
-                f"{key} is a secret, and arguments are seen by other users", hint=f"run: rillevents config set {key}"
+                f"{key} is a secret, and other users can see arguments", hint=f"run: rillevents config set {key}"
             )
         value = _secret(key)
     if value is None:
@@ -84,7 +86,7 @@ def set_(
 
 @register(app, "unset", "rillevents config unset flush.to", json=True)
 def unset(key: Key) -> Result:
-    """Remove one setting, so that its default holds again."""
+    """Remove one setting, so that its default applies again."""
     _check_key(key)
     done = _write(key, None)
     return Result("done", {"key": key}, messages=(f"{key} is no longer set" if done else f"{key} was not set",))
@@ -120,8 +122,8 @@ def _check_url(url: str) -> None:
 
     if url != without_userinfo(url) and not is_kafka(url):
         raise UsageError(
-            "the URL holds a user or password, and arguments are seen by other users",
-            hint="set it without, then run: rillevents config set intake.user USER && rillevents config set intake.password",
+            "the URL contains a user or password, and other users can see arguments",
+            hint="set it without them, then run: rillevents config set intake.user USER && rillevents config set intake.password",
         )
     try:
         (KafkaAddress.from_url if is_kafka(url) else split_url)(url)

@@ -1,4 +1,4 @@
-"""`rillevents demo`: the main job, end to end, on this machine, in a temporary home that is gone afterwards."""
+"""`rillevents demo`: a complete run on this machine, in a temporary home that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SCRIPT = (
     "record log backup 'nightly backup finished' -a level=info",
     "record event audit key-rotated -a 'key:={\"id\":7}'",
 )
-# What the demo is about would otherwise be decided by the variables of the shell that it is started from.
+# Removed from the environment: these variables of the calling shell would change what the demo shows.
 _OURS = ("RILLEVENTS_", "DO_NOT_TRACK")
 
 
@@ -41,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 
     @register(app, "demo", "rillevents demo")
     def demo() -> Result:
-        """Record events as a script would, flush them to an intake on this machine, and show what arrived."""
+        """Record, flush and show events, all on this machine."""
         return Result(lines=(f"{printable(line)}\n".encode() for line in _demo()))
 
 

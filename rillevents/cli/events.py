@@ -1,4 +1,4 @@
-"""`rillevents events`: look at what is in the spool, before it leaves, or in a store."""
+"""`rillevents events`: look at events in the spool before they are sent, or in a store."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ rillevents events --store events.db --count
 rillevents events -f
 """
 
-Store = Annotated[str, typer.Option("--store", metavar="FILE", help="Look into this store, not the spool.")]
-Type = Annotated[str, typer.Option("--type", metavar="T", help="Only this type.")]
-Name = Annotated[str, typer.Option("--name", metavar="GLOB", help="Only names like this.")]
-Since = Annotated[str, typer.Option("--since", metavar="T", help="Not before: a time, or 90m, 7d ago.")]
+Store = Annotated[str, typer.Option("--store", metavar="FILE", help="Read this store instead of the spool.")]
+Type = Annotated[str, typer.Option("--type", metavar="T", help="Only events of this type.")]
+Name = Annotated[str, typer.Option("--name", metavar="GLOB", help="Only names that match this pattern.")]
+Since = Annotated[str, typer.Option("--since", metavar="T", help="From this time on; 90m or 7d means ago.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,15 +37,17 @@ def add_to(app: typer.Typer) -> None:
         type: Type = "",
         name: Name = "",
         since: Since = "",
-        until: Annotated[str, typer.Option("--until", metavar="T", help="Before: a time, or 90m, 7d ago.")] = "",
-        attr: Annotated[list[str], typer.Option("-a", "--attr", metavar="K=V", help="With this attribute.")] = [],  # noqa: B006
-        limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="The newest N.", min=1)] = None,
-        keep_on: Annotated[bool, typer.Option("-f", "--follow", help="Go on with those that come now.")] = False,
-        count: Annotated[bool, typer.Option("--count", help="Print how many there are.")] = False,
-        ndjson: Annotated[bool, typer.Option("--ndjson", help="Print the lines as they are stored.")] = False,
+        until: Annotated[str, typer.Option("--until", metavar="T", help="Before this time; 90m or 7d means ago.")] = "",
+        attr: Annotated[
+            list[str], typer.Option("-a", "--attr", metavar="K=V", help="Only events with this attribute.")
+        ] = [],  # noqa: B006
+        limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="Only the newest N.", min=1)] = None,
+        keep_on: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing new events.")] = False,
+        count: Annotated[bool, typer.Option("--count", help="Print only the number of events.")] = False,
+        ndjson: Annotated[bool, typer.Option("--ndjson", help="Print the lines as stored.")] = False,
         as_json: Json = False,
     ) -> Result:
-        """Show the events that are in the spool and not yet delivered, or those in a store."""
+        """Show events that wait in the spool, or those in a store."""
         query = Query(
             type,
             name,
@@ -54,7 +56,7 @@ def add_to(app: typer.Typer) -> None:
             [parse_attribute(text) for text in attr],
         )
         if keep_on and (as_json or count or limit):
-            raise UsageError("-f goes on for ever, so --json, --count and --limit have no end to wait for")
+            raise UsageError("-f never ends, so it cannot be combined with --json, --count or --limit")
         source = source_of(paths(), store)
         if keep_on:
             return _follow(source, query, ndjson)
@@ -89,8 +91,8 @@ def _table(source: Source, query: Query, limit: int | None) -> Result:
 
 
 def nothing_in(source: Source, *words: str) -> str:
-    """Return what a person is told where there is nothing of what they look for by the command *words*."""
-    return "; ".join(filter(None, [f"no such events in {source.name}", elsewhere(paths(), source, words)]))
+    """Return the message when the command *words* finds no events."""
+    return "; ".join(filter(None, [f"no matching events in {source.name}", elsewhere(paths(), source, words)]))
 
 
 def _follow(source: Source, query: Query, ndjson: bool) -> Result:

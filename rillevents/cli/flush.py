@@ -38,17 +38,19 @@ def add_to(app: typer.Typer) -> None:
         to: Annotated[
             str, typer.Option("--to", metavar="URL", help="intake, http(s)://…, kafka://…, or file:PATH.")
         ] = "",
-        timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Seconds in total.")] = None,
-        no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave at once if another flush is at it.")] = False,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+        timeout: Annotated[
+            float | None, typer.Option("--timeout", metavar="S", help="Give up after this many seconds in total.")
+        ] = None,
+        no_wait: Annotated[bool, typer.Option("--no-wait", help="Exit at once if another flush is running.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; send nothing.")] = False,
         ca_cert: Annotated[
-            str | None, typer.Option("--ca-cert", metavar="FILE", help="Trust this authority, too.")
+            str | None, typer.Option("--ca-cert", metavar="FILE", help="Also trust this certificate authority.")
         ] = None,
         on_error: OnError = None,  # type: ignore[assignment]
     ) -> Result:
-        """Deliver what is in the spool to its destination, in batches; what is not acknowledged stays."""
+        """Send the spooled events; unacknowledged ones are kept."""
         if timeout is not None and not 0 < timeout < 1e9:
-            raise UsageError("--timeout takes a number of seconds above 0")
+            raise UsageError("--timeout must be a number of seconds above 0")
         return _dry_run(to) if dry_run else _flush(to, timeout, ca_cert, wait=not no_wait)
 
 
@@ -76,10 +78,10 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
 
 
 def _tell_wait(seconds: float) -> None:
-    """Tell who watches that this is no hang."""
+    """Tell a person who watches that the command is not hanging."""
     if sys.stderr is not None and sys.stderr.isatty() and not is_quiet(os.environ):
         print(
-            f"rillevents: no answer that helps; trying again in {seconds:.1f} s (Ctrl-C: the events are kept)",
+            f"rillevents: the destination is unavailable, retrying in {seconds:.1f} s (Ctrl-C stops; the events are kept)",
             file=sys.stderr,
         )
 
@@ -93,9 +95,9 @@ def _messages(done: FlushResult) -> list[str]:
     if done.rejected:
         told.append(f"{events(done.rejected)} refused for good; run: rillevents spool rejected")
     if done.dropped:
-        told.append(f"{events(done.dropped)} put aside earlier had to make room, and are gone")
+        told.append(f"{events(done.dropped)} rejected or corrupt earlier were deleted to make room")
     if done.corrupt:
-        told.append(f"damaged lines put aside in the spool's folder corrupt/: {done.corrupt}")
+        told.append(f"damaged lines moved to the spool's folder corrupt/: {done.corrupt}")
     if done.outcome in ("temporary", "refused", "unconfigured"):
         told.append(f"{done.reason}; {events(done.pending)} kept")
     return told
@@ -110,7 +112,7 @@ def _dry_run(to: str) -> Result:
         settings = config.load(here)
         name = destination_name(here, settings, to)
         intake = intake_settings(here, settings, secrets=False)
-        told = (intake.url if intake else "none is configured") if name == "intake" else without_userinfo(name)
+        told = (intake.url if intake else "none configured") if name == "intake" else without_userinfo(name)
         messages.append(f"destination: {told}")
     except ConfigError as error:
         messages.append(str(error))

@@ -1,4 +1,4 @@
-"""`rillevents help` and `rillevents completions`: what the package carries to be printed."""
+"""`rillevents help` and `rillevents completions`: print files that the package contains."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SHELLS = {
 
 
 def topics() -> dict[str, Traversable]:
-    """Return the manual's pages by their topic."""
+    """Return the manual's pages by topic."""
     found = {page.name.removesuffix(".md"): page for page in files("rillevents").joinpath("docs").iterdir()}
     return {name: found[name] for name in sorted(found) if found[name].name.endswith(".md")}
 
 
 def completion_script(shell: str) -> bytes:
-    """Return the completion script for a shell, the same file that stands in `completions/`."""
+    """Return the completion script for a shell, the same file as in `completions/`."""
     packaged = files("rillevents").joinpath("_completions", SHELLS[shell])
     if packaged.is_file():
         return packaged.read_bytes()
-    # A checkout, not an installation: the file has not been copied into the package.
+    # A checkout, not an installation: the file is not copied into the package.
     return Path(__file__).parents[2].joinpath("completions", SHELLS[shell]).read_bytes()
 
 
@@ -56,7 +56,7 @@ def add_to(app: typer.Typer) -> None:
     ) -> Result:
         """Print the completion script for a shell."""
         if shell not in SHELLS:
-            raise UsageError(f"there are no completions for {shell!r}", hint=f"name one of: {', '.join(SHELLS)}")
+            raise UsageError(f"there are no completions for {shell!r}", hint=f"give one of: {', '.join(SHELLS)}")
         return Result(lines=[completion_script(shell)])
 
     @register(app, "help", "rillevents help recording")
@@ -66,7 +66,7 @@ def add_to(app: typer.Typer) -> None:
             typer.Argument(metavar="TOPIC", help="A page of the manual.", autocompletion=_complete_topic),
         ] = None,
     ) -> Result:
-        """Show a page of the manual, or the list of them."""
+        """Show a page of the manual, or list the pages."""
         pages = topics()
         if topic is None:
             return Result("topics", {name: _title(page) for name, page in pages.items()})
@@ -81,7 +81,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _usage(app: typer.Typer, name: str) -> str:
-    """Return the help of the command *name*, nothing where there is none."""
+    """Return the help of the command *name*, "" if there is none."""
     command = getattr(typer.main.get_command(app), "commands", {}).get(name)
     if command is None:
         return ""

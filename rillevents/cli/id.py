@@ -7,12 +7,12 @@ from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 from rillevents.local import consent, install_id
 
-app = group("Show the install ID, or replace it by a new one.", "rillevents id show")
+app = group("Show the install ID, or replace it.", "rillevents id show")
 
 
 @register(app, "show", "rillevents id show", json=True)
 def show() -> Result:
-    """Print the install ID; it is made now if there is none, unless telemetry is off."""
+    """Print the install ID. If there is none, it is created now, unless telemetry is off."""
     here = paths()
     decision = consent.decide(here)
     find = install_id.read_or_create if decision.enabled else install_id.peek
@@ -21,17 +21,17 @@ def show() -> Result:
         return Result(
             "id", {"install_id": None, "source": None}, messages=(f"telemetry is off ({decision.decided_by}): no ID",)
         )
-    note = "this ID is for this process only: there is nowhere to keep it" if found.source == "process" else ""
+    note = "this ID is for this process only: there is no place to store it" if found.source == "process" else ""
     return Result("id", {"install_id": found.value, "source": found.source}, messages=(note,) if note else ())
 
 
 @register(app, "reset", "rillevents id reset", json=True)
 def reset() -> Result:
-    """Replace the install ID by a new one, for instance in a copy of a virtual machine."""
+    """Replace the install ID, for example in a copied virtual machine."""
     here = paths()
     decision = consent.decide(here)
     if not decision.enabled:
-        told = f"telemetry is off ({decision.decided_by}): no new ID was made"
+        told = f"telemetry is off ({decision.decided_by}): no new ID was created"
         return Result("id", {"install_id": None, "source": None}, messages=(told,))
     try:
         if not here.config_dir:
@@ -40,5 +40,5 @@ def reset() -> Result:
     except OSError as error:
         raise RilleventsError(f"the install ID cannot be written: {error.strerror or error}") from None
     overruled = here.variable("INSTALL_ID")
-    note = ("RILLEVENTS_INSTALL_ID is set, and wins over the new ID",) if overruled else ()
+    note = ("RILLEVENTS_INSTALL_ID is set and overrides the new ID",) if overruled else ()
     return Result("id", {"install_id": new, "source": "file"}, messages=note)

@@ -1,4 +1,4 @@
-"""What a person on a terminal is told beside an event: a name that looks mistyped, and, once, that this is being recorded."""
+"""Notices on a terminal beside an event: a name that looks mistyped, and, once, that events are being recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CI = (
 
 
 def resembling(event_type: str, event_name: str) -> str:
-    """Return a hint where a behavioral event's name is nearly, but not quite, one of the known ones; else nothing."""
+    """Return a hint if a behavioral event's name is similar, but not equal, to a known one; else ""."""
     if event_type != BEHAVIORAL or event_name in BEHAVIORAL_NAMES:
         return ""
     import difflib
@@ -37,9 +37,9 @@ def resembling(event_type: str, event_name: str) -> str:
 
 
 def first_run(paths: Paths) -> str:
-    """Return the notice for somebody's first event on this machine; nothing in CI, and nothing a second time.
+    """Return the notice for a user's first event on this machine; "" in CI, and after the first time.
 
-    Where it cannot be noted that it was shown it is not shown: said with every event it would be noise.
+    If we cannot remember that it was shown, it is not shown: with every event it would be noise.
     """
     if in_ci(paths.environ) or not paths.state_dir or os.path.lexists(paths.notice_marker):
         return ""

@@ -1,15 +1,15 @@
-"""Text as a terminal may be shown it: nothing in it that the terminal would act upon."""
+"""Text that is safe to print on a terminal: it contains nothing that the terminal would act upon."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return *text* with everything escaped that a terminal might act upon: control, format and lone surrogate characters."""
+    """Return *text* with everything escaped that a terminal may act upon: control, format and lone surrogate characters."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def printable_json(line: bytes) -> bytes:
-    r"""Return a line of JSON as a terminal is shown it: the same document, with `\u` for everything that it might act upon."""
+    r"""Return a line of JSON that is safe for a terminal: the same document, with `\u` for everything it may act upon."""
     text = line.decode("utf-8", "replace").replace("\r", " ")
     return "".join(sign if sign.isprintable() or sign in "\n\t" else _unicode_escape(sign) for sign in text).encode()
 

@@ -1,4 +1,4 @@
-"""A progress line for work that takes long, on a terminal only."""
+"""A progress line for long work, only on a terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PATIENCE_SECONDS = 0.5
 
 @contextmanager
 def progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], None] | None]:
-    """Give a function to call with the number of events done so far, or None where nobody would see it.
+    """Give a function to call with the number of events done so far, or None if nobody would see it.
 
-    Nothing is shown for what is done within half a second.
+    Nothing is shown if the work takes less than half a second.
     """
     if sys.stderr is None or not sys.stderr.isatty() or is_quiet(os.environ):
         yield None

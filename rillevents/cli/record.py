@@ -1,4 +1,4 @@
-"""What `record` does, whoever parsed its words: request → event → spool → exit code, and what is said about it."""
+"""What `record` does, for both parsers: request → event → spool → exit code, and the messages about it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """A request that was looked at and found valid: what is to be recorded."""
+    """A valid request: what is to be recorded."""
 
     __slots__ = ("attributes", "event_id", "event_name", "event_time", "event_type", "value")
 
@@ -52,7 +52,7 @@ class Plan:
 
 
 class Report:
-    """What came of it: the exit code, the line for stdout, and what to say on stderr."""
+    """The result: the exit code, the line for stdout, and the messages for stderr."""
 
     def __init__(self) -> None:
         self.code = 0
@@ -61,7 +61,7 @@ class Report:
 
 
 def perform_quietly(request: RecordCommand, environ: Mapping[str, str]) -> int | None:
-    """Do what the request says and print what it prints; None, and nothing done, where it is not valid."""
+    """Perform the request and print its output; return None, without doing anything, if it is not valid."""
     if request.legacy:
         return None
     try:
@@ -76,7 +76,7 @@ def perform_quietly(request: RecordCommand, environ: Mapping[str, str]) -> int |
 
 
 def perform(request: RecordCommand, plan: Plan, environ: Mapping[str, str]) -> Report:
-    """Record what was planned, or, opted out, nothing; raises InvalidEvent only for a legacy event that lacks attributes."""
+    """Record the plan, or nothing when opted out; raises InvalidEvent only for a legacy event that lacks attributes."""
     report = Report()
     paths = Paths(environ)
     decision = consent.decide(paths)
@@ -109,12 +109,12 @@ def perform(request: RecordCommand, plan: Plan, environ: Mapping[str, str]) -> R
             report.messages += _notices(paths, plan)
     except InvalidEvent:
         raise
-    except Exception as error:  # noqa: BLE001 - telemetry must not break the script that it is part of
+    except Exception as error:  # noqa: BLE001 - telemetry must not break the script that calls it
         _fail(report, request, environ, error)
     if tap:
         report.out = tap.line
         if not tap.line and not report.code and not report.messages:
-            report.messages.append("this event is dropped by [filter] in config.toml")
+            report.messages.append("this event would be dropped by [filter] in config.toml")
     if not decision.enabled:
         report.messages.append(f"telemetry is off ({decision.decided_by}): without --dry-run nothing would be recorded")
     return report
@@ -148,11 +148,11 @@ def _fail(report: Report, request: RecordCommand, environ: Mapping[str, str], er
     if isinstance(error, (SpoolError, OSError)):
         report.messages.append(f"event not recorded: {error}")
     else:
-        report.messages.append(f"event not recorded, by a fault of ours: {type(error).__name__}: {error}")
+        report.messages.append(f"event not recorded, internal error: {type(error).__name__}: {error}")
 
 
 def show(report: Report, *, quiet: bool) -> int:
-    """Print what a report holds, and return its exit code; a reader that has gone is no failure."""
+    """Print a report and return its exit code; it is not a failure if nobody reads stdout any more."""
     try:
         if report.out and sys.stdout is not None:
             sys.stdout.buffer.write(_shown(report.out) if sys.stdout.isatty() else report.out)
@@ -183,7 +183,9 @@ def _metric_value(text: str) -> int | float:
     try:
         value = check_number(loads(text))
     except (ValueError, RecursionError):
-        raise InvalidEvent(f"VALUE {text!r} is no finite JSON number", hint="write it like 45, -0.5 or 1e3") from None
+        raise InvalidEvent(
+            f"VALUE {text!r} is not a finite JSON number", hint="write it like 45, -0.5 or 1e3"
+        ) from None
     return value
 
 
@@ -207,22 +209,26 @@ def parse_attribute(text: str) -> tuple[str, Any]:
     """Return the key and value of `KEY=VALUE`, or of `KEY:=JSON`; raises InvalidEvent."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise InvalidEvent(f"{text!r} is no attribute", hint="write -a KEY=VALUE, or -a 'KEY:=JSON' for a typed one")
+        raise InvalidEvent(
+            f"{text!r} is not a valid attribute", hint="write -a KEY=VALUE, or -a 'KEY:=JSON' for a typed value"
+        )
     if key[-1:] != ":":
         return key, value
     try:
         return key[:-1], loads(value)
     except (ValueError, RecursionError) as error:
-        single = "JSON has double quotes: write -a 'key:={\"a\": 1}'"
+        single = "JSON needs double quotes: write -a 'key:={\"a\": 1}'"
         hint = single if "'" in value else f"write -a '{key[:-1]}={value}' for text"
-        raise InvalidEvent(f"{value!r} is no JSON ({error})", hint=hint) from None
+        raise InvalidEvent(f"{value!r} is not valid JSON ({error})", hint=hint) from None
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
         found = loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"--attrs is no JSON ({error})", hint="""write --attrs '{"key": "value"}'""") from None
+        raise InvalidEvent(
+            f"--attrs is not valid JSON ({error})", hint="""write --attrs '{"key": "value"}'"""
+        ) from None
     if not isinstance(found, dict):
-        raise InvalidEvent("--attrs is no JSON object", hint="""write --attrs '{"key": "value"}'""")
+        raise InvalidEvent("--attrs is not a JSON object", hint="""write --attrs '{"key": "value"}'""")
     return found

@@ -1,7 +1,7 @@
-"""The quick parser of `record`: its option table, and the plain forms of its command line → a request, or None: "not mine".
+"""The quick parser of `record`: its option table, and plain command lines → a request, or None: "not for me".
 
-A second parser, not a second implementation: whatever it does not recognise as plain it declines before any side effect, and
-Typer handles the same words from the start. So it never reports an error; it has no messages.
+It is a second parser, not a second implementation. It declines everything that is not plain before any side effect, and
+Typer handles the same words from the start. So it never reports an error and has no messages.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class Opt:
 
 
 OPTIONS = (
-    Opt("attr", ("-a", "--attr"), "An attribute: text, or JSON after := in place of =.", "KEY=VALUE", many=True),
+    Opt("attr", ("-a", "--attr"), "An attribute: text, or with := a JSON value.", "KEY=VALUE", many=True),
     Opt("attrs", ("--attrs",), "Attributes as a JSON object, from a file, or from stdin.", "JSON|@FILE|@-", many=True),
     Opt("time", ("--time",), "When it happened: RFC 3339, or @SECONDS since 1970.", "T"),
-    Opt("id", ("--id",), "The event's ID, in place of a new one.", "ID"),
+    Opt("id", ("--id",), "The event's ID, instead of a new one.", "ID"),
     Opt("user_id", ("--user-id",), "The attribute user_id.", "ID"),
-    Opt("legacy", ("--legacy",), "With the fields of Rill's older format.", only="behavioral", hidden=True),
-    Opt("print", ("--print",), "Print the event as it was stored."),
-    Opt("dry_run", ("--dry-run",), "Print the event, and store nothing."),
+    Opt("legacy", ("--legacy",), "Use the fields of Rill's older format.", only="behavioral", hidden=True),
+    Opt("print", ("--print",), "Print the event as stored."),
+    Opt("dry_run", ("--dry-run",), "Print the event; store nothing."),
     Opt("durable", ("--durable",), "Sync to the disk before returning."),
     Opt("on_error", ("--on-error",), "What a failure does to the exit code.", "|".join(ON_ERROR)),
-    Opt("quiet", ("-q", "--quiet"), "Nothing on stderr but usage errors."),
+    Opt("quiet", ("-q", "--quiet"), "Print nothing on stderr except usage errors."),
 )
 
 
-# The positional arguments of each form: the least and the most there may be.
+# The minimum and maximum number of positional arguments of each form.
 FORMS = {"behavioral": (1, 1), "metric": (2, 2), "log": (1, 2), "event": (2, 2)}
 
 
@@ -63,7 +63,7 @@ def options_of(form: str) -> list[Opt]:
 
 
 class RecordCommand:
-    """The words of one `record` command, sorted; not yet looked at."""
+    """The words of one `record` command, sorted but not yet checked."""
 
     def __init__(self, form: str, arguments: list[str]) -> None:
         self.form = form
@@ -78,7 +78,7 @@ class RecordCommand:
 
 
 def parse(argv: Sequence[str]) -> RecordCommand | None:
-    """Return the request that `rillevents *argv*` makes, or None where it is for Typer to say."""
+    """Return the request that `rillevents *argv*` makes, or None if Typer must handle it."""
     quiet = argv[:1] in (["-q"], ["--quiet"])
     words = list(argv[quiet:])
     if words[:1] != ["record"] or len(words) < 3 or words[1] not in FORMS:
@@ -95,7 +95,7 @@ def parse(argv: Sequence[str]) -> RecordCommand | None:
 
 
 def _sort(words: list[str], flags: dict[str, Opt], found: dict[str, list[str]], form: str) -> list[str] | None:
-    """Sort the words into *found* options and the arguments that are returned; None where one is not plain."""
+    """Sort the options into *found* and return the arguments; None if a word is not plain."""
     arguments = []
     words.reverse()
     while words:
@@ -112,7 +112,7 @@ def _sort(words: list[str], flags: dict[str, Opt], found: dict[str, list[str]], 
 
 
 def is_negative(word: str, form: str) -> bool:
-    """Return whether a word that begins with a dash is a metric's value, not an option."""
+    """Return whether a word that starts with a dash is a metric's value, not an option."""
     return form == "metric" and word[:1] == "-" and word[1:2].isdigit()
 
 
@@ -133,11 +133,11 @@ def failure_mode(flag: str | None, environ: Mapping[str, str], default: str = "w
     value = environ.get("RILLEVENTS_ON_ERROR", "").strip().lower()
     if value in ON_ERROR:
         return value, ""
-    return default, f"RILLEVENTS_ON_ERROR={value!r} is none of warn, fail, ignore: taken as {default}" if value else ""
+    return default, f"RILLEVENTS_ON_ERROR={value!r} is not one of warn, fail, ignore; using {default}" if value else ""
 
 
 def on_error_flag(words: Sequence[str]) -> str | None:
-    """Return what `--on-error` says in a command line that nothing has parsed; None where it says nothing that is known."""
+    """Return the known `--on-error` mode in an unparsed command line; None if there is none."""
     found = None
     for number, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -148,5 +148,5 @@ def on_error_flag(words: Sequence[str]) -> str | None:
 
 
 def is_quiet(environ: Mapping[str, str]) -> bool:
-    """Return whether RILLEVENTS_QUIET asks for nothing on stderr but usage errors."""
+    """Return whether RILLEVENTS_QUIET asks for nothing on stderr except usage errors."""
     return environ.get("RILLEVENTS_QUIET", "").strip().lower() not in ("", "0", "false", "no", "off")

@@ -18,11 +18,11 @@ from rillevents.cli.result import Result
 from rillevents.errors import InvalidEvent
 
 app = group(
-    "Record an event: stored on this machine at once, sent by `rillevents flush`.",
+    "Record an event; `rillevents flush` sends it.",
     "rillevents record behavioral login-start -a plan=pro",
 )
 
-# Typer takes a word that begins with a dash for an option. A word with a NUL before it cannot come from outside.
+# Typer takes a word that starts with a dash for an option. Mark it with a NUL, which no command line can contain.
 _NEGATIVE = "\0"
 
 
@@ -36,7 +36,7 @@ class MetricCommand(typer.core.TyperCommand):
     """A command whose VALUE may be negative."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse *args*, after marking those that are negative numbers."""
+        """Parse *args*, after marking negative numbers."""
         valued = {flag for known in options_of("metric") if known.metavar for flag in known.flags}
         before = ["", *args]
         marked = [
@@ -59,7 +59,7 @@ def _result(report: Report) -> Result:
 
 
 def _read_attrs(text: str) -> str:
-    """Return the JSON that `--attrs` names: itself, or what is in @FILE or comes from stdin (@-)."""
+    """Return the JSON that `--attrs` gives: its text, the file @FILE, or stdin (@-)."""
     if text[:1] != "@":
         return text
     try:
@@ -77,7 +77,7 @@ def _read_attrs(text: str) -> str:
 
 
 def _form(name: str, example: str, **settings: Any) -> Callable[[Callable[..., list[str | None]]], None]:
-    """Register a form of `record`: its options are those of the table, its arguments those of the decorated function."""
+    """Register a form of `record`: options from the table, arguments from the decorated function."""
 
     def add(arguments: Callable[..., list[str | None]]) -> None:
         signature = inspect.signature(arguments, eval_str=True)
@@ -112,9 +112,11 @@ rillevents record behavioral deploy-success -a target=prod -a 'replicas:=3'
 """,
 )
 def behavioral(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What happened.", autocompletion=_complete_name)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The event's name: what happened.", autocompletion=_complete_name)
+    ],
 ) -> list[str | None]:
-    """Record what somebody or something did."""
+    """Record an action of a user or a program."""
     return [name]
 
 
@@ -128,7 +130,7 @@ rillevents record metric balance -45
 )
 def metric(
     name: Name,
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON number; negative ones too.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON number, may be negative.")],
 ) -> list[str | None]:
     """Record a number."""
     return [name, value]
@@ -139,7 +141,7 @@ def log(
     name: Name,
     message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="The text.")] = None,
 ) -> list[str | None]:
-    """Record a line of log under a name."""
+    """Record a log line under a name."""
     return [name, message]
 
 
@@ -164,19 +166,19 @@ some-program --log-json | rillevents record raw --fill --type log --name some-pr
     counted=True,
 )
 def raw(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON; - or nothing for stdin.")] = "-",
-    fill: Annotated[bool, typer.Option("--fill", help="Mint what is missing of the four fields.")] = False,
-    type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type that --fill gives.")] = "log",
-    name: Annotated[str, typer.Option("--name", metavar="N", help="The event_name that --fill gives.")] = "raw",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON; - or none for stdin.")] = "-",
+    fill: Annotated[bool, typer.Option("--fill", help="Fill in missing required fields.")] = False,
+    type: Annotated[str, typer.Option("--type", metavar="T", help="The event_type for --fill.")] = "log",
+    name: Annotated[str, typer.Option("--name", metavar="N", help="The event_name for --fill.")] = "raw",
     on_error: OnError = None,  # type: ignore[assignment]
 ) -> Result:
-    """Record NDJSON as it is, byte for byte, a verdict for each bad line; from a pipe, each line as it comes."""
+    """Record NDJSON unchanged; each bad line is reported. From a pipe, each line is recorded as it arrives."""
     from rillevents.cli.progress import progress
     from rillevents.recording.bulk import record_lines
 
     typing = file == "-" and sys.stdin is not None and sys.stdin.isatty()
     if typing:
-        typer.echo("reading NDJSON from the terminal; end with Ctrl-D", err=True)
+        typer.echo("reading NDJSON from the terminal; press Ctrl-D to end", err=True)
     with nullcontext() if typing else progress("stored") as report:
         done = record_lines(file, paths(), fill=(type, name) if fill else None, on_progress=report)
     messages = [f"line {bad['line']}: {bad['reason']}" for bad in done.bad[:20]]

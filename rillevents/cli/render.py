@@ -1,4 +1,4 @@
-"""How results look: the one place that prints, and the only one that knows rich."""
+"""How results look: the only place that prints, and the only one that uses rich."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Human = Callable[[Console, Any], None]
 
 
 def console(file: IO[str] | None, *, width: int | None = None) -> Console:
-    """Return a console for one of our two streams; NO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured."""
+    """Return a console for stdout or stderr; NO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured."""
     colour = os.environ.get("CLICOLOR_FORCE", "") not in ("", "0") and not os.environ.get("NO_COLOR")
     return Console(
         file=file,
@@ -37,14 +37,14 @@ def console(file: IO[str] | None, *, width: int | None = None) -> Console:
 
 
 def show(shown: Shown) -> int:
-    """Print a command's result, and return its exit code: 1 where stdout refuses (a full disk) what was asked for."""
+    """Print a command's result and return its exit code, or 1 if stdout fails (a full disk)."""
     result = shown.result
     try:
         _print(shown)
     except BrokenPipeError:
         raise
     except OSError as error:
-        # No more of it: because what is left in its buffer would be tried again, and fail again, until the very end.
+        # Stop here: what is left in stdout's buffer would be tried again, and fail again, until the process ends.
         sys.stdout = None
         told = f"the output is incomplete: {error.strerror or error}"
         lost = Result(messages=(*result.messages, told), notices=result.notices, exit_code=result.exit_code or 1)
@@ -70,7 +70,7 @@ def _print_json(data: Any) -> None:
     if not isinstance(data, Iterator):
         print(json.dumps(data, indent=2), file=sys.stdout)
         return
-    # One by one, not as a list: because a spool may hold more than the memory does.
+    # One by one, not as a list: a spool may hold more than fits in memory.
     separator = "[\n"
     for item in data:
         print(separator + json.dumps(item, indent=2), end="", file=sys.stdout)
@@ -87,7 +87,7 @@ def _write_lines(result: Result) -> None:
 
 
 def say(result: Result, *, quiet: bool) -> None:
-    """Print the messages, and on a terminal the notices, to stderr; where *quiet* only usage errors."""
+    """Print the messages to stderr, and on a terminal the notices; with *quiet* only usage errors."""
     if sys.stderr is None or (quiet and not (result.kind == "failure" and result.exit_code == 2)):
         return
     try:
@@ -97,13 +97,13 @@ def say(result: Result, *, quiet: bool) -> None:
             for notice in result.notices:
                 console(sys.stderr).print(Text(printable(notice), style="dim"))
     except OSError:
-        # There is nowhere left to say it; the exit code does.
+        # stderr is gone; only the exit code remains.
         return
 
 
 @contextmanager
 def progress_bar(verb: str, total: int | None) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
-    """Give two functions, to begin showing progress on stderr and to say how many events are done."""
+    """Give two functions: one starts showing progress on stderr, the other takes the number of events done."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} events " + verb), BarColumn(), TimeElapsedColumn())
@@ -137,7 +137,7 @@ def _status(out: Console, data: Mapping[str, Any]) -> None:
             "telemetry": f"{'on' if data['telemetry']['enabled'] else 'off'} (decided by: {data['telemetry']['decided_by']})",
             "spool": spool["path"] + (" (fallback)" if spool["fallback"] else ""),
             "waiting": f"{events(spool['events'])}, {spool['bytes']:,} bytes" + _since(spool["oldest"]),
-            "put aside": f"{spool['rejected']:,} rejected, {spool['corrupt']:,} damaged",
+            "set aside": f"{spool['rejected']:,} rejected, {spool['corrupt']:,} damaged",
             "destination": _destination(destination),
             "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded"
             + _since(ledger["since"], "since"),
@@ -235,7 +235,7 @@ def _plain(out: Console, value: Any) -> None:
         print(printable(text), file=out.file)
         return
     try:
-        # As the system has it, not as text: because a path may hold any bytes, and a script has to find the file by it.
+        # Raw bytes, not text: a path may contain any bytes, and a script must find the file by it.
         sys.stdout.buffer.write(os.fsencode(text) + b"\n")
     except UnicodeEncodeError:
         print(text, file=out.file)
@@ -243,7 +243,7 @@ def _plain(out: Console, value: Any) -> None:
 
 def _page(out: Console, text: str) -> None:
     if out.is_terminal:
-        # Here, not above: because it takes longer to load than most commands take.
+        # Imported here: it takes longer to load than most commands take.
         from rich.markdown import Markdown
 
         Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(

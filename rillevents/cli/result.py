@@ -1,4 +1,4 @@
-"""What a command gives back: data for stdout, words for stderr, and an exit code; how it looks is `render`'s matter."""
+"""What a command returns: data for stdout, messages for stderr, and an exit code; `render` decides how it looks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 class Result:
     """The outcome of one command.
 
-    *kind* says how people see *data*; `--json` prints *data* itself as one document. *lines* are bytes for stdout that stay as
-    they are (NDJSON, a completion script); of the kind `stream` each is seen as it comes. *messages* go to stderr, *notices*
-    only where that is a terminal.
+    *kind* says how *data* is shown to people; `--json` prints *data* itself as one document. *lines* are bytes that go to stdout
+    unchanged (NDJSON, a completion script); with the kind `stream` each is shown as it comes. *messages* go to stderr, *notices*
+    only if that is a terminal.
     """
 
     kind: str = ""
@@ -26,7 +26,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A result and the way in which its caller wants to see it; *on_error* is what it says to a failure to print it."""
+    """A result and how its caller wants to see it; *on_error* applies to a failure to print it."""
 
     result: Result
     as_json: bool = False

@@ -1,4 +1,4 @@
-"""`rillevents serve`: events over HTTP, into a store or on to another destination."""
+"""`rillevents serve`: receive events over HTTP, store or forward them."""
 
 from __future__ import annotations
 
@@ -37,28 +37,37 @@ def add_to(app: typer.Typer) -> None:
     @register(app, "serve", _EXAMPLE)
     def serve(
         host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option("--port", metavar="PORT", help="0: any that is free.")] = DEFAULT_PORT,
+        port: Annotated[
+            int, typer.Option("--port", metavar="PORT", help="The port; 0 means any free port.")
+        ] = DEFAULT_PORT,
         store: Annotated[str, typer.Option("--store", metavar="FILE", help="Keep events in this SQLite file.")] = "",
         to: Annotated[
             str,
-            typer.Option("--to", metavar="URL", help="Hand them on: intake, spool, http(s)://…, kafka://…, file:PATH."),
+            typer.Option(
+                "--to", metavar="URL", help="Forward events: intake, spool, http(s)://…, kafka://…, file:PATH."
+            ),
         ] = "",
-        keep: Annotated[str, typer.Option("--keep", metavar="T", help="Delete what is older: 30d, 12h.")] = "",
-        user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who sends has to say this name.")] = "",
+        keep: Annotated[str, typer.Option("--keep", metavar="T", help="Delete events older than 30d, 12h, …")] = "",
+        user: Annotated[
+            str, typer.Option("--user", metavar="NAME", help="User name that clients must authenticate with.")
+        ] = "",
         password_file: Annotated[
-            str, typer.Option("--password-file", metavar="F", help="The user's password, or RILLEVENTS_SERVE_PASSWORD.")
+            str,
+            typer.Option(
+                "--password-file", metavar="F", help="File with the user's password (or RILLEVENTS_SERVE_PASSWORD)."
+            ),
         ] = "",
         allow_host: Annotated[
-            list[str], typer.Option("--allow-host", metavar="H", help="A name that this server has, too.")
+            list[str], typer.Option("--allow-host", metavar="H", help="Another host name of this server.")
         ] = [],  # noqa: B006
         allow_origin: Annotated[
-            list[str], typer.Option("--allow-origin", metavar="O", help="Pages of this origin may send, too.")
+            list[str], typer.Option("--allow-origin", metavar="O", help="Also accept events from pages of this origin.")
         ] = [],  # noqa: B006
-        tls_cert: Annotated[str, typer.Option("--tls-cert", metavar="F", help="Speak TLS with this certificate.")] = "",
-        tls_key: Annotated[str, typer.Option("--tls-key", metavar="F", help="And this key.")] = "",
+        tls_cert: Annotated[str, typer.Option("--tls-cert", metavar="F", help="Use TLS with this certificate.")] = "",
+        tls_key: Annotated[str, typer.Option("--tls-key", metavar="F", help="The certificate's key.")] = "",
         as_json: Json = False,
     ) -> Result:
-        """Take events over HTTP, from browsers, programs and `flush`, and store them or hand them on, until it is stopped."""
+        """Receive events over HTTP; store them, or forward them. Runs until it is stopped."""
         options = Options(
             host, port, os.path.abspath(store) if store else "", to, keep, user, password_file,
             tuple(allow_host), tuple(allow_origin), tls_cert, tls_key,
@@ -80,9 +89,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 class _Voice:
-    """Says things on stderr, on a thread of its own: a pipe that nobody reads must not keep a server from serving.
+    """Writes to stderr on a thread of its own: a pipe that nobody reads must not block the server.
 
-    What is too much to be kept is dropped. `close` waits a moment for what is not said yet.
+    Messages beyond the buffer are dropped. `close` waits a moment for pending ones.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -92,17 +101,17 @@ class _Voice:
         self._thread.start()
 
     def say(self, message: str, *, bare: bool = False) -> None:
-        """Say something soon; *bare* without our name before it."""
+        """Print a message soon; *bare* without the program's name in front."""
         with suppress(Full):
             self._unsaid.put_nowait((message, bare))
 
     def close(self) -> None:
-        """Say what is left, and be silent."""
+        """Print what is left, then stop."""
         with suppress(Full):
             self._unsaid.put_nowait(None)
             self._thread.join(_LAST_WORDS_SECONDS)
         if self._thread.is_alive():
-            # It waits for somebody to read: whoever clears up at the end would wait with it.
+            # The thread is blocked by a pipe nobody reads; Python's cleanup of stderr would block, too.
             sys.stderr = None
 
     def _run(self) -> None:
@@ -124,11 +133,11 @@ def _tell(as_json: bool, voice: _Voice) -> Callable[[str, str], None]:
         intake = f"{url}/events/default"
         voice.say(f"listening on {url}; {keeps}")
         voice.say("to send there:")
-        # Without our name before it: because it is there to be copied.
+        # Without the program's name in front, ready to be copied.
         voice.say(f"export RILLEVENTS_INTAKE_URL={intake}", bare=True)
-        # On one line: because who reads it reads a line, from a stdout that stays open.
+        # On one line: a script reads one line from a stdout that stays open.
         document = json.dumps({"url": url, "intake_url": intake}).encode() + b"\n"
-        # Nobody may read it: that is no reason not to serve.
+        # Nobody may be reading it; serve all the same.
         with suppress(OSError):
             show(Shown(Result("stream", lines=[document] if as_json else []), quiet=True))
 

@@ -1,4 +1,4 @@
-"""`rillevents spool …`: what is on this machine's disk, and how to take it elsewhere, bring it in, look at it, delete it."""
+"""`rillevents spool …`: look at events on this machine's disk, export, import or delete them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 from rillevents.spool.view import existing_spools
 
-app = group("Look at the spool, take events out of it and bring them in.", "rillevents spool export > events.ndjson")
+app = group("Export, import, retry or delete spooled events.", "rillevents spool export > events.ndjson")
 
 
 @register(app, "path", "rillevents spool path")
@@ -26,7 +26,7 @@ def path() -> Result:
 
 @register(app, "export", "rillevents spool export > events.ndjson")
 def export() -> Result:
-    """Print the events that are not delivered yet as NDJSON, byte for byte what a flush would send; they stay."""
+    """Print undelivered events as NDJSON; they stay in the spool. The bytes are those that a flush would send."""
     from rillevents.spool.view import pending
 
     return Result(lines=(line for place in existing_spools(paths()) for line in pending(place)))
@@ -36,7 +36,7 @@ def export() -> Result:
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, as `spool export` prints it; - for stdin.")],
 ) -> Result:
-    """Store exported events; those that the spool still holds, by their ID, are not stored twice."""
+    """Store exported events, each one once. An event whose ID the spool still holds is skipped."""
     from rillevents.cli.progress import progress
     from rillevents.recording.bulk import import_lines
 
@@ -53,7 +53,7 @@ def import_(
 
 @register(app, "rejected", "rillevents spool rejected --json | jq '.[].reason'", json=True)
 def rejected() -> Result:
-    """Show the events that the destination refused for good, and why."""
+    """Show the events that the destination rejected, and why."""
     from rillevents.event.query import decoded
     from rillevents.spool import view
 
@@ -68,7 +68,7 @@ def rejected() -> Result:
 
 @register(app, "retry", "rillevents spool retry && rillevents flush", json=True)
 def retry() -> Result:
-    """Put the rejected events back into the spool, for the next flush to try again."""
+    """Put the rejected events back, for the next flush."""
     from rillevents.spool.maintenance import retry as put_back
 
     count = sum(put_back(place) for place in existing_spools(paths()))
@@ -78,14 +78,18 @@ def retry() -> Result:
 
 @register(app, "purge", "rillevents spool purge --yes", json=True)
 def purge(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; off a terminal nobody is asked.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask for confirmation; required if stdin is not a terminal.")
+    ] = False,
 ) -> Result:
-    """Delete the events that are not delivered yet, and the rejected and damaged ones; they are counted as dropped."""
+    """Delete all events in the spool. That includes rejected and damaged ones; they are counted as dropped."""
     from rillevents.spool.maintenance import purge as delete
 
     if not yes and sys.stdin is not None and sys.stdin.isatty():
         typer.confirm(
-            "Delete all events that are not delivered yet, the rejected and damaged ones too?", abort=True, err=True
+            "Delete all events that are not delivered yet, including the rejected and damaged ones?",
+            abort=True,
+            err=True,
         )
     count = sum(delete(place) for place in existing_spools(paths()))
     return Result("purge", {"purged": count}, messages=(f"deleted {events(count)}",))

@@ -1,4 +1,4 @@
-"""`rillevents stats`: how many events there were over time, and how the values of metrics are spread."""
+"""`rillevents stats`: counts of events over time, and the distribution of metric values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 
     @register(app, "stats", _EXAMPLE, json=True)
     def stats(store: Store = "", type: Type = "", name: Name = "", since: Since = "") -> Result:
-        """Show how many events there were over time, and percentiles of the values of metrics, in the spool or a store."""
+        """Show counts over time and percentiles of metrics. Reads the spool, or a store."""
         query = Query(type, name, point_in_time(since) if since else None)
         source = source_of(paths(), store)
         with progress("counted") as report:

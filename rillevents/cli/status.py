@@ -1,4 +1,4 @@
-"""One page about everything: identity, consent and who decided it, spool, destination, losses."""
+"""One page about everything: install ID, consent and what decided it, spool, destination, losses."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rillevents.spool.view import Contents, contents, existing_spools, ledger
 
 
 def status(paths: Paths) -> tuple[dict[str, Any], list[str]]:
-    """Return the document of `status --json`, and what a person should be told beside it.
+    """Return the document of `status --json`, and messages for a person.
 
-    Opted in it makes the install ID where there is none yet; opted out it creates nothing.
+    If opted in, it creates a missing install ID; if opted out, it creates nothing.
     """
     decision = consent.decide(paths)
     find = install_id.read_or_create if decision.enabled else install_id.peek
@@ -46,7 +46,7 @@ def status(paths: Paths) -> tuple[dict[str, Any], list[str]]:
 
 
 def _spools(paths: Paths) -> tuple[Contents, State, list[str]]:
-    """What all the places together hold where events may lie, and what became of those that did."""
+    """Return what all places where events may be hold together, and the ledger of those that left."""
     held, state, problems = Contents(), State(""), list[str]()
     for place in existing_spools(paths):
         try:
@@ -57,7 +57,7 @@ def _spools(paths: Paths) -> tuple[Contents, State, list[str]]:
 
 
 def _servers(paths: Paths) -> list[dict[str, Any]]:
-    """What the spools of servers that hand events on hold, and what became of the others; none where there is no such server."""
+    """Return what the spools of forwarding servers hold, and what became of the other events; empty without such a server."""
     found = []
     for name in sorted(listed(paths.serve_dir)) if paths.serve_dir else ():
         spool = f"{paths.serve_dir}/{name}"
@@ -87,7 +87,7 @@ def _destination(paths: Paths) -> tuple[dict[str, Any], list[str]]:
 
 
 def _ledger(state: State, held: Contents) -> dict[str, Any]:
-    """The ledger: what became of the events since it began; `recorded` is the sum of what left the spool and what is in it."""
+    """Return the ledger since its start; `recorded` is the sum of what left the spool and what is in it."""
     dropped_later = sum(state.dropped.get(reason, 0) for reason in ("purged", "rejected-full"))
     counts = state.counts
     return {

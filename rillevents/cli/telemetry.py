@@ -1,4 +1,4 @@
-"""`rillevents telemetry …`: on, off, and who decided."""
+"""`rillevents telemetry …`: on, off, and what decided it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rillevents.errors import RilleventsError
 from rillevents.local import consent
 from rillevents.spool.view import existing_spools
 
-app = group("Turn telemetry on or off for good, and see who decided.", "rillevents telemetry off")
+app = group("Turn telemetry on or off, and see what decided it.", "rillevents telemetry off")
 
 
 @register(app, "status", "rillevents telemetry status --json", json=True)
 def status() -> Result:
-    """Print `on` or `off`, and say who decided."""
+    """Print `on` or `off`, and what decided it."""
     decision = consent.decide(paths())
     told = f"telemetry is {'on' if decision.enabled else 'off'} (decided by: {decision.decided_by})"
     return Result(
@@ -36,9 +36,9 @@ def on() -> Result:
 
 @register(app, "off", "rillevents telemetry off --purge", json=True)
 def off(
-    purge: Annotated[bool, typer.Option("--purge", help="Delete what is in the spool, too.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Also delete the spooled events.")] = False,
 ) -> Result:
-    """Turn telemetry off for good: nothing is recorded or sent any more. What is in the spool stays until --purge."""
+    """Turn telemetry off: nothing is recorded or sent any more. Spooled events are kept unless --purge is given."""
     from rillevents.spool.maintenance import purge as delete
     from rillevents.spool.view import contents
 

@@ -1,7 +1,7 @@
-"""What tests of programs with telemetry need: a sink that keeps events, an intake on this machine, pytest fixtures.
+"""Helpers for tests of programs with telemetry: a sink that keeps events, an intake on this machine, pytest fixtures.
 
-The fixtures `rillevents_home` and `rillevents_intake` are there once a conftest.py says
-`pytest_plugins = ["rillevents.testing"]`. Without pytest everything else works.
+To get the fixtures `rillevents_home` and `rillevents_intake`, put `pytest_plugins = ["rillevents.testing"]` into a
+conftest.py. Everything else works without pytest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 class CapturingSink:
-    """Keeps what is emitted in `events`, what is counted in `counts` by (kind, reason), and whether it was closed."""
+    """Keeps emitted events in `events`, counts in `counts` by (kind, reason), and whether it was closed."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -28,7 +28,7 @@ class CapturingSink:
         self.closed = False
 
     def emit(self, event: Any) -> None:
-        """Keep the event, once it has shown that it can be written; raises InvalidEvent as a real sink would."""
+        """Keep the event after checking that it can be written; raises InvalidEvent as a real sink would."""
         if event.line:
             self.events.append(event)
 
@@ -37,19 +37,19 @@ class CapturingSink:
         self.counts[kind, reason] += n
 
     def close(self) -> None:
-        """Remember it."""
+        """Note that the sink was closed."""
         self.closed = True
 
 
 try:
     import pytest
-except ImportError:  # pragma: no cover - for programs that are tested otherwise
+except ImportError:  # pragma: no cover - for programs tested without pytest
     pass
 else:
 
     @pytest.fixture
     def rillevents_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Give the test a home of its own, and take everything out of the environment that decides otherwise."""
+        """Give the test a home of its own, and remove environment variables that would override it."""
         for name in list(os.environ):
             decides = name.startswith("RILLEVENTS_") or name in ("CI", "DO_NOT_TRACK")
             if decides or name.upper() in _PROXIES:
@@ -60,7 +60,7 @@ else:
 
     @pytest.fixture
     def rillevents_intake(rillevents_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIntake]:
-        """Give the test a running intake, which is the configured one."""
+        """Give the test a running intake that is configured as the destination."""
         with FakeIntake() as intake:
             monkeypatch.setenv("RILLEVENTS_INTAKE_URL", intake.url)
             yield intake

@@ -1,4 +1,4 @@
-"""A real intake on 127.0.0.1 that answers as it is told: for the demo, our tests and other people's."""
+"""A real, scriptable intake on 127.0.0.1, for the demo, our tests and other people's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GRACE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the intake answers; a Content-Length is added."""
+    """An answer of the intake; a Content-Length is added."""
 
     status: int
     body: bytes = b""
@@ -31,7 +31,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the intake was sent: headers by their lower-case names, the body decompressed."""
+    """A request to the intake: headers by their lower-case names, the body decompressed."""
 
     method: str
     path: str
@@ -50,11 +50,11 @@ Script: TypeAlias = Reply | Callable[[Request], Reply]
 
 
 class FakeIntake:
-    """Listens from `with` on, and keeps what it accepted in `events` and `lines`, and all it was asked in `requests`.
+    """Listens inside `with`; keeps accepted events in `events` and `lines`, and all requests in `requests`.
 
-    Each request takes the next reply off `script`: a `Response`, a status, or a callable that gets the `Request`. Once
-    it is empty, `respond` replies, or else 200. With `user`, other credentials get 401, and take nothing off the
-    script. Requests are handled on threads of their own; read the lists once the sender is done.
+    Each request takes the next reply from `script`: a `Response`, a status, or a callable that gets the `Request`. When it
+    is empty, `respond` replies, or else 200. With `user`, wrong credentials get 401 and do not use up the script.
+    Requests are handled on threads of their own; read the lists after the sender has finished.
     """
 
     def __init__(self, user: str | None = None, password: str | None = None) -> None:
@@ -84,17 +84,17 @@ class FakeIntake:
 
     @property
     def url(self) -> str:
-        """Where to post; raises RuntimeError before `with`."""
+        """The URL to post to; raises RuntimeError before `with`."""
         if self._server is None:
-            raise RuntimeError("a FakeIntake listens inside `with` only")
+            raise RuntimeError("a FakeIntake only listens inside `with`")
         return f"http://127.0.0.1:{self._server.server_port}/events/default"
 
     def authorizes(self, header: str) -> bool:
-        """Whether this Authorization is the one asked for, if any is."""
+        """Whether this Authorization is correct, or none is required."""
         return self._expected is None or header == self._expected
 
     def reply_to(self, request: Request) -> Response:
-        """Record a request and say what to answer; its lines are stored if that is a 2xx, rejected ones apart."""
+        """Record a request and return the answer; for a 2xx its lines are stored, except rejected ones."""
         with self._lock:
             self.requests.append(request)
             script = self._next(request)
@@ -131,7 +131,7 @@ class _Server(ThreadingHTTPServer):
         self._changed = threading.Condition()
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which asks DNS for the name of the address, and may wait for it.
+        # Skip HTTPServer's own: it asks DNS for the name of the address, and may wait for that.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
 
@@ -146,7 +146,7 @@ class _Server(ThreadingHTTPServer):
                 self._changed.notify_all()
 
     def hang_up(self) -> None:
-        # Every connection, not the listening socket alone: because an idle one would keep its thread and its socket.
+        # Close every connection, not only the listening socket: an idle one would keep its thread and its socket.
         with self._changed:
             for connection in self._open:
                 try:
@@ -156,7 +156,7 @@ class _Server(ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._open, _GRACE)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that went away is what tests are about."""
+        """Print nothing: tests expect clients that go away."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
 
 def _default(request: Request) -> Reply:
@@ -228,5 +228,5 @@ def _decoded(body: bytes, encoding: str) -> bytes:
 
             return zstandard.ZstdDecompressor().decompressobj().decompress(body)
     except Exception as error:
-        raise ValueError(f"the body is no {encoding}: {error}") from error
-    raise ValueError(f"{encoding} is not known")
+        raise ValueError(f"the body is not valid {encoding}: {error}") from error
+    raise ValueError(f"unknown encoding: {encoding}")

@@ -1,6 +1,6 @@
-"""The completion scripts in `completions/`: made from the Typer app, so that they know what it knows.
+"""The completion scripts in `completions/`, generated from the Typer app, so that they match it.
 
-The scripts are static: nothing is started when somebody presses TAB. To make them anew:
+The scripts are static: pressing TAB starts no process. To generate them anew:
 `python -m rillevents.cli.completion completions`.
 """
 

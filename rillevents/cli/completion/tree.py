@@ -1,4 +1,4 @@
-"""The command line as data, read from the Typer app: all that a completion script has to know."""
+"""The command line as data, read from the Typer app: everything a completion script needs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typer.core import TyperArgument, TyperOption
 from rillevents.event import ATTRIBUTE_KEYS, EVENT_TYPES
 from rillevents.local.config_file import KEYS
 
-# What words are made of, so that no shell needs them quoted, and what the ones end in that are still to be continued.
+# Only these characters, so that no shell needs to quote a word; and the endings of words that still continue.
 _PLAIN = re.compile(r"[\w.:/=@-]+")
 _OPEN = ("=", ":", "/", ".")
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What may stand in one place: some known *words*, or a file's name after one of the prefixes *files*, or free text."""
+    """What may stand in one place: known *words*, a file name after one of the prefixes *files*, or free text."""
 
     kind: str
     words: tuple[str, ...] = ()
@@ -33,18 +33,18 @@ class Values:
 
     @property
     def whole(self) -> tuple[str, ...]:
-        """The words after which a space may follow."""
+        """The words that may be followed by a space."""
         return tuple(word for word in self.words if not word.endswith(_OPEN))
 
     @property
     def open(self) -> tuple[str, ...]:
-        """The words after which there is more to type."""
+        """The words that still continue."""
         return tuple(word for word in self.words if word.endswith(_OPEN))
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option; *values* is None where it takes no value, *alone* says that nothing else counts beside it."""
+    """An option; *values* is None if it takes no value, *alone* means that it excludes everything else."""
 
     flags: tuple[str, ...]
     help: str
@@ -78,13 +78,13 @@ class Command:
         return self.path.rpartition(" ")[2]
 
     def walk(self) -> Iterator[Command]:
-        """Yield this command and all those below it."""
+        """Yield this command and all commands below it."""
         yield self
         for command in self.commands:
             yield from command.walk()
 
     def values(self) -> list[Values]:
-        """Return the different kinds of values in this command and below it, the free text left out."""
+        """Return the different kinds of values in this command and below it, without free text."""
         options = [option.values for command in self.walk() for option in command.options if option.values]
         found = {*options, *(argument.values for command in self.walk() for argument in command.arguments)} - {TEXT}
         if len({values.kind for values in found}) < len(found):
@@ -97,7 +97,7 @@ _EVENT_TYPE = Values("event_type", EVENT_TYPES)
 _ATTRIBUTE = Values("attribute", tuple(f"{key}=" for key in ATTRIBUTE_KEYS))
 _FILE = Values("file", files=("",))
 
-# What the app does not say itself: the values by an option's flag, or by the label of an option's value or an argument.
+# What the app does not say itself: values by an option's flag, or by the label of an option's value or an argument.
 _KNOWN = {
     "--to": Values("destination", ("intake", "https://", "http://"), ("file:",)),
     "--type": _EVENT_TYPE,
@@ -112,7 +112,7 @@ _KNOWN = {
 
 
 def tree(app: typer.Typer) -> Command:
-    """Return the app's commands, options and arguments, the hidden ones left out."""
+    """Return the app's commands, options and arguments, without hidden ones."""
     return _command(typer.main.get_command(app), "", None)
 
 
@@ -130,7 +130,7 @@ def _command(command: Any, path: str, parent: typer.Context | None) -> Command:
 
 
 def _option(param: TyperOption, context: typer.Context) -> Option:
-    # Sorted, because the help option keeps its flags in a set: their order is another in each process.
+    # Sorted: the help option keeps its flags in a set, whose order differs from process to process.
     flags = tuple(sorted((*param.opts, *param.secondary_opts), key=len))
     label = "" if param.is_flag or param.count else _label(param)
     values = _values(param, (*flags, label), context) if label else None
