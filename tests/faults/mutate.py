@@ -325,7 +325,7 @@ class Copy:
 
     def test(self, words: Sequence[str], seconds: float | None = None) -> str:
         """Run tests, and return `survived`, `killed`, or `timed out`."""
-        pytest = [self._python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        pytest = [self._python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n0"]
         # By the same seed each time: so that a mutation's fate does not depend on chance.
         command = [*pytest, "--hypothesis-seed=0", f"--basetemp={self.place.parent / 'tests'}", *words]
         with subprocess.Popen(
