@@ -559,6 +559,7 @@ class TestCertain:
             (raw(event_name=""), False),
             (raw(event_time="now"), False),
             (raw().replace(b'"n"', b'"\xff"'), False),
+            (raw().replace(b"}", b',"a":"\xff"}'), False),
             (raw().replace(b"}", b',"a":' + b"[" * 201 + b"]" * 201 + b"}"), False),
             (raw().replace(b"}", b',"a":' + b"[" * 199 + b"]" * 199 + b"}"), True),
         ],
