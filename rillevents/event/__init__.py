@@ -1,6 +1,6 @@
-"""The event: four required fields, attributes beside them, and the one line of JSON that it becomes.
+"""The event: four required fields, attributes, and the one line of JSON that it becomes.
 
-The format is that of Rill's Go package `runtime/pkg/activity`. On the hot path of `record`: nothing heavy is imported.
+The format is that of Rill's Go package `runtime/pkg/activity`. On `record`'s hot path: nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ METRIC_FIELDS = ("value", "name", "time")
 
 
 class Shared:
-    """Attributes that many events have in common, rendered as JSON once, where that can be done once and for all."""
+    """Attributes shared by many events, rendered as JSON once if possible."""
 
     __slots__ = ("_keys", "_text", "attributes")
 
@@ -61,7 +61,7 @@ class Shared:
         self._keys = frozenset((*ENVELOPE, *attributes))
 
     def render(self, own: Mapping[str, Any]) -> str | None:
-        """Return these attributes and an event's *own* as JSON, a comma before each; None where it is not that simple."""
+        """Return these attributes and an event's *own* as JSON, each after a comma; None if the simple way does not work."""
         text = self._text
         if text is None:
             text = self._text = self._rendered()
@@ -70,7 +70,7 @@ class Shared:
         return f"{text[1:]},{dumps(own)[1:-1]}" if own else text[1:]
 
     def _rendered(self) -> str:
-        """Render them behind a mark; nothing where a value may change, or an event's required field is among them."""
+        """Render them and remember that; "" if a value may change, or a required field is among them."""
         if any(type(value) not in _UNCHANGING for value in self.attributes.values()):
             return ""
         if len(self._keys) < len(ENVELOPE) + len(self.attributes):
@@ -82,11 +82,11 @@ _UNCHANGING = (str, int, float, bool, type(None))
 
 
 class Event:
-    """One event; `line` is the NDJSON that is stored and sent, made once and never again.
+    """One event; `line` is the NDJSON that is stored and sent, created once and never again.
 
-    `attributes` is everything beside the four required fields, and is not to be changed after `line` was read; `own` is what
-    this event does not share with others. `truncated` is the size in bytes of an event that was too large, 0 for all others;
-    it is known once `line` is.
+    `attributes` is everything besides the four required fields; do not change it after reading `line`. `own` holds what this
+    event does not share with others. `truncated` is the size in bytes of an event that was too large, 0 for all others; it is
+    known once `line` is.
     """
 
     __slots__ = ("_line", "_shared", "event_id", "event_name", "event_time", "event_type", "is_raw", "own", "truncated")
@@ -114,7 +114,7 @@ class Event:
 
     @classmethod
     def raw(cls, line: bytes, fields: Mapping[str, Any]) -> Event:
-        """Return the event that *line* already is, its bytes kept; *fields* is the same line decoded and checked."""
+        """Return the event that *line* already is, keeping its bytes; *fields* is the same line decoded and checked."""
         event = cls(
             fields["event_type"],
             fields["event_name"],
@@ -128,7 +128,7 @@ class Event:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """Everything beside the four required fields."""
+        """Everything besides the four required fields."""
         shared = self._shared
         if shared is not None:
             self.own, self._shared = {**shared.attributes, **self.own}, None
@@ -140,11 +140,11 @@ class Event:
 
     @property
     def line(self) -> bytes:
-        """The event as one line of UTF-8 JSON with its newline; raises InvalidEvent where it cannot be one."""
+        """The event as one line of UTF-8 JSON with its newline; raises InvalidEvent if that is not possible."""
         return self._line or self._encode()
 
     def replace(self, attributes: Mapping[str, Any]) -> Event:
-        """Return the same event with other attributes; itself where they are its own."""
+        """Return the same event with other attributes; itself if they are its own."""
         if attributes is self.attributes:
             return self
         return Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
@@ -167,7 +167,7 @@ class Event:
         }
 
     def _joined(self) -> bytes:
-        """Return the line, put together from what is rendered already; nothing where it takes the encoder to say."""
+        """Return the line, joined from parts that are rendered already; b"" if the encoder must do it."""
         if self._shared is None:
             return b""
         try:
@@ -177,7 +177,7 @@ class Event:
             head = f'{{"event_id":{quoted(self.event_id)},"event_time":{quoted(self.event_time)}'
             return f"{head}{_kind(self.event_type, self.event_name)}{text}}}\n".encode()
         except (TypeError, ValueError, RecursionError):
-            # What is wrong with it is for the encoder to say.
+            # The encoder reports what is wrong with it.
             return b""
 
     def __repr__(self) -> str:
@@ -185,7 +185,7 @@ class Event:
 
 
 def encode_line(fields: Mapping[str, Any]) -> bytes:
-    """Return *fields* as one line of JSON with its newline, or raise InvalidEvent saying what is no JSON in it."""
+    """Return *fields* as one line of JSON with its newline; raises InvalidEvent with the reason if they are not JSON."""
     try:
         return (dumps(fields) + "\n").encode()
     except UnicodeEncodeError:
@@ -200,10 +200,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _random_digits() -> str:
-    """Return sixteen random hexadecimal digits of the system's; safe in threads, signal handlers and forks.
+    """Return sixteen random hexadecimal digits from the system; safe in threads, signal handlers and forks.
 
-    A pool of 64, not a call with each: because that call lets another thread take the interpreter, and while one delivers it
-    cost more than all the rest of the event. A machine that is copied with a pool in it has the time in the ID to differ by.
+    They come from a pool of 64: a system call lets another thread take the interpreter lock, and while a thread delivers, a call
+    per event cost more than everything else. In a copied machine the pool repeats, but the time in the ID differs.
     """
     try:
         return _randoms.pop()
@@ -218,9 +218,9 @@ _MOST_KINDS = 256
 
 
 def _kind(event_type: str, event_name: str) -> str:
-    """Return an event's type and name as JSON; remembered, because a program has few of them."""
+    """Return an event's type and name as JSON; cached, since a program has few of them."""
     if type(event_type) is not str or type(event_name) is not str:
-        # One of somebody's own may be equal to another text.
+        # A str subclass may compare equal to another text.
         return f',"event_type":{quoted(event_type)},"event_name":{quoted(event_name)}'
     text = _kinds.get((event_type, event_name))
     if text is None:
@@ -232,20 +232,20 @@ def _kind(event_type: str, event_name: str) -> str:
 
 
 def new_event_id(now_ns: int = 0) -> str:
-    """Return a new UUIDv7 (RFC 9562): it sorts by the time it was made, to a quarter of a microsecond."""
+    """Return a new UUIDv7 (RFC 9562), which sorts by its creation time, to a quarter of a microsecond."""
     milliseconds, rest = divmod(now_ns or time.time_ns(), 1_000_000)
     random = _random_digits()
     return f"{_stamp(milliseconds)}{rest * 4096 // 1_000_000:03x}-{_VARIANT[random[0]]}{random[1:4]}-{random[4:]}"
 
 
-# The first two bits of that digit are the variant's; the other two are random.
+# The first two bits of this digit are the variant; the other two are random.
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 def check_text(field: str, value: object) -> str:
-    """Return *value* where it will do as an event's ID, type or name; raise InvalidEvent otherwise."""
+    """Return *value* if it can be an event's ID, type or name; raises InvalidEvent otherwise."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidEvent(f"{field} must be a string that is not empty")
+        raise InvalidEvent(f"{field} must be a non-empty string")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
@@ -256,7 +256,7 @@ def check_text(field: str, value: object) -> str:
 
 
 def check_number(value: object) -> int | float:
-    """Return *value* where it is a finite number; raise InvalidEvent otherwise (a bool is none)."""
+    """Return *value* if it is a finite number; raises InvalidEvent otherwise (a bool is not a number)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
     if value != value or value in (float("inf"), float("-inf")):
@@ -265,14 +265,12 @@ def check_number(value: object) -> int | float:
 
 
 def check_raw(fields: object) -> dict[str, Any]:
-    """Return the decoded raw event *fields* where it has the four required ones, checked in their order."""
+    """Return the decoded raw event *fields* if it has the four required ones, checked in their order."""
     if not isinstance(fields, dict) or not fields:
         raise InvalidEvent("empty event" if fields in ({}, None) else "an event is a JSON object")
     for field in ENVELOPE:
         if not isinstance(fields.get(field), str) or not fields[field]:
-            raise InvalidEvent(
-                f"missing {field}" if field not in fields else f"{field} must be a string that is not empty"
-            )
+            raise InvalidEvent(f"missing {field}" if field not in fields else f"{field} must be a non-empty string")
         if field == "event_time":
             _check_time(fields[field])
     return fields
@@ -290,7 +288,7 @@ def _check_time(text: str) -> None:
 def format_time(nanoseconds: int) -> str:
     """Return nanoseconds since 1970 as RFC 3339 in UTC, with `Z` and nine digits.
 
-    A clock outside the years 0 to 9999, which RFC 3339 cannot write, is taken as the nearer end of them.
+    Times of a clock outside the years 0 to 9999, which RFC 3339 cannot express, become the nearest one it can.
     """
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return f"{_second(seconds)}.{rest:09d}Z" if _FIRST <= seconds <= _LAST else format_time(_nearest(seconds))
@@ -303,7 +301,7 @@ def _nearest(seconds: int) -> int:
     return _FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999
 
 
-# The latest of each is remembered, number and text as one value: because threads and signal handlers share it.
+# The latest of each is cached, number and text as one value, since threads and signal handlers share it.
 _latest_second = (0, "1970-01-01T00:00:00")
 _latest_stamp = (0, "00000000-0000-7")
 
@@ -319,7 +317,7 @@ def _second(seconds: int) -> str:
 
 
 def _stamp(milliseconds: int) -> str:
-    """Return how the UUIDv7s of a millisecond begin."""
+    """Return the start of all UUIDv7s of a millisecond."""
     global _latest_stamp
     latest = _latest_stamp
     if latest[0] != milliseconds:
@@ -329,7 +327,7 @@ def _stamp(milliseconds: int) -> str:
 
 
 def to_event_time(value: str | int | datetime) -> str:
-    """Return a time given as text, nanoseconds or a datetime in the form that `event_time` has, or raise InvalidEvent."""
+    """Return a time given as text, nanoseconds or a datetime in the form of `event_time`; raises InvalidEvent."""
     if isinstance(value, int):
         return format_time(value)
     from rillevents.event.timestamp import parse_time

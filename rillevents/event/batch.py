@@ -1,4 +1,4 @@
-"""A run of events on its way to a destination, and the verdicts on them; no I/O."""
+"""A batch of events on its way to a destination, and the verdicts on its events; no I/O."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CHUNK = 65536
 
 
 class Batch:
-    """An immutable run of NDJSON lines, each ended by a newline, that knows its size and can be halved.
+    """An immutable run of NDJSON lines, each ending with a newline, that knows its size and can be halved.
 
-    `on_progress` is called by exporters, on their own thread, with the bytes handed over so far; what it raises ends
-    the upload. Halves inherit it, and know by `start` where their first line stood in the batch that was split first.
+    Exporters call `on_progress` on their own thread with the bytes sent so far; an exception from it aborts the upload. Halves
+    inherit it; their `start` is the position of their first line in the batch that was split first.
     """
 
     __slots__ = ("lines", "on_progress", "size", "start")
@@ -43,7 +43,7 @@ class Batch:
         return b"".join(self.lines)
 
     def split(self) -> tuple[Batch, Batch]:
-        """Return two halves that follow each other; the left one is the larger, a single line's right one is empty."""
+        """Return two consecutive halves; the left one is the larger, and the right one of a single line is empty."""
         middle = (len(self.lines) + 1) // 2
         left = Batch(self.lines[:middle], self.on_progress, start=self.start)
         return left, Batch(self.lines[middle:], self.on_progress, start=self.start + middle)
@@ -53,12 +53,12 @@ class Batch:
         return Batch(self.lines[index : index + 1], self.on_progress, start=self.start + index)
 
     def progress(self, sent: int) -> None:
-        """Tell whoever listens that `sent` bytes have been handed over; raises what the listener raises."""
+        """Tell the listener that `sent` bytes have been handed over; raises what the listener raises."""
         if self.on_progress is not None:
             self.on_progress(sent)
 
     def chunks(self, size: int = CHUNK, *, body: bytes | None = None) -> Iterator[bytes]:
-        """Yield the body, or the form of it given, in pieces; progress is reported before the first and after each."""
+        """Yield the body, or its given form, in pieces; progress is reported before the first and after each."""
         data = self.body() if body is None else body
         self.progress(0)
         for start in range(0, len(data), size):
@@ -67,7 +67,7 @@ class Batch:
 
 
 class Verdict(Enum):
-    """The verdicts that need no reason."""
+    """The verdicts without a reason."""
 
     DELIVERED = "delivered"
     HELD = "held"
@@ -79,7 +79,7 @@ DELIVERED, HELD, UNSETTLED = Verdict.DELIVERED, Verdict.HELD, Verdict.UNSETTLED
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The verdict on an event that the destination refuses for good, and why."""
+    """The verdict on an event that the destination refuses for good, with the reason."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""The four required fields of an event, checked by msgspec: quick, for many lines."""
+"""The four required fields of an event, decoded by msgspec: fast for many lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rillevents.event import MAX_EVENT_BYTES, ndjson
 
 
 class Required(msgspec.Struct, gc=False):
-    """The four fields that an event has to have."""
+    """The four required fields of an event."""
 
     event_id: str
     event_time: str
@@ -25,7 +25,7 @@ required_fields = _decoder.decode
 def is_event(line: bytes) -> bool:
     """Return whether *line* is one JSON object with the four required fields, in valid UTF-8, and not too large.
 
-    Raises RecursionError where the caller's stack has no room left to tell.
+    Raises RecursionError if the caller's stack has no room left to decide.
     """
     if len(line) > MAX_EVENT_BYTES + 1:
         return False
@@ -35,8 +35,8 @@ def is_event(line: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     except RecursionError:
-        # A verdict only on what the line alone is to blame for: because nothing is recorded that is nested that deep, and an
-        # event must not end in corrupt/ because of where its flush was called from.
+        # Only judge the line itself: no event nested that deeply is ever recorded, and an event must not end in corrupt/
+        # because the flush was called from deep in a stack.
         if not ndjson.is_too_deep(line):
             raise
         return False

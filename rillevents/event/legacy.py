@@ -1,4 +1,4 @@
-"""The fields of Rill's older behavioral events, as `RecordBehavioralLegacy` of its Go client writes them."""
+"""The fields of Rill's older behavioral events, as written by `RecordBehavioralLegacy` of its Go client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def legacy_event(
     event_id: str = "",
     event_time: str = "",
 ) -> Event:
-    """Return the event; raises InvalidEvent naming what of the four needed attributes the *client* does not have."""
+    """Return the event; raises InvalidEvent that names the required attributes missing on the *client*."""
     missing = [f"{key} ({method})" for key, method in _NEEDED.items() if key not in client]
     if missing:
         raise InvalidEvent(f"a legacy event needs {', '.join(missing)} to be set on the client")

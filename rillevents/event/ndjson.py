@@ -1,7 +1,7 @@
-"""JSON values ⇄ text, as the lines of NDJSON files hold them.
+"""JSON values ⇄ text, as in the lines of NDJSON files.
 
-On the hot path: the C accelerators of the standard library are used without the `json` package around them, which alone
-costs as much as Python's own start (it imports `re`). Where they are missing or have changed, `json` itself does the work.
+On the hot path: the C accelerators of the standard library are used without the `json` package, which alone costs as much as
+starting Python (it imports `re`). If they are missing or have changed, `json` itself does the work.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Less than jq's 256 and Python's own thousand, not as much as the stack has room for now: because whoever reads it may stand
-# deeper in theirs.
+# Less than jq's 256 and Python's thousand, and less than the current stack allows: a reader's stack may already be
+# deeper.
 MAX_DEPTH = 200
-# Python's own limit, as a number of ours: because a program may raise its.
+# Python's own limit, as a constant here: a program may raise Python's.
 MAX_DIGITS = 4300
 
 LARGEST = 1.7976931348623157e308  # the largest float
@@ -24,8 +24,8 @@ _INFINITIES = (float("inf"), float("-inf"))
 def dumps(value: object) -> str:
     """Return *value* as compact JSON, Unicode kept as it is.
 
-    datetime becomes RFC 3339; UUID, Path, Enum and Decimal become strings. Anything else that is no JSON raises
-    TypeError; NaN and infinities raise ValueError; nesting without end, or beyond MAX_DEPTH, raises RecursionError.
+    datetime becomes RFC 3339; UUID, Path, Enum and Decimal become strings. Any other type that JSON lacks raises TypeError;
+    NaN and infinities raise ValueError; circular nesting, or nesting beyond MAX_DEPTH, raises RecursionError.
     """
     text = "".join(_encode(value, 0))
     if len(text) > 2 * MAX_DEPTH and is_too_deep(text):
@@ -60,7 +60,7 @@ def _depth(data: bytes) -> int:
 
 
 def plain(value: object) -> object:
-    """Return what stands for *value* in JSON where it is no JSON type itself."""
+    """Return the JSON form of a *value* that is not a JSON type."""
     from datetime import UTC, date, datetime
     from decimal import Decimal
     from enum import Enum
@@ -68,7 +68,7 @@ def plain(value: object) -> object:
     from uuid import UUID
 
     if isinstance(value, datetime):
-        # A naive datetime means local time, not UTC: because that is what datetime's own methods take it for.
+        # A naive datetime means local time, not UTC: datetime's own methods treat it so.
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, date):
         return value.isoformat()
@@ -76,11 +76,11 @@ def plain(value: object) -> object:
         return str(value.value)
     if isinstance(value, (UUID, PurePath, Decimal)):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def to_float(text: str) -> float:
-    """Return the number that *text* is; raises ValueError where no float can hold it."""
+    """Return the number that *text* represents; raises ValueError if no float can hold it."""
     value = float(text)
     if value in _INFINITIES:
         raise ValueError(f"{text[:40]} is too large for a number")
@@ -88,19 +88,19 @@ def to_float(text: str) -> float:
 
 
 def to_int(text: str) -> int:
-    """Return the whole number that *text* is; raises ValueError where it has more than MAX_DIGITS digits."""
+    """Return the integer that *text* represents; raises ValueError if it has more than MAX_DIGITS digits."""
     if len(text) > MAX_DIGITS:
         raise ValueError(f"a number of {len(text)} digits is too long")
     return int(text)
 
 
 def no_constant(text: str) -> object:
-    """Raise ValueError: NaN and the infinities are no JSON."""
-    raise ValueError(f"{text} is no JSON")
+    """Raise ValueError: NaN and the infinities are not valid JSON."""
+    raise ValueError(f"{text} is not valid JSON")
 
 
 class _Scanner:
-    """The settings that the C scanner reads off its context, by attribute."""
+    """The settings that the C scanner reads from its context as attributes."""
 
     strict = True
     object_hook = None
@@ -146,7 +146,7 @@ def _make_decode() -> Callable[[str], object]:
         try:
             value, end = scan(text, len(text) - len(text.lstrip(" \t\n\r")))
         except (StopIteration, SystemError):
-            # SystemError too: because the scanner finds its exception only where `json.decoder` was imported before.
+            # SystemError, too: the scanner finds its exception class only if `json.decoder` was imported before.
             return _json_decode(text)
         return _json_decode(text) if text[end:].strip(" \t\n\r") else value
 

@@ -1,4 +1,4 @@
-"""Globs for names of events, without loading `re` where there is none."""
+"""Globs for event names; `re` is only loaded for a real pattern."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 
 def is_pattern(glob: str) -> bool:
-    """Return whether *glob* may match another name than the one that it is."""
+    """Return whether *glob* can match any name besides itself."""
     return any(sign in glob for sign in "*?[")
 
 
 def matches(name: str, glob: str) -> bool:
-    """Return whether *name* is like *glob*; `fnmatch` (and with it `re`) is only loaded for a real pattern."""
+    """Return whether *name* matches *glob*; `fnmatch` (and with it `re`) is only loaded for a real pattern."""
     if not is_pattern(glob):
         return name == glob
     from fnmatch import fnmatchcase

@@ -1,4 +1,4 @@
-"""Which events: the filters of `events`, over lines of NDJSON."""
+"""Which events to show: the filters of `events`, over lines of NDJSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rillevents.event.timestamp import parse_duration, parse_time
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for; everything that is set has to hold. Times are nanoseconds since 1970."""
+    """A query; everything that is set must match. Times are nanoseconds since 1970."""
 
     event_type: str = ""
     name: str = ""
@@ -25,7 +25,7 @@ class Query:
     attributes: Sequence[tuple[str, Any]] = ()
 
     def accepts(self, event: Mapping[str, Any]) -> bool:
-        """Return whether *event* is one of those looked for."""
+        """Return whether *event* matches."""
         if self.event_type and event["event_type"] != self.event_type:
             return False
         if self.name and not matches(event["event_name"], self.name):
@@ -51,7 +51,7 @@ def find(lines: Iterable[bytes], query: Query) -> Iterator[tuple[bytes, dict[str
 
 
 def decoded(line: bytes) -> dict[str, Any]:
-    """Return a stored event; a number that is too large, or too long, is the nearest that a float can hold, as jq reads it."""
+    """Return a stored event; a number that is too large or too long becomes the nearest float, as in jq."""
     event: dict[str, Any] = _decoder.decode(line.decode())
     return event
 
@@ -60,12 +60,12 @@ def _whole(text: str) -> int | float:
     return int(text) if len(text) <= MAX_DIGITS else finite(float(text))
 
 
-# Made once, not by each json.loads: because that takes a quarter of the time.
+# Created once: creating it in each json.loads takes a quarter of the time.
 _decoder = json.JSONDecoder(parse_float=lambda text: finite(float(text)), parse_int=_whole)
 
 
 def newest(found: Iterable[tuple[bytes, dict[str, Any]]], limit: int) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the *limit* newest by their time, oldest first, without holding more than those; of equal ones, the later."""
+    """Return the *limit* newest by time, oldest first, keeping only those in memory; of equal times, the later ones."""
     import heapq
 
     numbered = ((moment(item[1]["event_time"]), number, item) for number, item in enumerate(found))
@@ -73,7 +73,7 @@ def newest(found: Iterable[tuple[bytes, dict[str, Any]]], limit: int) -> list[tu
 
 
 def moment(text: str) -> int:
-    """Return the nanoseconds since 1970 of an event's time, 0 where it is none."""
+    """Return the nanoseconds since 1970 of an event's time, 0 if it is not valid."""
     try:
         return parse_time(text)
     except ValueError:
@@ -81,7 +81,7 @@ def moment(text: str) -> int:
 
 
 def point_in_time(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
-    """Return the time that a person means by *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m` or `7d`."""
+    """Return the time given as *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m` or `7d`."""
     try:
         return now_ns() - parse_duration(text) * 1_000_000_000
     except ValueError:

@@ -1,11 +1,11 @@
-"""Events → how many there were over time, and how the values of metrics are spread; pure, in one pass, in bounded memory.
+"""Events → counts over time and the distribution of metric values; pure, in one pass, in bounded memory.
 
     Summary    every event once  →  Buckets    counts over time, in at most 60 parts that grow with the time they cover
-                                 →  Spread     the values of one metric: the smallest, the percentiles, the largest
+                                 →  Spread     the values of one metric: the minimum, the percentiles, the maximum
 
-A percentile is the value of that rank (the smallest that so many per cent of the values do not exceed), not one in between.
-It is exact for up to 1,000 values. More are counted by their size, in steps that make each at most 1 % wrong, as in DDSketch;
-where there are too many sizes (of values that are nine decades apart) the steps double, as in UDDSketch.
+A percentile is the value of that rank (the smallest that so many per cent of the values do not exceed); there is no
+interpolation. It is exact for up to 1,000 values. More values are counted by size, in steps that make each at most 1 % wrong,
+as in DDSketch; if there are too many sizes (values nine decades apart), the steps double, as in UDDSketch.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from rillevents.event.ndjson import LARGEST, finite
 from rillevents.event.timestamp import parse_time
 
 MAX_BUCKETS: Final = 60
-# Beyond so many, names are counted together: because a program may make a name of anything.
+# Further names are counted together, since a program may use anything as a name.
 MAX_NAMES: Final = 1000
 EXACT_VALUES: Final = 1000
 MAX_SIZES: Final = 2048
 RELATIVE_ERROR: Final = 0.01
 PERCENTILES: Final = (50, 90, 95, 99)
-# Seconds; each is a multiple of the one before, so that the parts of one make up those of the next.
+# In seconds; each is a multiple of the one before, so that narrower parts combine into wider ones.
 _WIDTHS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, *(86400 << times for times in range(17)))
-# How far the logarithm of a size is from the next: half of it is how far a value is from the middle of its size.
+# The distance between the logarithms of neighbouring sizes; a value is at most half of it from the middle of its size.
 _STEP = 2 * math.atanh(RELATIVE_ERROR)
 
 
 class Summary:
-    """What is known of the events that were added up to now."""
+    """What is known about the events added so far."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -46,7 +46,7 @@ class Summary:
         self._values: dict[str, Spread] = {}
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Count one event; one whose time is none is in no part of the time."""
+        """Count one event; one without a valid time is left out of the timeline."""
         self.events += 1
         kind, name = event["event_type"], event["event_name"]
         if (kind, name) not in self._counts and len(self._counts) >= MAX_NAMES:
@@ -64,7 +64,7 @@ class Summary:
             self._values.setdefault(name, Spread()).add(finite(value))
 
     def document(self, source: str) -> dict[str, Any]:
-        """Return what `stats --json` prints; the most frequent come first."""
+        """Return the document of `stats --json`, the most frequent names first."""
         types: Counter[str] = Counter()
         for (kind, _), count in self._counts.items():
             types[kind] += count
@@ -86,7 +86,7 @@ class Summary:
 
 
 def summarize(events: Iterable[Mapping[str, Any]], source: str) -> dict[str, Any]:
-    """Return the document about *events*, each of which is looked at once."""
+    """Return the document about *events*, reading each of them once."""
     summary = Summary()
     for event in events:
         summary.add(event)
@@ -102,7 +102,7 @@ class Timeline:
         self._counts: dict[object, Counter[int]] = {}
 
     def add(self, key: object, second: int) -> None:
-        """Count one under *key*, in parts that are wider from now on where the time has become too long."""
+        """Count one event under *key*; if the time has become too long, all parts become wider."""
         if not self._counts:
             self._first = self._last = second
         self._first, self._last = min(self._first, second), max(self._last, second)
@@ -112,7 +112,7 @@ class Timeline:
 
     @property
     def seconds(self) -> int:
-        """How many seconds a part has."""
+        """The seconds of one part."""
         return _WIDTHS[self._width]
 
     def _length(self) -> int:
@@ -128,14 +128,14 @@ class Timeline:
             self._counts[key] = wider
 
     def buckets(self, key: object) -> list[int]:
-        """Return the counts of one key from the first part to the last; none where nothing has a time."""
+        """Return the counts of one key from the first part to the last; none if no event has a time."""
         if not self._counts:
             return []
         start, counts = self._first // self.seconds, self._counts.get(key, Counter())
         return [counts[start + number] for number in range(self._length())]
 
     def document(self) -> dict[str, Any]:
-        """Return where the parts begin and end, and how long one is."""
+        """Return the start and the end of the parts, and the length of one."""
         if not self._counts:
             return {"since": None, "until": None, "bucket_seconds": None}
         start = self._first // self.seconds * self.seconds
@@ -144,9 +144,9 @@ class Timeline:
 
 
 class Spread:
-    """How the values of one metric are spread: all of them up to `EXACT_VALUES`, then how many there are of each size.
+    """The distribution of one metric's values: all values up to `EXACT_VALUES`, beyond that a count for each size.
 
-    A size is a sign and a number of steps, (0, 0) for zero; in this order they are in the order of the values.
+    A size is a sign and a number of steps, (0, 0) for zero; sizes sort like the values.
     """
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Spread:
 
     @property
     def error(self) -> float:
-        """By how much a percentile may differ from the value of its rank, as a part of that value."""
+        """How far a percentile may differ from the value of its rank, as a fraction of that value."""
         return math.tanh(self._step / 2) if self.count > EXACT_VALUES else 0.0
 
     def percentiles(self) -> dict[str, float]:
@@ -200,7 +200,7 @@ class Spread:
         return (1, number) if value > 0 else (-1, -number)
 
     def _middle(self, size: tuple[int, int]) -> float:
-        """Return the value that is as far, relatively, from the largest of a size as from the smallest."""
+        """Return the value with the same relative distance from a size's largest and smallest value."""
         sign, number = size
         exponent = sign * number * self._step - math.log((1 + math.exp(self._step)) / 2)
         return sign * math.exp(min(exponent, math.log(LARGEST))) if sign else 0.0
@@ -213,7 +213,7 @@ class Spread:
         self._sizes = coarser
 
     def document(self) -> dict[str, Any]:
-        """Return what is known of the values."""
+        """Return the summary of the values."""
         total = finite(self._sum)
         return {
             "count": self.count,
@@ -235,12 +235,12 @@ def _written(second: int) -> str:
     return format_time(second * 1_000_000_000)
 
 
-# From so many times the median on, the long tail of a linear scale leaves one bar for everything else.
+# From this ratio of maximum to median on, a linear scale would squeeze nearly everything into one bar.
 _LONG_TAIL = 8
 
 
 def spread(values: Sequence[float], bins: int) -> dict[str, Any]:
-    """Return the least, the mean, the percentiles (values that occurred, by their rank), the most, and a histogram."""
+    """Return minimum, mean, percentiles (values that occurred, by rank), maximum, and a histogram."""
     found = sorted(values)
     if not found:
         return {"values": 0, "scale": "linear", "histogram": []}
@@ -265,13 +265,13 @@ def _edges(least: float, most: float, bins: int, *, is_log: bool) -> list[float]
         low, high = math.log(least), math.log(most)
         inner = [math.exp(low + (high - low) * number / bins) for number in range(1, bins)]
     else:
-        # Parts of each end, not of their difference: because that may be more than a float can hold.
+        # Weighted ends instead of their difference, which may exceed the range of a float.
         inner = [least * (1 - number / bins) + most * (number / bins) for number in range(1, bins)]
     return [least, *inner, most]
 
 
 def _histogram(values: Sequence[float], edges: Sequence[float]) -> list[dict[str, float]]:
-    """Count values from each edge to before the next, and the largest with those before it."""
+    """Count the values from each edge to before the next; the maximum counts in the last part."""
     counts = [0] * (len(edges) - 1)
     for value in values:
         counts[min(bisect_right(edges, value), len(counts)) - 1] += 1

@@ -1,6 +1,6 @@
 """Times as people and programs write them → nanoseconds since 1970; pure, and exact to the nanosecond.
 
-Not datetime: because that stops at microseconds, and because importing it costs a fifth of Python's own start.
+datetime is not used: it stops at microseconds, and importing it costs a fifth of Python's start.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_time(text: str, *, strict: bool = False) -> int:
-    """Return the nanoseconds since 1970 of an RFC 3339 time, or of `@EPOCH[.fraction]`; raise ValueError for all else.
+    """Return the nanoseconds since 1970 of an RFC 3339 time or of `@EPOCH[.fraction]`; raises ValueError for anything else.
 
-    An offset may lack its colon and a space may stand for the `T`, unless *strict*. Digits after the ninth are cut off.
+    Unless *strict*, an offset may lack its colon, and a space may replace the `T`. Digits after the ninth are cut off.
     """
     try:
         if text[:1] == "@" and not strict:
@@ -20,12 +20,12 @@ def parse_time(text: str, *, strict: bool = False) -> int:
         return _parse_rfc3339(text, strict)
     except (ValueError, IndexError):
         raise ValueError(
-            f"{text[:40]!r} is no time; write 2026-11-23T10:00:00Z, with an offset in place of the Z, or @SECONDS since 1970"
+            f"{text[:40]!r} is not a valid time; write 2026-11-23T10:00:00Z (or an offset for the Z), or @SECONDS since 1970"
         ) from None
 
 
 def parse_duration(text: str) -> int:
-    """Return the seconds of a duration such as `90m` or `7d`; raise ValueError for all else."""
+    """Return the seconds of a duration such as `90m` or `7d`; raises ValueError for anything else."""
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not (number.isascii() and number.isdigit()):
         raise ValueError(text)
@@ -37,9 +37,9 @@ _MOST_SECONDS = 4096
 
 
 def microseconds(text: str) -> int:
-    """Return the whole microseconds since 1970 of a strict RFC 3339 time; raise ValueError for all else.
+    """Return the whole microseconds since 1970 of a strict RFC 3339 time; raises ValueError for anything else.
 
-    Seconds in UTC are remembered: because many events share one, and taking a time apart costs more than storing it.
+    UTC seconds are cached: many events share one, and parsing a time costs more than storing it.
     """
     second, rest = text[:19], text[19:-1]
     if text[-1:] != "Z" or (rest and not (rest[0] == "." and rest[1:].isascii() and rest[1:].isdigit())):
@@ -66,7 +66,7 @@ def _two(text: str, least: int, most: int) -> int:
 
 
 def _fraction(text: str) -> int:
-    # All of it is looked at, not the nine digits that count: because who called lets digits of other scripts through.
+    # Check all digits, not only the nine that count: callers let digits of other scripts through.
     if not (text.isascii() and text.isdigit()):
         raise ValueError(text)
     return int(text[:9].ljust(9, "0"))
@@ -115,7 +115,7 @@ def _month_days(year: int, month: int) -> int:
 
 
 def _days_since_1970(year: int, month: int, day: int) -> int:
-    # A year that begins in March, not in January: because then the leap day is its last.
+    # Start the year in March: then the leap day is its last day.
     year -= month < 3
     day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     return 365 * year + year // 4 - year // 100 + year // 400 + day_of_year - 719468

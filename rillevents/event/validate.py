@@ -21,12 +21,12 @@ from rillevents.event import (
 from rillevents.event.envelope import Required, is_event, required_fields
 from rillevents.event.timestamp import microseconds, parse_time
 
-# From the first digit of a number on: because from each of them it would take as long again. A sign counts as a digit.
+# Match from a number's first digit only: matching from each digit would take as long again each time. A sign counts as a digit.
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % ndjson.MAX_DIGITS)
 
 
 def decode_line(line: bytes) -> dict[str, Any]:
-    """Return the JSON object that *line* is; raises InvalidEvent saying what it is instead."""
+    """Return the JSON object in *line*; raises InvalidEvent that says what it is instead."""
     if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):
         raise InvalidEvent(f"the event has {len(line)} bytes, more than {MAX_EVENT_BYTES}")
     try:
@@ -43,9 +43,9 @@ def decode_line(line: bytes) -> dict[str, Any]:
 
 
 def checked_line(line: bytes) -> bytes:
-    """Return *line* with its newline where it is an event with the four fields; raises InvalidEvent saying what is wrong.
+    """Return *line* with its newline if it is an event with the four fields; raises InvalidEvent with the reason.
 
-    Decoded by a quicker parser than `json`; a line that fails there is looked at more closely, for the verdict.
+    A faster parser than `json` decodes it; a line that fails there is checked more closely, for the verdict.
     """
     line = line.rstrip(b"\r\n")
     try:
@@ -54,38 +54,38 @@ def checked_line(line: bytes) -> bytes:
         good = False
     if not good:
         check_raw(decode_line(line))
-        raise InvalidEvent("not JSON that every reader understands")
+        raise InvalidEvent("not JSON that all readers understand")
     return line + b"\n"
 
 
 def _is_understood(line: bytes) -> bool:
-    """Return whether an event's line is one that other readers take, too: its time, how long its numbers are, how deep it is."""
+    """Return whether other readers accept an event's line, too: its time, the length of its numbers, its depth."""
     required = required_fields(line)
     try:
         parse_time(required.event_time, strict=True)
     except ValueError:
         return False
     if len(line) > ndjson.MAX_DIGITS and (len(line) > MAX_EVENT_BYTES or _LONG_NUMBER.search(line)):
-        # Only then: because no other line can hold a number that Python's own reader refuses for its length.
+        # Only then: no other line can contain a number that is too long for Python's own reader.
         decode_line(line)
     return bool(required.event_id and required.event_type and required.event_name) and not ndjson.is_too_deep(line)
 
 
-# The times of most events, one to a line; what is not like that (29 February among it) is looked at one by one.
+# The times of most events, one per line; others (such as 29 February) are checked one by one.
 _DAY = r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 _CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _TIMES = re.compile(rf"(?:\d{{4}}-{_DAY}T{_CLOCK}:[0-5]\d(?:\.\d+)?(?:Z|[+-]{_CLOCK})\n)*+", re.ASCII)
 
 
 def count_events(block: bytes) -> int:
-    """Return how many lines *block* has, where `checked_line` certainly takes each as it is; 0 says nothing about any of them."""
+    """Return the number of lines in *block* if `checked_line` certainly accepts each unchanged; 0 means nothing is certain."""
     return len(certain_events(block))
 
 
 def certain_events(block: bytes) -> list[Required]:
-    """Return the four fields of each line of *block*, where `checked_line` certainly takes each as it is; else none.
+    """Return the four fields of each line of *block* if `checked_line` certainly accepts each unchanged; else none.
 
-    Ten times as quick: what can be asked of the block is not asked of each line.
+    Ten times as fast: one check of the block replaces a check of each line.
     """
     try:
         if not block.isascii():
@@ -101,13 +101,13 @@ def certain_events(block: bytes) -> list[Required]:
     if longest > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)):
         return []
     text = "\n".join([*times, ""])
-    # Counted: because a time with a newline in it would look like two.
+    # Compare the counts: a time that contains a newline would look like two.
     good = len(times) == len(lines) == text.count("\n") and _TIMES.fullmatch(text)
     return events if good else []
 
 
 def certain_event(line: bytes) -> Required | None:
-    """Return the four fields of *line*, with its newline, where `checked_line` certainly takes it as it is; else None."""
+    """Return the four fields of *line*, with its newline, if `checked_line` certainly accepts it unchanged; else None."""
     try:
         event = required_fields(line)
         microseconds(event.event_time)
@@ -126,16 +126,16 @@ def certain_event(line: bytes) -> Required | None:
 
 
 def parse_raw(line: bytes) -> Event:
-    """Return the event that *line* is, its bytes kept; raises InvalidEvent where it lacks one of the four fields."""
+    """Return the event in *line*, keeping its bytes; raises InvalidEvent if one of the four fields is missing."""
     if b"\n" in line.rstrip(b"\r\n"):
         raise InvalidEvent("more than one line")
     return Event.raw(checked_line(line), decode_line(line))
 
 
 def fill(line: bytes, event_type: str, event_name: str) -> bytes:
-    """Return the line that *line* becomes with what it lacks of the four fields; complete lines keep their bytes.
+    """Return *line* with its missing required fields added; complete lines keep their bytes.
 
-    Raises InvalidEvent where it is no object, or too large.
+    Raises InvalidEvent if it is not an object, or too large.
     """
     fields = decode_line(line.rstrip(b"\r\n"))
     missing = {field: value for field, value in _defaults(event_type, event_name).items() if not fields.get(field)}
