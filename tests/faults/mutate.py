@@ -113,6 +113,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "spool/lines.py": {
         "while start <= end:": "one more read, which finds nothing",
     },
+    "local/files.py": {
+        "if home or not os.path.isdir(home):": "`prepare_home` leaves what is there as it is, and no home alone",
+    },
     "spool/slots.py": {
         "if (not first or (held + more) * 2 + behind >= max_bytes) and slot_bytes(folder) + more + behind > max_bytes:": (
             "at one size more the other slots are asked as well, which decides the same while the first holds most"
