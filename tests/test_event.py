@@ -478,7 +478,7 @@ class TestRaw:
             decode_line(does_not + newline)
         with pytest.raises(InvalidEvent, match="the event has 32769 bytes, more than 32768"):
             checked_line(does_not + newline)
-        assert not is_event(does_not + b"\n")
+        assert not is_event(does_not + newline)
 
     def test_depth(self) -> None:
         """A line that is nested without end is no event, and says so."""
