@@ -358,6 +358,11 @@ class TestServerError:
         _, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), n)
         assert requests == len(exporter.batches)
 
+    def test_halves_of_another_refusal(self) -> None:
+        """Halves of what was refused for another reason have three attempts each, like a whole batch."""
+        _, exporter, _ = settle(lambda batch: Outcome(Kind.INVALID if len(batch) == 4 else Kind.SERVER_ERROR, "no"), 4)
+        assert [4, *[2] * 6, 1] == [len(batch) for batch in exporter.batches[:8]]
+
     def test_eight_at_a_time(self) -> None:
         """Bad neighbours are asked again by eights, before the search goes on: so that they are settled should the time end."""
         _, exporter, _ = settle(poisoned(set(range(9)), Kind.SERVER_ERROR), 32)

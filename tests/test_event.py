@@ -22,13 +22,25 @@ from rillevents.event import (
     MAX_EVENT_BYTES,
     Event,
     Shared,
+    check_number,
     check_raw,
+    check_text,
     format_time,
     ndjson,
     new_event_id,
     to_event_time,
 )
+from rillevents.event.envelope import is_event
 from rillevents.event.timestamp import microseconds, parse_time
+from rillevents.event.validate import (
+    certain_event,
+    certain_events,
+    checked_line,
+    count_events,
+    decode_line,
+    fill,
+    parse_raw,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -187,7 +199,80 @@ class TestLine:
             _ = Event("log", "n", {"v": value}).line
 
 
+class TestReplace:
+    def test_other_attributes(self) -> None:
+        """An event with other attributes is the same one: its ID, time, type and name stay."""
+        event = Event("log", "n", {"a": 1})
+        other = event.replace({"b": 2})
+        assert {**json.loads(event.line), "b": 2} == {**json.loads(other.line), "a": 1}
+
+    def test_its_own_attributes(self) -> None:
+        """With its own attributes it is itself."""
+        event = Event("log", "n", {"a": 1})
+        assert event is event.replace(event.attributes)
+
+    def test_repr(self) -> None:
+        """An event in a debugger says its type, its name and its ID."""
+        assert "<Event log/n i>" == repr(Event("log", "n", event_id="i"))
+
+
+class TestChecks:
+    @pytest.mark.parametrize("value", ["x", " x ", "x" * 1024, "é" * 512], ids=["short", "spaces", "longest", "bytes"])
+    def test_text(self, value: str) -> None:
+        """A text of up to 1,024 bytes will do as an event's ID, type or name."""
+        assert value == check_text("event_name", value)
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("", "event_name must be a string that is not empty"),
+            (" ", "event_name must be a string that is not empty"),
+            (None, "event_name must be a string that is not empty"),
+            (b"x", "event_name must be a string that is not empty"),
+            ("\ud800", "event_name is not valid Unicode"),
+            ("x" * 1025, "event_name has 1025 bytes, more than 1024"),
+            ("é" * 513, "event_name has 1026 bytes, more than 1024"),
+        ],
+        ids=["empty", "space", "none", "bytes", "surrogate", "too-long", "too-many-bytes"],
+    )
+    def test_bad_text(self, value: object, expected: str) -> None:
+        """What will not do says what is wrong with it."""
+        with pytest.raises(InvalidEvent) as caught:
+            check_text("event_name", value)
+        assert expected == caught.value.message
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, 2**70, 1e308])
+    def test_number(self, value: float) -> None:
+        """A finite number will do as a metric's value."""
+        assert value == check_number(value)
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (True, "a metric's value must be a number, not bool"),
+            ("1", "a metric's value must be a number, not str"),
+            (None, "a metric's value must be a number, not NoneType"),
+            (float("nan"), "a metric's value must be a finite number"),
+            (float("inf"), "a metric's value must be a finite number"),
+            (float("-inf"), "a metric's value must be a finite number"),
+        ],
+    )
+    def test_bad_number(self, value: object, expected: str) -> None:
+        """A bool is no number, and neither is what no JSON can hold."""
+        with pytest.raises(InvalidEvent) as caught:
+            check_number(value)
+        assert expected == caught.value.message
+
+
 class TestEventId:
+    def test_layout(self) -> None:
+        """An ID is its milliseconds in 48 bits, the version, the rest of its time in 12 bits, the variant, and 62 random bits."""
+        for _ in range(100):
+            found = new_event_id(1_700_000_000_123_456_789)
+            assert "018bcfe5-687b-774f-" == found[:19]
+            assert found[19] in "89ab"
+            assert [8, 4, 4, 4, 12] == [len(part) for part in found.split("-")]
+
     def test_is_a_uuid7(self) -> None:
         """An event's ID is a UUID of version 7."""
         found = uuid.UUID(new_event_id())
@@ -310,6 +395,20 @@ class TestTime:
         """A clock beyond what RFC 3339 can write gives a valid time all the same."""
         assert parse_time(format_time(nanoseconds), strict=True)
 
+    @pytest.mark.parametrize(
+        ("nanoseconds", "expected"),
+        [
+            (-62167219200_000000000, "0000-01-01T00:00:00.000000000Z"),
+            (-62167219200_000000001, "0000-01-01T00:00:00.000000000Z"),
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (253402300799_999999999, "9999-12-31T23:59:59.999999999Z"),
+            (253402300800_000000000, "9999-12-31T23:59:59.999999999Z"),
+        ],
+    )
+    def test_ends(self, nanoseconds: int, expected: str) -> None:
+        """The years 0 to 9999 are written to their ends, and a clock beyond them is at the nearer end."""
+        assert expected == format_time(nanoseconds)
+
 
 class TestMicroseconds:
     @pytest.mark.parametrize(
@@ -367,11 +466,129 @@ class TestRaw:
                 with pytest.raises(InvalidEvent, match=f"missing {field}"):
                     check_raw({**fields, "x": 1})
 
+    @pytest.mark.parametrize("newline", [b"", b"\n"], ids=["bare", "newline"])
+    def test_size(self, newline: bytes) -> None:
+        """A line of exactly 32 KiB beside its newline is an event, one of a byte more is none."""
+        fits, does_not = (raw(MAX_EVENT_BYTES + more).rstrip() for more in (0, 1))
+        assert MAX_EVENT_BYTES == len(fits)
+        assert is_event(fits + newline)
+        assert json.loads(fits) == decode_line(fits + newline)
+        assert fits + b"\n" == checked_line(fits + newline)
+        with pytest.raises(InvalidEvent, match=f"the event has {len(does_not + newline)} bytes, more than 32768"):
+            decode_line(does_not + newline)
+        with pytest.raises(InvalidEvent, match="the event has 32769 bytes, more than 32768"):
+            checked_line(does_not + newline)
+        assert not is_event(does_not + b"\n")
+
+    def test_depth(self) -> None:
+        """A line that is nested without end is no event, and says so."""
+        line = raw().replace(b"}", b',"a":' + b"[" * 5000 + b"]" * 5000 + b"}")
+        assert not is_event(line)
+        with pytest.raises(InvalidEvent, match=r"not JSON|nested more than 200 deep"):
+            checked_line(line)
+
     @pytest.mark.parametrize("fields", [{}, None], ids=["empty", "none"])
     def test_empty(self, fields: object) -> None:
         """An event with nothing in it is called that."""
         with pytest.raises(InvalidEvent, match="empty event"):
             check_raw(fields)
+
+
+def raw(size: int = 0, **fields: str) -> bytes:
+    """Return an event's line, of so many bytes beside its newline where that is given."""
+    start = json.dumps({**TestRaw.GOOD, **fields}, ensure_ascii=False).encode()[:-1]
+    return start + (b',"pad":"' + b"x" * (size - len(start) - 10) + b'"' if size else b"") + b"}\n"
+
+
+class TestCertain:
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [raw()],
+            [raw(), raw(), raw()],
+            [raw(event_name="ä")],
+            [raw(4300), raw()],
+            [raw(event_time="2026-11-23T10:00:00.5+01:00")],
+        ],
+        ids=["one", "three", "not-ascii", "long", "offset"],
+    )
+    def test_good(self, lines: list[bytes]) -> None:
+        """Ordinary lines are known for events at once, with their four fields, as one block and one by one."""
+        block = b"".join(lines)
+        expected = [json.loads(line)["event_name"] for line in lines]
+        assert expected == [event.event_name for event in certain_events(block)]
+        assert len(lines) == count_events(block)
+        assert lines == [checked_line(line) for line in lines]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            raw(4301),
+            raw(event_id=""),
+            raw(event_type=""),
+            raw(event_name=""),
+            raw(event_time="now"),
+            raw(event_time="2026-11-31T10:00:00Z"),
+            raw().replace(b"00Z", b"00Z\\n2026-11-23T10:00:00Z"),
+            raw().replace(b"\n", b"\r\n"),
+            raw().rstrip(b"\n"),
+            raw().replace(b'"n"', b'"\xff"'),
+            raw().replace(b"}", b',"a":' + b"[" * 201 + b"]" * 201 + b"}"),
+            b"{}\n",
+            b"\n",
+            b"",
+        ],
+        ids=["long", "no-id", "no-type", "no-name", "no-time", "no-day", "two-times", "cr", "no-newline", "not-utf-8",
+             "deep", "object", "empty", "nothing"],
+    )  # fmt: skip
+    def test_uncertain(self, line: bytes) -> None:
+        """A block with a line of any other kind has to be looked at line by line."""
+        assert ([], 0) == (certain_events(raw() + line) if line else [], count_events(line))
+
+    @pytest.mark.parametrize(
+        ("line", "is_certain"),
+        [
+            (raw(), True),
+            (raw(event_name="ä"), True),
+            (raw(4299), True),
+            (raw(4300), False),
+            (raw().rstrip(b"\n"), True),
+            (raw().replace(b"\n", b"\r\n"), False),
+            (raw(event_id=""), False),
+            (raw(event_type=""), False),
+            (raw(event_name=""), False),
+            (raw(event_time="now"), False),
+            (raw().replace(b'"n"', b'"\xff"'), False),
+            (raw().replace(b"}", b',"a":"\xff"}'), False),
+            (raw().replace(b"}", b',"a":' + b"[" * 201 + b"]" * 201 + b"}"), False),
+            (raw().replace(b"}", b',"a":' + b"[" * 199 + b"]" * 199 + b"}"), True),
+        ],
+    )
+    def test_one(self, line: bytes, is_certain: bool) -> None:
+        """The same holds for a line alone."""
+        found = certain_event(line)
+        assert is_certain is (found is not None)
+        assert found is None or found.event_id == "i"
+
+
+class TestFill:
+    def test_complete(self) -> None:
+        """A line that lacks nothing keeps its bytes, and gets its newline."""
+        line = raw().replace(b", ", b" ,  ")
+        assert [line, line] == [fill(line, "other", "other"), fill(line.rstrip(b"\n"), "other", "other")]
+
+    @pytest.mark.parametrize("value", [None, ""], ids=["null", "empty"])
+    def test_missing(self, value: str | None) -> None:
+        """What is missing, null or empty is filled in, and the rest stays."""
+        found = json.loads(fill(json.dumps({"event_name": value, "event_id": "i", "a": 1}).encode(), "t", "n"))
+        assert parse_time(found.pop("event_time"), strict=True)
+        assert {"event_id": "i", "event_type": "t", "event_name": "n", "a": 1} == found
+
+    def test_two_lines(self) -> None:
+        """Two lines are no event, a line with its end is one, whose bytes are kept."""
+        with pytest.raises(InvalidEvent, match="more than one line"):
+            parse_raw(raw() + raw())
+        assert (raw(), True) == (parse_raw(raw()).line, parse_raw(raw()).is_raw)
 
 
 class TestJson:

@@ -20,10 +20,17 @@ import pytest
 from support import need
 
 from rillevents.delivery.exporters.file import FileExporter
-from rillevents.delivery.exporters.intake import IntakeExporter, _os_error, _outcome_of, is_loopback, origin
+from rillevents.delivery.exporters.intake import (
+    ANSWER_MAX,
+    IntakeExporter,
+    _os_error,
+    _outcome_of,
+    is_loopback,
+    origin,
+)
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE
 from rillevents.delivery.flush import exporter_for
-from rillevents.delivery.outcome import Kind, Outcome
+from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import IntakeSettings, proxy_for
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event import Event
@@ -133,6 +140,42 @@ class TestTheRequest:
                 exporter.export(Batch(LINES))
         assert "cookie" not in intake.requests[1].headers
 
+    def test_no_step_waits_without_end(self) -> None:
+        """Each step of a request has a time of its own to end in, connecting a short one."""
+        seen = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            seen.append(request.extensions["timeout"])
+            return httpx.Response(200, stream=httpx.ByteStream(b""))
+
+        exporter = IntakeExporter("http://127.0.0.1:1/", environ={})
+        exporter._transport.close()
+        exporter._transport = httpx.MockTransport(answer)  # type: ignore[assignment]
+        assert Kind.ACCEPTED is exporter.export(Batch(LINES)).kind
+        assert [{"connect": 10.0, "pool": 10.0, "read": 600.0, "write": 600.0}] == seen
+
+    @pytest.mark.parametrize(("more", "kind"), [(0, Kind.ACCEPTED), (1, Kind.TEMPORARY)], ids=["at", "over"])
+    def test_the_longest_answer(self, more: int, kind: Kind) -> None:
+        """An acknowledgement of up to a megabyte is read; a longer one is none."""
+        with FakeIntake() as intake:
+            intake.script.append(Response(200, b" " * (ANSWER_MAX + more)))
+            outcome = send(intake.url)
+        expected = f"{intake.url.partition('/events')[0]} answered with more than 1048576 bytes" if more else ""
+        assert Outcome(kind, expected) == outcome
+
+    @pytest.mark.parametrize(
+        ("url", "expected"),
+        [
+            ("https://[::1]:8443/x?y=z", "https://[::1]:8443"),
+            ("http://H.example:80/", "http://h.example"),
+            ("https://h.example:80/", "https://h.example:80"),
+        ],
+    )
+    def test_its_name(self, url: str, expected: str) -> None:
+        """Messages call a destination by its scheme, its host, and its port where that is not the usual one."""
+        with contextlib.closing(IntakeExporter(url, environ={})) as exporter:
+            assert expected == exporter.name
+
 
 class TestSecretsStayHere:
     @pytest.mark.parametrize(
@@ -165,6 +208,23 @@ class TestSecretsStayHere:
             intake.respond = echo
             reason = send(intake.url, user="u", password="hunter2").reason
         assert not any(secret in reason for secret in ("hunter2", base64.b64encode(b"u:hunter2").decode()))
+
+    def test_a_secret_that_would_be_cut(self) -> None:
+        """A secret is taken out before a reason is cut to its length, so that no beginning of it is left."""
+        password = "hunter2-" * 10
+        with FakeIntake() as intake:
+            for pad in (0, 150, 195, 750):
+                intake.script.append(Response(400, b"x" * pad + password.encode() + b" was wrong"))
+                outcome = send(intake.url, user="u", password=password)
+                expected = clean(f"HTTP 400 Bad Request: {'x' * pad}*** was wrong")
+                assert Outcome(Kind.INVALID, expected) == outcome
+
+    def test_a_secret_in_a_rejection(self) -> None:
+        """The reason for a rejected event holds no secret either."""
+        with FakeIntake() as intake:
+            intake.script.append(Response(200, b'{"rejected":[{"line":2,"reason":"hunter2 is bad"}]}'))
+            outcome = send(intake.url, user="u", password="hunter2")
+        assert Outcome(Kind.ACCEPTED, rejected=((1, "*** is bad"),)) == outcome
 
     @pytest.mark.parametrize(
         ("user", "password", "token"),
@@ -330,6 +390,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSL
     what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
     made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(cert), *what]
     subprocess.run([openssl, *made], check=True, capture_output=True)
+    # A folder of certificates has them by the hash of their subject.
+    words = [openssl, "x509", "-in", str(cert), "-noout", "-subject_hash"]
+    subject = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    (folder / "folder").mkdir()
+    shutil.copy(cert, folder / "folder" / f"{subject}.0")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     return cert, context
@@ -343,11 +408,11 @@ class TestTLS:
         assert (Kind.TEMPORARY, float("inf"), []) == (outcome.kind, outcome.retry_after, server.requests)
         assert "--ca-cert FILE or SSL_CERT_FILE" in outcome.reason
 
-    @pytest.mark.parametrize("how", ["ca_cert", "SSL_CERT_FILE"])
+    @pytest.mark.parametrize("how", ["ca_cert", "SSL_CERT_FILE", "SSL_CERT_DIR"])
     def test_a_known_one_is_accepted_as_localhost(self, certificate: tuple[Path, ssl.SSLContext], how: str) -> None:
         """The name that is checked stays localhost, although the address is connected to."""
         cert, context = certificate
-        environ = {how: str(cert)} if how == "SSL_CERT_FILE" else {}
+        environ = {} if how == "ca_cert" else {how: str(cert if how == "SSL_CERT_FILE" else cert.parent / "folder")}
         with FaultServer(answering(OK), wrap=lambda s: context.wrap_socket(s, server_side=True)) as server:
             ca_cert = cert if how == "ca_cert" else None
             outcome = send(f"https://localhost:{server.port}/", ca_cert=ca_cert, environ=environ)
@@ -366,6 +431,35 @@ class TestTLS:
         for name in ("missing", "empty"):
             with pytest.raises(ConfigError, match="--ca-cert"):
                 IntakeExporter(HTTPS, ca_cert=tmp_path / name, environ={})
+
+    def test_certificates_for_a_plain_url(self, tmp_path: Path) -> None:
+        """A file that cannot be read is told for http, too: because the URL may become another one."""
+        with pytest.raises(ConfigError, match="--ca-cert"):
+            IntakeExporter("http://127.0.0.1:1/", ca_cert=tmp_path / "missing", environ={})
+
+    def test_only_those_that_were_named(self, certificate: tuple[Path, ssl.SSLContext]) -> None:
+        """Where the environment names certificates, no others are trusted beside them."""
+        from rillevents.delivery.exporters.intake import _tls
+
+        assert 1 == len(_tls(None, {"SSL_CERT_FILE": str(certificate[0])}).get_ca_certs())
+
+    def test_certificates_of_the_system(self, tmp_path: Path) -> None:
+        """A system has certificates where it has their file, or a folder with anything in it."""
+        from rillevents.delivery.exporters.intake import _system_has_certificates
+
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "x.0").touch()
+        found = {
+            (cafile, folder): _system_has_certificates(
+                ssl.DefaultVerifyPaths(cafile, folder and str(tmp_path / folder), "", "", "", "")
+            )
+            for cafile in ("file", None)
+            for folder in ("full", "empty", None)
+        }
+        assert {("file", "full"), ("file", "empty"), ("file", None), (None, "full")} == {
+            key for key in found if found[key]
+        }
 
     def test_old_tls_is_not_spoken(self) -> None:
         """TLS 1.2 is the least."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from support import PACE, Tool, only
 
 from rillevents import Client, InvalidEvent, Redactor
+from rillevents.event import MAX_EVENT_BYTES
 from rillevents.recording import secrets as _token_forms
 from rillevents.recording.redact import COUNT, DEFAULT, KEYS, MARKS, REDACTED
 from rillevents.testing import CapturingSink
@@ -223,6 +224,26 @@ class TestWhatStays:
         given = {"a": 1, "b": "x" * 40, "c": [{"d": None, "e": (1.5, "text")}]}
         assert given is DEFAULT.redact(given)
 
+    def test_what_is_remembered(self) -> None:
+        """Up to 1,024 keys and texts are remembered, each of 256 signs at most, and then all are forgotten."""
+        redactor = Redactor()
+        for number in range(1024):
+            assert redactor.is_harmless({f"key {number}": f"a text of some length, {number}"})
+        assert (1024, 1024) == (len(redactor._harmless), len(redactor._clean))
+        assert redactor.is_harmless({"x" * 257: "x" * 257})
+        assert (0, 0) == (len(redactor._harmless), len(redactor._clean))
+        assert redactor.is_harmless({"x" * 256: "x" * 256})
+        assert {"x" * 256} == redactor._harmless == redactor._clean
+
+    def test_harmless_at_once(self) -> None:
+        """What is ordinary is known to hold no secret the first time already, without a search; what may hold one is not."""
+        redactor = Redactor()
+        ordinary = {"fresh": 1, "other": "a text of some length", "none": None, "yes": True, "n": 1.5, "": "short"}
+        assert [True, True] == [redactor.is_harmless(ordinary) for _ in range(2)]
+        for value in ([], {}, ("a",), decimal.Decimal(1), SECRETS["github"][1], SECRETS["url"][1]):
+            assert not redactor.is_harmless({"fresh": value})
+        assert not redactor.is_harmless({"token": 1})
+
     @settings(max_examples=200, deadline=None)
     @given(
         st.recursive(
@@ -237,6 +258,13 @@ class TestWhatStays:
         assert found == DEFAULT.redact(found) | ({COUNT: found[COUNT]} if COUNT in found else {})
         if COUNT not in found:
             assert {"x": value} == found
+
+    def test_long_texts(self) -> None:
+        """A text of 32 KiB is searched, a longer one left as it is: no event holds it."""
+        secret = SECRETS["github"][1]
+        text = f"{'x' * (MAX_EVENT_BYTES - len(secret) - 1)} {secret}"
+        assert text.replace(secret, REDACTED) == _token_forms.redacted(text, REDACTED)
+        assert f" {text}" == _token_forms.redacted(f" {text}", REDACTED)
 
     def test_keys_are_a_list(self) -> None:
         """A text in the place of the list of keys is a mistake that is told, not a list of letters."""

@@ -552,7 +552,7 @@ class TestFaultsOfOurs:
 
         async def ask() -> None:
             committer = Committer(SpoolStorage([str(tmp_path)], max_bytes=1), asyncio.get_running_loop())
-            app = App(Access(), committer, Metrics(), look={"/": broken}, warn=told.append)
+            app = App(Access(), committer, Metrics(), views={"/": broken}, warn=told.append)
             scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "client": ("127.0.0.1", 1)}
             for _ in range(2):
                 await app({**scope, "headers": [(b"host", b"localhost")]}, receive, send)

@@ -26,7 +26,7 @@ from rillevents.serve.commit import Committer, Overloaded
 from rillevents.serve.endpoints import endpoint_at
 from rillevents.serve.metrics import Metrics
 from rillevents.serve.response import Refused
-from rillevents.store.incoming import Bad, Incoming
+from rillevents.store.incoming import Incoming, InvalidLine
 
 from .faults.quick_server import QuickTool
 from .faults.raw_http import CHUNKED, Line, exchange, many, request, statuses
@@ -380,7 +380,7 @@ class TestBombs:
 
     async def _submit_too_much(self) -> None:
         committer = Committer(None, asyncio.get_running_loop())  # type: ignore[arg-type] - it does not begin
-        bad = Incoming([], [], [], [Bad(number, "no event", b"x") for number in range(10_000)], size=20_000)
+        bad = Incoming([], [], [], [InvalidLine(number, "no event", b"x") for number in range(10_000)], size=20_000)
         for _ in range(10):
             committer.submit(bad)
         with pytest.raises(Overloaded):

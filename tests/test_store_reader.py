@@ -23,7 +23,7 @@ from rillevents.errors import Busy, RilleventsError, StoreError
 from rillevents.event.query import Query, find, newest
 from rillevents.event.timestamp import parse_time
 from rillevents.store.follow import follow
-from rillevents.store.reader import Counted, Filter, Store, Totals
+from rillevents.store.reader import Counted, Filter, Store
 from rillevents.store.schema import identity_of, open_to_write, put_aside
 
 pytestmark = pytest.mark.unmeasured
@@ -88,23 +88,8 @@ class TestQueries:
             first, second = store.rejected()
             assert ("1970-01-01T00:00:02.000000000Z", "t", "conflict", "id", "{}") == dataclasses.astuple(first)
             assert ("no JSON", "", "\\xff{") == (second.reason, second.event_id, second.body)
-            assert [first] == store.rejected(1) == store.rejected(since=2_000_000_000)
+            assert [first] == store.rejected(1)
         connection.close()
-
-    def test_totals(self, path: Path) -> None:
-        """The totals are those of the tables."""
-        make_store(path, [line("a", "1970-01-01T00:00:01Z"), line("b", "1970-01-01T00:00:02Z")])
-        connection = open_to_write(str(path))
-        connection.execute("INSERT INTO counts VALUES('duplicates', 3)")
-        connection.execute("INSERT INTO rejected VALUES(0, '', '', '', '')")
-        with Store(str(path)) as store:
-            assert Totals(2, 1, 1_000_000, 2_000_000, {"duplicates": 3}) == store.totals()
-        connection.close()
-
-    def test_totals_of_nothing(self, path: Path) -> None:
-        """A store without events has totals, too."""
-        with Store(str(make_store(path))) as store:
-            assert Totals() == store.totals()
 
     def test_counts(self, path: Path) -> None:
         """Types and names are counted in equal parts of a time, the most frequent first."""
@@ -230,7 +215,7 @@ class TestFile:
         before = {name: data for name, data in snapshot(path.parent).items() if not name.endswith("-shm")}
         names = sorted(os.listdir(path.parent))
         with Store(str(path)) as store:
-            assert 1 + is_written == len(list(store.lines())) == store.count() == store.totals().events
+            assert 1 + is_written == len(list(store.lines())) == store.count()
         assert names == sorted(os.listdir(path.parent))
         assert before == {name: data for name, data in snapshot(path.parent).items() if not name.endswith("-shm")}
         writer.close()

@@ -20,11 +20,11 @@ from serving import event, rows, stored_ids
 from rillevents.errors import StoreError
 from rillevents.event.validate import certain_events
 from rillevents.store import schema
-from rillevents.store.incoming import Bad, Incoming, Stored, Unavailable
+from rillevents.store.incoming import Incoming, InvalidLine, Stored, Unavailable
 from rillevents.store.writer import MAX_REJECTED, StoreWriter
 
 
-def incoming(*lines: bytes, received_us: int = 1, bad: Sequence[Bad] = ()) -> Incoming:
+def incoming(*lines: bytes, received_us: int = 1, bad: Sequence[InvalidLine] = ()) -> Incoming:
     """Return what a request of these lines brings."""
     fields = certain_events(b"".join(lines)) if lines else []
     return Incoming(list(lines), fields, range(1, len(lines) + 1), list(bad), "default", received_us)
@@ -150,7 +150,7 @@ class TestVerdicts:
     def test_bad_lines(self, path: str) -> None:
         """Bad lines are kept with their reasons, also where they are no text."""
         with writing(path) as writer:
-            writer.store([incoming(bad=[Bad(1, "not UTF-8", b"\xff\0x")])])
+            writer.store([incoming(bad=[InvalidLine(1, "not UTF-8", b"\xff\0x")])])
         assert [("not UTF-8", "\ufffd\0x")] == rows(path, "SELECT reason, body FROM rejected")
         assert [1] == rows(path, "SELECT n FROM counts WHERE name = 'invalid'")
 
@@ -326,7 +326,7 @@ class TestTidying:
     def test_rejected(self, path: str) -> None:
         """Of rejected lines the newest are kept, and how many went is counted."""
         with writing(path) as writer:
-            writer.store([incoming(bad=[Bad(n, str(n), b"x") for n in range(MAX_REJECTED + 5)])])
+            writer.store([incoming(bad=[InvalidLine(n, str(n), b"x") for n in range(MAX_REJECTED + 5)])])
             writer.tidy()
         found = rows(path, "SELECT reason FROM rejected ORDER BY rowid")
         assert (MAX_REJECTED, "5") == (len(found), found[0])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -41,8 +41,7 @@ class Failure:
     error: str
     hint: str = ""
     exit_code: int = 1
-    more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document that `--json` prints for it."""
-        return {"error": self.error, "hint": self.hint, "exit_code": self.exit_code, **self.more}
+        return {"error": self.error, "hint": self.hint, "exit_code": self.exit_code}

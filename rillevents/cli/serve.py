@@ -80,7 +80,7 @@ def add_to(app: typer.Typer) -> None:
                 raise
             told = f"serve needs {error.name}, which is not installed"
             raise ConfigError(told, hint="run: pip install 'rillevents[serve]'") from None
-        voice = _Voice(is_quiet(os.environ))
+        voice = StderrWriter(is_quiet(os.environ))
         try:
             run(options, paths(), on_ready=_tell(as_json, voice), warn=voice.say)
         finally:
@@ -88,7 +88,7 @@ def add_to(app: typer.Typer) -> None:
         return Result()
 
 
-class _Voice:
+class StderrWriter:
     """Writes to stderr on a thread of its own: a pipe that nobody reads must not block the server.
 
     Messages beyond the buffer are dropped. `close` waits a moment for pending ones.
@@ -126,7 +126,7 @@ class _Voice:
                     print(message, file=sys.stderr, flush=True)
 
 
-def _tell(as_json: bool, voice: _Voice) -> Callable[[str, str], None]:
+def _tell(as_json: bool, voice: StderrWriter) -> Callable[[str, str], None]:
     def tell(url: str, keeps: str) -> None:
         from rillevents.cli.render import show
 

@@ -108,11 +108,6 @@ def is_host(text: str) -> bool:
     return bool(_HOST.fullmatch(f"[{text}]" if ":" in text else text))
 
 
-def is_local_bind(host: str) -> bool:
-    """Whether a server that listens on *host* can be reached only from this machine."""
-    return is_loopback(host)
-
-
 def _checked_host(text: str) -> str:
     found = _HOST.fullmatch(text)
     if not found:

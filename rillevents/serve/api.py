@@ -1,6 +1,6 @@
 """The page, and the JSON that it and scripts request, by path. Pages of other origins get none of it.
 
-The data comes from a `Glance` into a store, or from the `Latest` when the server forwards.
+The data comes from a `BoundedReader` into a store, or from the `Latest` when the server forwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rillevents.event.stats import spread
 from rillevents.event.timestamp import LAST_SECOND
 from rillevents.serve.latest import RECENT, Latest
 from rillevents.serve.response import Answer, later, problem
-from rillevents.store.glance import Glance
+from rillevents.store.glance import BoundedReader
 from rillevents.store.incoming import Incoming, Stored
 from rillevents.store.reader import RejectedRow
 from rillevents.store.readonly import Replaced
@@ -60,14 +60,14 @@ _HOUR_NS = 3600 * 10**9
 _FIRST_NS, _LAST_NS = -62167219200 * 10**9, LAST_SECOND * 10**9
 
 
-Seeing = Glance | Latest
+Reader = BoundedReader | Latest
 
 
 @dataclass(slots=True)
-class Look:
+class View:
     """The paths that can be viewed, read by way of *see*; `note` is called with every request that was stored."""
 
-    see: Callable[[], Seeing] | None = None
+    see: Callable[[], Reader] | None = None
     kept: str = "store"
 
     def note(self, incoming: Incoming, stored: Stored) -> None:
@@ -85,7 +85,7 @@ class Look:
         }
         return asked | {path: _asset(*asset) for path, asset in ASSETS.items()}
 
-    def _asked(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], *known: str) -> Show:
+    def _asked(self, show: Callable[[Reader, Parameters], dict[str, Any] | bytes], *known: str) -> Show:
         """Return a function that answers with the JSON that *show* finds, or with the reason why it could not."""
 
         def answer(parameters: Parameters) -> Answer:
@@ -103,7 +103,7 @@ class Look:
 
         return answer
 
-    def _seen(self, show: Callable[[Seeing, Parameters], dict[str, Any] | bytes], parameters: Parameters) -> Any:
+    def _seen(self, show: Callable[[Reader, Parameters], dict[str, Any] | bytes], parameters: Parameters) -> Any:
         assert self.see  # noqa: S101 - without *see* there are no paths to ask for
         seeing = self.see()
         try:
@@ -112,14 +112,14 @@ class Look:
             seeing.close()
 
 
-class StoreLook(Look):
+class StoreView(View):
     """Views a store; each view opens it anew, since another file may stand there by now."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(lambda: Glance(path))
+        super().__init__(lambda: BoundedReader(path))
 
 
-class Recent(Look):
+class RecentView(View):
     """Keeps the latest events when there is no store to view; *refused* returns those that the destination refused."""
 
     def __init__(self, refused: Callable[[int], Iterable[RejectedRow]] = lambda limit: ()) -> None:
@@ -131,7 +131,7 @@ class Recent(Look):
         self._latest.add(incoming)
 
 
-def _events(seeing: Seeing, parameters: Parameters) -> bytes:
+def _events(seeing: Reader, parameters: Parameters) -> bytes:
     query, limit = _query(parameters), _number(parameters, "limit", 100, 500)
     after = parameters.get("after", "")
     if after and not _CURSOR.fullmatch(after):
@@ -143,12 +143,12 @@ def _events(seeing: Seeing, parameters: Parameters) -> bytes:
     return b'{"events":[' + lines + b"]," + _written(rest)[1:]
 
 
-def _rejected(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
+def _rejected(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     found, total = seeing.rejected(_number(parameters, "limit", 50, 500))
-    return {"rejected": [_told(each) for each in found], "total": total}
+    return {"rejected": [_document(each) for each in found], "total": total}
 
 
-def _told(rejected: RejectedRow) -> dict[str, Any]:
+def _document(rejected: RejectedRow) -> dict[str, Any]:
     line = rejected.body
     return {
         "received_at": rejected.received_at,
@@ -160,7 +160,7 @@ def _told(rejected: RejectedRow) -> dict[str, Any]:
     }
 
 
-def _stats(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
+def _stats(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     buckets = _number(parameters, "buckets", 60, 200)
     window = seeing.counts(*_whole_buckets(*_times(parameters), buckets), buckets=buckets, limit=_KINDS)
     counts = [
@@ -184,7 +184,7 @@ def _stats(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
     }
 
 
-def _values(seeing: Seeing, parameters: Parameters) -> dict[str, Any]:
+def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     name = parameters.get("name", "")
     if not name:
         raise UsageError("name is missing; name the metric whose values you want")

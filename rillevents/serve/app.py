@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rillevents.serve.access import Access, is_direct
-from rillevents.serve.body import Body, Gone, Reading, Receive
+from rillevents.serve.body import Body, ClientDisconnected, Reading, Receive
 from rillevents.serve.commit import Committer, Overloaded
 from rillevents.serve.endpoints import Endpoint, endpoint_at
 from rillevents.serve.metrics import Metrics, exposition
@@ -28,11 +28,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _MOST_FAULTS = 20
 _OPEN = ("/healthz", "/readyz", "/metrics")
 # Views answered at the same time; further ones wait.
-_LOOKERS = 2
+_READERS = 2
 
 
 class App:
-    """Answers requests; *committer* stores events, *look* maps each viewable path to the function that answers it.
+    """Answers requests; *committer* stores events, *views* maps each viewable path to the function that answers it.
 
     *allowed* says whether events are accepted now: nothing is forwarded for a user who has opted out.
     """
@@ -43,7 +43,7 @@ class App:
         committer: Committer,
         metrics: Metrics,
         *,
-        look: Mapping[str, Callable[[Mapping[str, str]], Answer]] | None = None,
+        views: Mapping[str, Callable[[Mapping[str, str]], Answer]] | None = None,
         allowed: Callable[[], bool] = lambda: True,
         gauges: Callable[[], tuple[Mapping[str, float], Mapping[str, float]]] = lambda: ({}, {}),
         on_stored: Callable[[Incoming, Stored], None] | None = None,
@@ -52,14 +52,14 @@ class App:
         self._access = access
         self._committer = committer
         self._metrics = metrics
-        self._look = look or {}
+        self._views = views or {}
         self._allowed = allowed
         self._gauges = gauges
         self._on_stored = on_stored
         self._warn = warn
         self._faults: set[str] = set()
         self._reading = Reading(metrics)
-        self._lookers = ThreadPoolExecutor(_LOOKERS, "rillevents-look")
+        self._readers = ThreadPoolExecutor(_READERS, "rillevents-view")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,7 +69,7 @@ class App:
             answer = await self._answer(scope, headers, body)
         except Refused as refused:
             answer = refused.answer
-        except Gone:
+        except ClientDisconnected:
             return
         except Exception as error:  # noqa: BLE001 - a client learns only that there was an internal error
             self._tell_fault(f"{type(error).__name__}: {error}")
@@ -185,7 +185,7 @@ class App:
         return Answer(200, body, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
 
     async def _show(self, path: str, method: str, scope: Scope, headers: Headers) -> Answer:
-        found = self._look.get(path)
+        found = self._views.get(path)
         if found is None:
             return problem(404, "not found; send events to /events/default")
         if method not in ("GET", "HEAD"):
@@ -198,7 +198,7 @@ class App:
         self._authenticate(headers)
         # On a thread: scanning a store of millions takes time, and events must not wait for a viewer.
         # On a pool of its own: the loop's threads parse bodies and must not be busy with views.
-        return await asyncio.get_running_loop().run_in_executor(self._lookers, found, _query(scope["query_string"]))
+        return await asyncio.get_running_loop().run_in_executor(self._readers, found, _query(scope["query_string"]))
 
 
 def _query(text: bytes) -> dict[str, str]:

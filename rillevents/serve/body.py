@@ -28,12 +28,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _ZSTD_WINDOW = 8 << 20
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has disconnected."""
 
 
 class Body:
-    """The body of a request, piece by piece; raises Gone if the client disconnects."""
+    """The body of a request, piece by piece; raises ClientDisconnected if the client disconnects."""
 
     __slots__ = ("_headers", "_receive", "ended")
 
@@ -46,7 +46,7 @@ class Body:
         """Return the next piece; `ended` then says whether it was the last one."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            raise Gone
+            raise ClientDisconnected
         self.ended = not message.get("more_body")
         found: bytes = message.get("body", b"")
         return found
@@ -58,7 +58,7 @@ class Body:
         try:
             while awaited and not self.ended:
                 await self.piece()
-        except Gone:
+        except ClientDisconnected:
             return False
         return self.ended
 
@@ -77,7 +77,7 @@ class BadBody(Exception):
         self.reason = reason
 
 
-def decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
+def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
     """Return the body without its Content-Encoding; raises BadBody if that is unknown, damaged, or over *limit*."""
     name = encoding.strip().lower()
     if name in (b"", b"identity"):
@@ -134,7 +134,7 @@ class Reading:
         self._threads = ThreadPoolExecutor(READERS, "rillevents-read")
 
     async def events(self, endpoint: Endpoint, headers: Headers, body: Body) -> Incoming:
-        """Return the events of a body; raises Refused, and Gone if the client disconnects."""
+        """Return the events of a body; raises Refused, and ClientDisconnected if the client disconnects."""
         limit = min(endpoint.limit, MAX_BODY_BYTES)
         # A claimed size that is too large is believed; any other is checked as the bytes arrive.
         length = headers.get(b"content-length", b"")
@@ -170,7 +170,9 @@ class Reading:
         self.held += len(body)
         try:
             self._check()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, _decoded, endpoint, body, encoding)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, _checked_body, endpoint, body, encoding
+            )
         finally:
             self.held -= len(body)
 
@@ -179,9 +181,9 @@ class Reading:
             raise Refused(later("too much data is being received"))
 
 
-def _decoded(endpoint: Endpoint, body: bytes, encoding: bytes) -> Incoming:
+def _checked_body(endpoint: Endpoint, body: bytes, encoding: bytes) -> Incoming:
     try:
-        return _parsed(endpoint, decoded(body, encoding, endpoint.limit))
+        return _parsed(endpoint, decompressed(body, encoding, endpoint.limit))
     except BadBody as error:
         raise Refused(problem(error.status, error.reason)) from None
 

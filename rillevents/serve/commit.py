@@ -18,8 +18,8 @@ from rillevents.store.incoming import Incoming, Storage, Stored, Unavailable
 
 _TIDY_SECONDS = 1.0
 
-Told = Stored | Unavailable
-Waiting = tuple[Incoming, "asyncio.Future[Told]"]
+CommitResult = Stored | Unavailable
+Waiting = tuple[Incoming, "asyncio.Future[CommitResult]"]
 
 
 class Overloaded(Exception):
@@ -55,13 +55,13 @@ class Committer:
         """Start committing."""
         self._thread.start()
 
-    def submit(self, incoming: Incoming) -> asyncio.Future[Told]:
+    def submit(self, incoming: Incoming) -> asyncio.Future[CommitResult]:
         """Return a future with the counts once the events are on the disk, or with Unavailable; raises Overloaded."""
         events, size = self.events + _count(incoming), self.bytes + incoming.size
         if self.events and (events > MAX_WAITING_EVENTS or size > MAX_WAITING_BYTES):
             raise Overloaded
         self.events, self.bytes = events, size
-        future: asyncio.Future[Told] = self._loop.create_future()
+        future: asyncio.Future[CommitResult] = self._loop.create_future()
         self._waiting.append((incoming, future))
         if self._idle:
             # In the loop's next turn: everything that arrives in this turn then goes into one commit, not two.
@@ -102,7 +102,7 @@ class Committer:
     def _commit(self, batch: Sequence[Waiting]) -> None:
         began = time.monotonic()
         try:
-            results: Sequence[Told] = self._storage.store([incoming for incoming, _ in batch])
+            results: Sequence[CommitResult] = self._storage.store([incoming for incoming, _ in batch])
             self._heard("")
         except Unavailable as error:
             self._heard(error.message)
@@ -121,7 +121,7 @@ class Committer:
             self._warn("events are stored again")
         self.problem = problem
 
-    def _tell(self, batch: Sequence[Waiting], results: Sequence[Told]) -> None:
+    def _tell(self, batch: Sequence[Waiting], results: Sequence[CommitResult]) -> None:
         for (incoming, future), result in zip(batch, results, strict=True):
             self.events -= _count(incoming)
             self.bytes -= incoming.size

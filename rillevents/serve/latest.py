@@ -12,7 +12,7 @@ from rillevents.event import format_time
 from rillevents.event.envelope import Required
 from rillevents.event.query import Query
 from rillevents.event.timestamp import microseconds
-from rillevents.store.glance import Seen, Window, cursor, value_of
+from rillevents.store.glance import Page, Window, cursor, value_of
 from rillevents.store.incoming import Incoming
 from rillevents.store.reader import Counted, RejectedRow
 
@@ -28,7 +28,7 @@ class _Passed(NamedTuple):
 
 
 class Latest:
-    """Keeps the latest events and the latest invalid lines; any thread may query it like a `Glance` while one thread adds.
+    """Keeps the latest events and the latest invalid lines; any thread may query it like a `BoundedReader` while one thread adds.
 
     *refused* returns the events that the destination refused.
     """
@@ -50,14 +50,14 @@ class Latest:
         for bad in incoming.bad:
             self._bad.append(RejectedRow(at, incoming.stream, bad.reason, "", bad.line.decode("utf-8", "replace")))
 
-    def newest(self, query: Query, limit: int) -> Seen:
+    def newest(self, query: Query, limit: int) -> Page:
         """Return the newest events that *query* accepts, by their time."""
         number = self._number
         found = sorted(self._found(query), key=lambda passed: (passed.us, passed.number), reverse=True)
         lines = _fitting(found[:limit])
-        return Seen(lines[::-1], cursor(number, self._run), len(lines) == len(found))
+        return Page(lines[::-1], cursor(number, self._run), len(lines) == len(found))
 
-    def after(self, given: str, query: Query, limit: int) -> Seen:
+    def after(self, given: str, query: Query, limit: int) -> Page:
         """Return the events after a cursor that *query* accepts, in the order of arrival."""
         number, end = int(given.partition("-")[0]), self._number
         # Also start anew if more has passed than is kept: the list would have a hole.
@@ -67,7 +67,7 @@ class Latest:
         lines = _fitting(found[:limit])
         complete = len(lines) == len(found)
         last = end if complete else found[len(lines) - 1].number
-        return Seen(lines, cursor(last, self._run), complete)
+        return Page(lines, cursor(last, self._run), complete)
 
     def rejected(self, limit: int) -> tuple[list[RejectedRow], int]:
         """Return the invalid lines and the events that the destination refused, the newest first."""

@@ -20,10 +20,6 @@ class Metrics:
         self.committed_requests = 0
         self.commit_seconds = 0.0
 
-    def count_answer(self, status: int) -> None:
-        """Count an answer by its status."""
-        self.answers[status] += 1
-
     def count_commit(self, requests: int, seconds: float) -> None:
         """Count a commit."""
         self.commits += 1

@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass, field
 
 from rillevents.delivery.credentials import read_secret
-from rillevents.delivery.url import bracketed
+from rillevents.delivery.url import bracketed, is_loopback
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event.timestamp import parse_duration
 from rillevents.local import Paths
-from rillevents.serve.access import Access, is_host, is_local_bind
+from rillevents.serve.access import Access, is_host
 
 DEFAULT_PORT = 8787
 
@@ -41,7 +41,7 @@ class Options:
         return f"{scheme.lower()}{colon}{rest}"
 
     @property
-    def is_governed(self) -> bool:
+    def needs_consent(self) -> bool:
         """Whether consent applies: to every destination except a store, a file and Kafka."""
         return bool(self.to) and self.destination.partition(":")[0] not in ("file", "kafka")
 
@@ -73,7 +73,7 @@ class Options:
             raise UsageError("--tls-cert and --tls-key go together", hint="give both")
         if not is_host(self.host):
             raise UsageError(f"--host {self.host!r} is not a valid address", hint="write --host 127.0.0.1")
-        if not is_local_bind(self.host) and not self.user:
+        if not is_loopback(self.host) and not self.user:
             raise UsageError(
                 f"{self.host} can be reached from other machines, so authentication is required",
                 hint="give --user, and set RILLEVENTS_SERVE_PASSWORD or give --password-file",
@@ -107,7 +107,7 @@ class Options:
             raise ConfigError(f"there is no password for user {self.user}", hint=hint)
         if not self.user and self.password_file:
             raise UsageError("--password-file needs --user", hint="give --user")
-        if not is_local_bind(self.host) and not self.tls_cert:
+        if not is_loopback(self.host) and not self.tls_cert:
             warnings.append(f"passwords are sent to {self.host} in plain text; give --tls-cert and --tls-key")
         hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, bracketed(self.host))  # noqa: S104
         return Access(hosts=hosts, origins=self.allow_origins, user=self.user, password=password)

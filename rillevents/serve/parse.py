@@ -15,7 +15,7 @@ from rillevents.event import MAX_EVENT_BYTES
 from rillevents.event.envelope import required_fields
 from rillevents.event.validate import certain_event, certain_events, checked_line
 from rillevents.serve.limits import MAX_EVENTS
-from rillevents.store.incoming import Bad, Incoming
+from rillevents.store.incoming import Incoming, InvalidLine
 
 Parse = Callable[[bytes], Incoming]
 
@@ -88,7 +88,9 @@ def _listed(text: bytes, decode: Callable[[bytes], list[msgspec.Raw]]) -> Incomi
         found = decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _checked(
-            [], len(text), [Bad(1, _told(f"not the JSON that is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])]
+            [],
+            len(text),
+            [InvalidLine(1, _reason(f"not the JSON that is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])],
         )
     if len(found) > MAX_EVENTS:
         raise TooMany
@@ -105,7 +107,7 @@ def _on_one_line(text: bytes) -> bytes:
         return text
 
 
-def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[Bad] | None = None) -> Incoming:
+def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[InvalidLine] | None = None) -> Incoming:
     found = Incoming([], [], [], bad or [], size=size)
     numbers: list[int] = []
     for number, line in lines:
@@ -114,7 +116,7 @@ def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[Bad] | Non
         try:
             good = checked_line(line)
         except InvalidEvent as error:
-            found.bad.append(Bad(number, _told(error.message), line[: MAX_EVENT_BYTES + 1]))
+            found.bad.append(InvalidLine(number, _reason(error.message), line[: MAX_EVENT_BYTES + 1]))
         else:
             found.lines.append(good)
             found.fields.append(required_fields(good))
@@ -123,5 +125,5 @@ def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[Bad] | Non
     return found
 
 
-def _told(reason: str) -> str:
+def _reason(reason: str) -> str:
     return reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…"

@@ -80,7 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self.since = self.loop.time()
-        self._leaving = SimpleNamespace(write=self._write, is_closing=transport.is_closing, close=self.let_go)
+        self._leaving = SimpleNamespace(write=self._write, is_closing=transport.is_closing, close=self.close)
         self.metrics.connections += 1
         if len(self.connections) > self.max_connections:
             self._make_room()
@@ -95,13 +95,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 )
                 return
             # Evict the oldest, not the newest: a client that holds a thousand open must not shut out later ones.
-            min(others, key=lambda other: other.since).hang_up("evicted")  # type: ignore[union-attr]
+            min(others, key=lambda other: other.since).abort("evicted")  # type: ignore[union-attr]
 
     def may_go(self, now: float) -> bool:
         """Whether this connection may be evicted: nothing is in progress on it, or its body has been slow for long."""
         return self.phase in (HEAD, IDLE, LINGER) or (self.phase == BODY and now - self.since > self.deadlines.head)
 
-    def hang_up(self, why: str) -> None:
+    def abort(self, why: str) -> None:
         """Close the connection at once, whatever is in progress on it."""
         self.metrics.hung_up[why] += 1
         self.connections.discard(self)
@@ -124,7 +124,7 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         if self._refusal:
-            self.metrics.count_answer(int(self._refusal[9:12]))
+            self.metrics.answers[int(self._refusal[9:12])] += 1
             self.transport.write(self._refusal)
             self._linger()
         else:
@@ -144,7 +144,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if held and not self.transport.is_closing():
             self.transport.write(held)
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close; linger first if the client may still be sending."""
         self._write_held()
         if self.phase == BODY or self._begun or self.pipeline or self._unread:
@@ -200,7 +200,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _pass_over(self, data: bytes) -> None:
         self._body += len(data)
         if self._body > MAX_DRAINED_BYTES and not self.transport.is_closing():
-            self.hang_up("endless")
+            self.abort("endless")
 
     def _feed_all(self, data: bytes) -> None:
         """Parse a small piece, as almost every request is."""
@@ -345,4 +345,4 @@ class GuardedProtocol(HttpToolsProtocol):
 def sweep(connections: set[Any], now: float) -> None:
     """Close all connections that are over their deadline."""
     for connection in [each for each in connections if each.is_late(now)]:
-        connection.hang_up("late")
+        connection.abort("late")

@@ -24,7 +24,7 @@ from rillevents.errors import Busy, RilleventsError, UsageError
 from rillevents.local import Paths, config, consent
 from rillevents.local.files import ensure_home
 from rillevents.serve.access import Access
-from rillevents.serve.api import Look, Recent, StoreLook
+from rillevents.serve.api import RecentView, StoreView, View
 from rillevents.serve.app import App
 from rillevents.serve.commit import Committer
 from rillevents.serve.forward import Forwarder, SpoolStorage, refused, spool_for
@@ -60,7 +60,7 @@ class Server:
     metrics: Metrics = field(default_factory=Metrics)
     forwarder: Forwarder | None = None
     writer: StoreWriter | None = None
-    look: Look = field(default_factory=Look)
+    view: View = field(default_factory=View)
     deadlines: Deadlines = field(default_factory=Deadlines)
     max_connections: int = MAX_CONNECTIONS
 
@@ -84,10 +84,10 @@ class Server:
             access,
             committer,
             self.metrics,
-            look=self.look.paths(),
+            views=self.view.paths(),
             allowed=self._allowed(),
             gauges=self._figures,
-            on_stored=None if self.writer else self.look.note,
+            on_stored=None if self.writer else self.view.note,
             warn=self.warn,
         )
         committer.start()
@@ -110,14 +110,14 @@ class Server:
             if not path:
                 raise RilleventsError("there is no place for the store (no home folder)", hint="give one with --store")
             self.writer = StoreWriter(path, keep_us=self.options.keep_us, warn=self.warn)
-            self.look = StoreLook(path)
+            self.view = StoreView(path)
             self.keeps = f"events are stored in {path}"
             return self.writer
         settings = config.load(self.paths)
         for warning in settings.warnings:
             self.warn(warning)
         if self.options.destination == "spool":
-            self.look = Recent(partial(refused, self.paths.spool_dirs))
+            self.view = RecentView(partial(refused, self.paths.spool_dirs))
             self.keeps = f"events go into the spool {self.paths.spool_dir}; run: rillevents flush"
             return SpoolStorage(self.paths.spool_dirs, max_bytes=settings.max_bytes)
         return self._forwarding(settings)
@@ -128,7 +128,7 @@ class Server:
         name = without_userinfo(_intake(self.paths, settings) if to == "intake" else to)
         spools = (spool_for(self.paths, name),)
         self.keeps = f"events go to {name} through the spool {spools[0]}"
-        self.look = Recent(partial(refused, spools))
+        self.view = RecentView(partial(refused, spools))
         self.forwarder = Forwarder(
             exporter,
             spools,
@@ -140,7 +140,7 @@ class Server:
 
     def _allowed(self) -> Callable[[], bool]:
         """Return a function that says whether events may be accepted; consent applies only to a user's own intake."""
-        if not self.options.is_governed:
+        if not self.options.needs_consent:
             return lambda: True
         asked, allowed = -_CONSENT_SECONDS, True
 

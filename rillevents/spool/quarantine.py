@@ -111,13 +111,13 @@ def read_rejected(folder: str, name: str) -> RejectedFound:
         # With or without the brace that closes the entry.
         line = next(filter(is_event, (rest[:-1], rest)), b"")
         if line:
-            found.entries.append(DeadLetter(*_told(head), line + b"\n"))
+            found.entries.append(DeadLetter(*_reason_of(head), line + b"\n"))
         elif entry:
             found.damaged.append(entry)
     return found
 
 
-def _told(head: bytes) -> tuple[str, str]:
+def _reason_of(head: bytes) -> tuple[str, str]:
     try:
         told = json.loads(head + b"}")
         return str(told["reason"]), str(told["rejected_at"])

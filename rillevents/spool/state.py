@@ -109,7 +109,7 @@ def load(folder: str, *, now_ns: int | None = None) -> State:
             {str(name): (int(offset), int(proof)) for name, (offset, proof) in content["offsets"].items()},
             [str(name) for name in content["folded"]],
             [str(name) for name in content["aside"]],
-            _told(content["last_flush"]),
+            _last_flush(content["last_flush"]),
             {key: value for key, value in content.items() if key not in State.__slots__},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -120,7 +120,7 @@ def _counts(found: Mapping[str, Any]) -> dict[str, int]:
     return {str(key): max(0, int(value)) for key, value in found.items()}
 
 
-def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+def _last_flush(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the saved result of the last flush, nothing if any of it is damaged."""
     texts = all(isinstance(found.get(key), str) for key in ("at", "outcome", "reason"))
     numbers = all(isinstance(found.get(key), (int, float)) for key in ("delivered", "rejected", "pending", "seconds"))

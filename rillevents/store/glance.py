@@ -28,7 +28,7 @@ _PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Page:
     """Events, oldest first, and the `cursor` after which the next ones come.
 
     `complete`: no further events belong here. `reset`: the given cursor is no longer valid, and these are simply the newest
@@ -52,7 +52,7 @@ class Window:
     cut: bool = False
 
 
-class Glance:
+class BoundedReader:
     """A quick view of the store at *path*; raises StoreError if there is none, Busy if it is locked or being replaced.
 
     Use it in one thread only. Times are nanoseconds since 1970.
@@ -66,15 +66,15 @@ class Glance:
         """Close the file."""
         self._store.close()
 
-    def newest(self, query: Query, limit: int) -> Seen:
+    def newest(self, query: Query, limit: int) -> Page:
         """Return the newest events that *query* accepts, by their time, and the cursor of the event that arrived last."""
         last = self._number("SELECT MAX(rowid) FROM events")
         rows = self._newest_rows(query, limit + 1)
         lines = [line for _, line in self._lines(rows[:limit], _MOST_BYTES)]
         complete = len(lines) == len(rows) and not self._has_more(query)
-        return Seen(lines[::-1], self._cursor(last), complete)
+        return Page(lines[::-1], self._cursor(last), complete)
 
-    def after(self, cursor: str, query: Query, limit: int) -> Seen:
+    def after(self, cursor: str, query: Query, limit: int) -> Page:
         """Return the events that *query* accepts and that arrived after *cursor*, in order of arrival."""
         row = int(cursor.partition("-")[0])
         if cursor != self._cursor(row):
@@ -92,7 +92,7 @@ class Glance:
             # Skip a line that fits into no answer: otherwise nothing after it would ever be returned.
             end = lines[-1][0] if lines else rows[0]
         complete = end >= self._number("SELECT MAX(rowid) FROM events")
-        return Seen([line for _, line in lines], self._cursor(end), complete)
+        return Page([line for _, line in lines], self._cursor(end), complete)
 
     def rejected(self, limit: int) -> tuple[list[RejectedRow], int]:
         """Return the lines that were rejected last, the newest first, and how many are kept in total."""

@@ -16,7 +16,7 @@ class Unavailable(RilleventsError):
     exit_code = 75
 
 
-class Bad(NamedTuple):
+class InvalidLine(NamedTuple):
     """An invalid line: its number (from 1), the reason, and its bytes."""
 
     number: int
@@ -31,7 +31,7 @@ class Incoming:
     lines: list[bytes]
     fields: list[Required]
     numbers: Sequence[int]
-    bad: list[Bad] = field(default_factory=list)
+    bad: list[InvalidLine] = field(default_factory=list)
     stream: str = "default"
     received_us: int = 0
     size: int = 0

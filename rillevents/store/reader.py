@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
 from typing import Any, Self
@@ -33,17 +33,6 @@ class RejectedRow:
     reason: str
     event_id: str
     body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What a store holds: events and rejected lines, the times of the oldest and the newest, and the writer's counts."""
-
-    events: int = 0
-    rejected: int = 0
-    oldest_us: int | None = None
-    newest_us: int | None = None
-    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +91,14 @@ class Store:
         counted = int(self.file.rows(sql, values)[0][0])
         return counted + sum(1 for edge in found.at_the_edges() for _ in self._found(edge, backwards=False, page=PAGE))
 
-    def rejected(self, limit: int = 50, *, since: int | None = None) -> list[RejectedRow]:
-        """Return the *limit* lines that were rejected last, the newest first; only those after *since* if it is given."""
+    def rejected(self, limit: int = 50) -> list[RejectedRow]:
+        """Return the *limit* lines that were rejected last, the newest first."""
         rows = self.file.rows(
             "SELECT CAST(received_us AS INTEGER), CAST(stream AS BLOB), CAST(reason AS BLOB), CAST(event_id AS BLOB),"
-            " CAST(body AS BLOB) FROM rejected"
-            " WHERE received_us >= ? ORDER BY rowid DESC LIMIT ?",
-            (_LEAST if since is None else _clamped(-(-since // 1000)), limit),
+            " CAST(body AS BLOB) FROM rejected ORDER BY rowid DESC LIMIT ?",
+            (limit,),
         )
         return [RejectedRow(format_time(us * 1000), *map(_text, texts)) for us, *texts in rows]
-
-    def totals(self) -> Totals:
-        """Return what the store holds."""
-        found = self.file.rows(
-            "SELECT (SELECT COUNT(event_us) FROM events), (SELECT COUNT(*) FROM rejected),"
-            " (SELECT MIN(event_us) FROM events), (SELECT MAX(event_us) FROM events)"
-        )
-        events, rejected, oldest, newest = found[0]
-        counted = self.file.rows("SELECT CAST(name AS BLOB), n FROM counts ORDER BY name")
-        return Totals(events, rejected, oldest, newest, {_text(name): n for name, n in counted})
 
     def counts(self, since: int, until: int, *, buckets: int, limit: int = 50) -> list[Counted]:
         """Return the *limit* most frequent types and names from *since* to before *until*, counted in *buckets* equal parts."""

@@ -58,7 +58,7 @@ class FaultyIntake:
 
     def _serve(self, connection: Connection) -> None:
         while True:
-            fault = "taken" if self.calm else self._rng.choices(list(FAULTS), list(FAULTS.values()))[0]
+            fault = "taken" if self.calm else self._choose()
             if "before the request" in fault:
                 connection.read(1)
                 if connection.received:
@@ -70,6 +70,13 @@ class FaultyIntake:
                 return  # the flusher was killed within its request
             if not self._answer(connection, fault, body.splitlines()):
                 return
+
+    def _choose(self) -> str:
+        """Draw a fault; those that were never played come first, so that a short campaign has them all."""
+        unplayed = [name for name in FAULTS if name != "taken" and not self.times[name]]
+        if unplayed and self._rng.random() < 0.5:
+            return unplayed[0]
+        return self._rng.choices(list(FAULTS), list(FAULTS.values()))[0]
 
     def _answer(self, connection: Connection, fault: str, lines: list[bytes]) -> bool:
         """Play one fault on one request; False where the connection is over."""

@@ -32,7 +32,7 @@ from rillevents.serve.metrics import Metrics
 from rillevents.serve.parse import parse_ndjson
 from rillevents.serve.response import Answer
 from rillevents.store import glance
-from rillevents.store.glance import Glance, Seen
+from rillevents.store.glance import BoundedReader, Page
 from rillevents.store.reader import RejectedRow
 from rillevents.store.schema import identity_of, put_aside
 from rillevents.store.writer import StoreWriter
@@ -54,7 +54,7 @@ def body(*events: dict[str, Any]) -> bytes:
     return "\n".join(json.dumps(each) for each in events).encode()
 
 
-def ids(seen: Seen) -> list[str]:
+def ids(seen: Page) -> list[str]:
     """Return the IDs of events."""
     return [json.loads(line)["event_id"] for line in seen.lines]
 
@@ -65,7 +65,7 @@ class Stored:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writer = StoreWriter(str(path))
-        self.glance = Glance(str(path))
+        self.glance = BoundedReader(str(path))
 
     def add(self, *events: dict[str, Any]) -> None:
         """Store events."""
@@ -245,7 +245,7 @@ def test_a_store_and_what_went_by_answer_alike(
             stored.add(*part)
             latest.add(parse_ndjson(body(*part)))
 
-    def same(one: Seen, other: Seen) -> None:
+    def same(one: Page, other: Page) -> None:
         assert (one.lines, one.complete, one.reset) == (other.lines, other.complete, other.reset)
 
     same(stored.glance.newest(query, limit), latest.newest(query, limit))
@@ -426,7 +426,7 @@ class TestTrouble:
             held.wait(10)
             return Answer(200)
 
-        app = App(Access(), None, Metrics(), look={"/slow": show})  # type: ignore[arg-type]
+        app = App(Access(), None, Metrics(), views={"/slow": show})  # type: ignore[arg-type]
         scope = {
             "path": "/slow",
             "method": "GET",
