@@ -658,7 +658,7 @@ def test_cloned_machine(tool: Tool, tmp_path: Path) -> None:
         for line in (tmp_path / "copy" / "spool" / "v1" / "slot-0.ndjson").read_bytes().splitlines()
     ]
     assert (baked.strip(), 2) == (found[0], len(set(found)))
-    assert "copy of a virtual machine" in " ".join(tool("id", "reset", "--help").stdout.split())
+    assert "copied virtual machine" in " ".join(tool("id", "reset", "--help").stdout.split())
 
 
 @pytest.mark.parametrize("text", ["attributes = 3\n", "[[attributes]]\nk = 1\n", 'intake = "x"\n'])
@@ -669,7 +669,7 @@ def test_a_section_that_is_none(tool: Tool, text: str) -> None:
     key = "intake.url" if "intake" in text else "attributes.k"
     done = tool("config", "set", key, "http://127.0.0.1/")
     assert 78 == done.returncode, done.stderr
-    assert "is no table" in done.stderr
+    assert "is not a table" in done.stderr
     assert text == Path(tool.paths.config_file).read_text()
 
 

@@ -265,7 +265,7 @@ class TestConfiguration:
         assert 0o600 == stat.S_IMODE(os.stat(tool.paths.config_file).st_mode)
         assert "hunter2" not in tool("config", "list").stdout + tool("config", "get", "kafka.sasl.password").stdout
         os.chmod(tool.paths.config_file, 0o644)
-        assert "holds a secret that others can read" in tool("config", "list").stderr
+        assert "contains a secret that other users can read" in tool("config", "list").stderr
 
     @pytest.mark.parametrize(
         ("to", "code"), [("kafka://h:9092/t", 0), ("kafka://h/t", 2), ("kafka://u:hunter2@h:9092/t", 2)]

@@ -95,7 +95,7 @@ class TestBeginning:
             (["--tls-cert", "a.pem", "--tls-key", "b.pem"], 78, "--tls-cert"),
             (["--user", "me"], 78, "RILLEVENTS_SERVE_PASSWORD"),
             (["--user", "a:b"], 2, "colon"),
-            (["--user", "me", "--password-file", "/dev/null"], 78, "no regular file"),
+            (["--user", "me", "--password-file", "/dev/null"], 78, "not a regular file"),
             (["--allow-host", "a b"], 2, "not a valid host name"),
             (["--allow-origin", "app.example.com"], 2, "not a valid origin"),
             (["--allow-origin", "https://app.example.com/path"], 2, "not a valid origin"),

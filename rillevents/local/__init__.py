@@ -1,10 +1,10 @@
-"""Where everything lives; creates nothing, and reads nothing but the environment.
+"""The places of all files; creates nothing, and reads only the environment.
 
-    Application            its name and the prefix of its variables: whatever is per application hangs on it
+    Application            its name and the prefix of its variables: everything that differs per application
     └── Paths              config.toml, telemetry, install_id │ spool/, the parsed configuration, the notice's marker
 
-On Linux the folders are worked out here, not by platformdirs: because importing that costs three times what starting Python
-costs. A test holds the two equal.
+On Linux the folders are computed here, without platformdirs: importing that costs three times what starting Python costs.
+A test checks that both give the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 
 class Application:
-    """A program that keeps events under a name of its own: its folders are called *name*, its variables *prefix*…"""
+    """A program that keeps events under its own name: its folders are called *name*, its variables *prefix*…"""
 
     __slots__ = ("name", "prefix")
 
@@ -31,7 +31,7 @@ class Application:
         self.prefix = prefix
 
     def variable(self, environ: Mapping[str, str], name: str) -> str:
-        """Return the variable *prefix* + *name*, empty where it is not set: an empty variable is an unset one."""
+        """Return the variable *prefix* + *name*, "" if it is not set; an empty variable counts as unset."""
         return environ.get(self.prefix + name, "")
 
 
@@ -39,9 +39,9 @@ RILLEVENTS = Application("rillevents", "RILLEVENTS_")
 
 
 class Paths:
-    """Every file's place, for one application in one environment, and that environment.
+    """The place of every file, for one application in one environment, and that environment.
 
-    A folder is "" where there is none (no home folder, and nothing that says where else to go).
+    A folder is "" if there is none (no home folder, and no variable that names another place).
     """
 
     __slots__ = ("_spool", "app", "config_dir", "config_file", "environ", "fallback_spool", "home", "state_dir")
@@ -59,37 +59,37 @@ class Paths:
             self.fallback_spool = f"/var/tmp/{app.name}-{os.getuid()}"  # noqa: S108 - checked to be ours alone when used
 
     def variable(self, name: str) -> str:
-        """Return the application's variable *name* (without its prefix), empty where it is not set."""
+        """Return the application's variable *name* (without its prefix), "" if it is not set."""
         return self.app.variable(self.environ, name)
 
     @property
     def telemetry_file(self) -> str:
-        """The file that says `on` or `off`; not in config.toml: because that may be broken, and off has to hold then."""
+        """The file that says `on` or `off`. It is separate from config.toml: off must hold even if that file is broken."""
         return _join(self.config_dir, "telemetry")
 
     @property
     def install_id_file(self) -> str:
-        """The file whose one line is the install ID."""
+        """The file with the install ID as its only line."""
         return _join(self.config_dir, "install_id")
 
     @property
     def config_cache(self) -> str:
-        """What `record` needs of config.toml, parsed; never a secret."""
+        """The part of config.toml that `record` needs, parsed; never a secret."""
         return _join(self.state_dir, "config.json")
 
     @property
     def notice_marker(self) -> str:
-        """The file that says that the first-run notice was shown."""
+        """The file that records that the first-run notice was shown."""
         return _join(self.state_dir, "noticed")
 
     @property
     def default_store(self) -> str:
-        """The file that `serve` stores events in unless it is told otherwise."""
+        """The file that `serve` stores events in by default."""
         return _join(self.state_dir, "events.db")
 
     @property
     def serve_dir(self) -> str:
-        """The folder in which a server that hands events on has its spools, one for each destination."""
+        """The folder with the spools of forwarding servers, one for each destination."""
         return _join(self.state_dir, "serve")
 
     @property
@@ -100,7 +100,7 @@ class Paths:
 
     @property
     def spool_dir(self) -> str:
-        """The place for the spool that can be written to now: what `record` would use, found without making it."""
+        """The first writable place for the spool: what `record` would use, found without creating it."""
         places = self.spool_dirs
         for place in places[:-1]:
             if _can_be_made(place):
@@ -113,9 +113,9 @@ def _absolute(path: str) -> str:
         try:
             path = os.path.join(os.getcwd(), path)
         except OSError:
-            # The folder that we are in is gone: the path stays relative, and who opens it hears of that.
+            # The current folder was deleted: the path stays relative, and opening it will report the error.
             pass
-    # normpath, too: because a trailing slash would make O_NOFOLLOW follow a link after all.
+    # Also normpath: with a trailing slash, O_NOFOLLOW would follow a link after all.
     return os.path.normpath(path) if path else ""
 
 

@@ -1,8 +1,8 @@
 """The configuration as the programs use it: defaults < config.toml < environment.
 
-Two readers. `load` is for everything that may fail: it parses config.toml and raises ConfigError. `load_for_recording` is for
-the hot path: it never fails, takes only what recording needs, and keeps that in parsed form beside the spool, because parsing
-TOML costs twice what starting Python costs. No secret is ever in that cache.
+There are two readers. `load` is for everything that may fail: it parses config.toml and raises ConfigError.
+`load_for_recording` is for the hot path: it never fails, reads only what recording needs, and caches that in parsed form
+beside the spool, because parsing TOML costs twice what starting Python costs. The cache never contains a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEFAULT_MAX_BYTES = 1 << 30
 
 
 class Config:
-    """The sections of config.toml, checked, with what they say by name; `warnings` are for a person to see."""
+    """The sections of config.toml, checked, with their settings by name; `warnings` are for a person to see."""
 
     __slots__ = ("sections", "warnings")
 
@@ -34,17 +34,17 @@ class Config:
         self.warnings = warnings
 
     def get(self, section: str, key: str, default: Any = None) -> Any:
-        """Return one setting, or *default* where config.toml does not say."""
+        """Return one setting, or *default* if config.toml does not set it."""
         return self.sections.get(section, {}).get(key, default)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What `[attributes]` puts on every event."""
+        """The attributes that `[attributes]` adds to every event."""
         return dict(self.sections.get("attributes", {}))
 
     @property
     def max_bytes(self) -> int:
-        """How many bytes the spool may hold."""
+        """The maximum size of the spool in bytes."""
         return int(self.get("spool", "max_bytes", DEFAULT_MAX_BYTES))
 
     @property
@@ -54,9 +54,9 @@ class Config:
 
 
 def load(paths: Paths, *, lenient: bool = False) -> Config:
-    """Return all of config.toml; raises ConfigError where it is not TOML, or a value is not what its key takes.
+    """Return all of config.toml; raises ConfigError if it is not TOML, or a value has the wrong type.
 
-    *lenient* leaves such a value out, with a warning.
+    *lenient* leaves out such a value, with a warning.
     """
     from rillevents.local.config_file import parse
 
@@ -71,7 +71,7 @@ def load(paths: Paths, *, lenient: bool = False) -> Config:
     except RecursionError:
         from rillevents.errors import ConfigError
 
-        raise ConfigError(f"{paths.config_file} is nested too deeply", hint="mend it, or move it away") from None
+        raise ConfigError(f"{paths.config_file} is nested too deeply", hint="correct it, or move it away") from None
     if content and os.name == "posix":
         found.warnings.extend(_exposed(found, paths.config_file))
     return found
@@ -85,11 +85,11 @@ def _exposed(config: Config, path: str) -> list[str]:
         return []
     warnings = []
     if _holds_secret(config) and found.st_mode & 0o077:
-        warnings.append(f"{path} holds a secret that others can read; run: chmod 600 {path}")
-    # Not told to root: in a user's home, who says `sudo` means that user's file.
+        warnings.append(f"{path} contains a secret that other users can read; run: chmod 600 {path}")
+    # Do not warn root: with `sudo` in a user's home, that user's file is meant.
     foreign = me != 0 and found.st_uid not in (0, me)
     if foreign or found.st_mode & 0o002:
-        warnings.append(f"{path} can be changed by other users, and with it where events go")
+        warnings.append(f"{path} can be changed by other users, who can thus redirect your events")
     return warnings
 
 
@@ -102,9 +102,9 @@ def _holds_secret(config: Config) -> bool:
 
 
 def load_for_recording(paths: Paths, *, cache: bool = True) -> Config:
-    """Return what recording needs of config.toml; where that is broken, the defaults and a warning.
+    """Return what recording needs of config.toml; if the file is broken, the defaults and a warning.
 
-    Nothing is written where *cache* is false, and nothing fails where the cache cannot be written.
+    With *cache* false nothing is written; a cache that cannot be written is no failure.
     """
     identity = _identity(paths.config_file)
     if identity is None:
@@ -133,7 +133,7 @@ def _read_cache(path: str, identity: list[Any]) -> Config | None:
         return None
     if not isinstance(cached, dict) or cached.get("identity") != identity:
         return None
-    # Looked at, not believed: because a damaged cache must cost nobody an event, and nothing but this would renew it.
+    # Check its contents: a damaged cache must not cost anybody an event, and only this check gets it renewed.
     sections, warnings = cached.get("sections"), cached.get("warnings")
     if not isinstance(sections, dict) or not all(isinstance(table, dict) for table in sections.values()):
         return None
@@ -147,7 +147,7 @@ def _write_cache(paths: Paths, identity: list[Any], config: Config) -> None:
         make_folder(paths.state_dir)
         replace_file(paths.config_cache, ndjson.dumps(content).encode(), durable=False)
     except OSError:
-        # Not an error: because the next call parses the TOML again, and nothing else is lost.
+        # Not an error: the next call parses the TOML again, and nothing else is lost.
         return
 
 
@@ -156,19 +156,19 @@ def _parse_for_recording(paths: Paths) -> Config:
     from rillevents.local.config_file import WITHOUT_IT
 
     try:
-        # Lenient: because a slip in one section must not turn the filters and the redaction of another off.
+        # Lenient: a slip in one section must not turn off the filters and the redaction of another.
         config = load(paths, lenient=True)
     except ConfigError as error:
         return Config({}, [f"{error.message}{WITHOUT_IT}"])
     sections = {name: config.sections[name] for name in RECORDING_SECTIONS if name in config.sections}
     wrong = [text for text in config.warnings if text.endswith(WITHOUT_IT)]
-    # One line, however much is wrong: because it comes with every event.
+    # One line, however much is wrong, since it comes with every event.
     more = f", and {len(wrong) - 1} more; run: rillevents config list" if wrong[1:] else ""
     return Config(sections, [f"{wrong[0]}{more}"] if wrong else [])
 
 
 def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
-    """Return the attributes that the environment puts on every event, and a warning for each that it could not."""
+    """Return the attributes that the environment adds to every event, and a warning for each that is not usable."""
     attributes, warnings = _listed_attributes(paths.variable("ATTRIBUTES"), paths.app.prefix)
     for variable, key in (
         ("SERVICE_NAME", SERVICE_NAME),
@@ -180,17 +180,17 @@ def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
         if value and is_json(key, value):
             attributes[key] = value
         elif value:
-            warnings.append(f"{paths.app.prefix}{variable} is not valid Unicode, and was left out")
+            warnings.append(f"{paths.app.prefix}{variable} is not valid Unicode; it was left out")
     is_dev = paths.variable("IS_DEV").strip().lower()
     if is_dev in ("1", "true", "yes", "on"):
         attributes[IS_DEV] = True
     elif is_dev and is_dev not in ("0", "false", "no", "off"):
-        warnings.append(f"{paths.app.prefix}IS_DEV={is_dev!r} is neither true nor false, and was left out")
+        warnings.append(f"{paths.app.prefix}IS_DEV={is_dev!r} is neither true nor false; it was left out")
     return attributes, warnings
 
 
 def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str]]:
-    """Read `k=v,k2=v2` with percent-encoding (as OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES is written), or a JSON object."""
+    """Read `k=v,k2=v2` with percent-encoding (the format of OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES), or a JSON object."""
     if not text.strip():
         return {}, []
     found: object
@@ -208,11 +208,11 @@ def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str
             pairs[key if equals else ""] = _percent_decoded(value.strip())
     attributes = {key: value for key, value in pairs.items() if key and key not in ENVELOPE and is_json(key, value)}
     bad = len(pairs) - len(attributes)
-    return attributes, [f"{prefix}ATTRIBUTES is malformed in part: write k=v,k2=v2 or a JSON object"] if bad else []
+    return attributes, [f"{prefix}ATTRIBUTES is partly malformed: write k=v,k2=v2 or a JSON object"] if bad else []
 
 
 def is_json(key: str, value: object) -> bool:
-    """Return whether an attribute can be written: no text in it is invalid Unicode."""
+    """Return whether an attribute can be written: all its text is valid Unicode."""
     try:
         ndjson.dumps({key: value}).encode()
     except (TypeError, ValueError, RecursionError):
@@ -221,7 +221,7 @@ def is_json(key: str, value: object) -> bool:
 
 
 def _percent_decoded(text: str) -> str:
-    """Return *text* with %XX decoded; invalid UTF-8 comes out as lone surrogates, which no event takes."""
+    """Return *text* with %XX decoded; invalid UTF-8 becomes lone surrogates, which no event accepts."""
     if "%" not in text:
         return text
     first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")

@@ -1,4 +1,4 @@
-"""config.toml: what may stand in it, how it is parsed, and how one setting of it is changed without touching the rest."""
+"""config.toml: its schema, how it is parsed, and how one setting is changed without touching the rest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rillevents.event import ENVELOPE, ndjson
 from rillevents.local import Paths
 from rillevents.local.files import make_folder, prepare_home, read_file, replace_file
 
-# How a warning ends that tells of a wrong value which was left out.
+# How a warning about a wrong value ends if the value was left out.
 WITHOUT_IT = "; recorded without it"
 SECRETS = ("intake.password", "intake.token")
-# What librdkafka calls its secrets.
+# How librdkafka names its secrets.
 _SECRET = re.compile(r"password|passphrase|secret|\.pem$|^ssl_key$|oauthbearer\.config$")
 _LIBRDKAFKA = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -103,21 +103,21 @@ KEYS = tuple(f"{section}.{key}" for section, keys in SCHEMA.items() for key in k
 
 
 class Parsed(NamedTuple):
-    """The content of a config.toml, checked, and what a person should be told about it."""
+    """The checked content of a config.toml, and the warnings for a person."""
 
     sections: dict[str, dict[str, Any]]
     warnings: list[str]
 
 
 def parse(content: bytes, path: str, *, lenient: bool = False) -> Parsed:
-    """Return the checked content of a config.toml; unknown keys become warnings, wrong values ConfigError.
+    """Return the checked content of a config.toml; unknown keys become warnings, wrong values raise ConfigError.
 
-    *lenient* leaves a wrong value out, with a warning, and keeps the others.
+    *lenient* leaves out a wrong value, with a warning, and keeps the others.
     """
     try:
         document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}", hint="mend it, or move it away") from None
+        raise ConfigError(f"{path} is not TOML: {error}", hint="correct it, or move it away") from None
     sections: dict[str, dict[str, Any]] = {}
     warnings: list[str] = []
     for section, table in document.items():
@@ -140,7 +140,7 @@ def parse(content: bytes, path: str, *, lenient: bool = False) -> Parsed:
 
 
 def checker(key: str) -> Callable[[object], Any] | None:
-    """Return what checks the value of `section.key`, None where there is no such setting."""
+    """Return the function that checks the value of `section.key`, None if there is no such setting."""
     section, _, name = key.partition(".")
     if section == "attributes":
         return _attribute if name and name not in ENVELOPE else None
@@ -150,13 +150,13 @@ def checker(key: str) -> Callable[[object], Any] | None:
 
 
 def is_secret(key: str) -> bool:
-    """Return whether the setting `section.key` is one that nobody may see."""
+    """Return whether the setting `section.key` is a secret."""
     section, _, name = key.partition(".")
     return key in SECRETS or (section == "kafka" and _SECRET.search(name) is not None)
 
 
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the dots in a key as part of it: because `linger.ms = 5` without quotes is a table in TOML."""
+    """Treat the dots in a key as part of it: in TOML, `linger.ms = 5` without quotes is a table."""
     found: dict[str, Any] = {}
     for key, value in table.items():
         inner = _flat(value) if isinstance(value, dict) and value else {"": value}
@@ -168,19 +168,19 @@ def _checked(check: Callable[[object], Any], value: object, what: str) -> Any:
     try:
         return check(value)
     except (TypeError, ValueError, RecursionError) as error:
-        # Never what stands under [intake] or [kafka]: that is where the secrets are, and a message is seen by many.
+        # Never show a value under [intake] or [kafka]: it may be a secret, and many people may see a message.
         shown = "" if re.search(r"\b(intake|kafka)\.", what) else f", not {repr(value)[:80]}"
         raise ConfigError(f"{what} takes {error}{shown}") from None
 
 
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    """Return `; did you mean X?` where *word* resembles one of *known*, else nothing."""
+    """Return `; did you mean X?` if *word* resembles one of *known*, else ""."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def read_setting(text: str, key: str) -> Any:
-    """Return the value that *text*, typed by a person, means for the setting *key*; raises UsageError."""
+    """Return the value of the setting *key* that a person means by *text*; raises UsageError."""
     check = checker(key)
     if check is None:
         raise UsageError(
@@ -197,7 +197,7 @@ def read_setting(text: str, key: str) -> Any:
 
 
 def _readings(text: str) -> list[object]:
-    """What *text* may mean, the likeliest last read first: TOML where it is a list, a switch or a number, else text."""
+    """What *text* may mean, the most likely first: TOML if it is a list, a switch or a number, else text."""
     try:
         typed = tomllib.loads(f"value = {text}")["value"]
     except ValueError:
@@ -206,26 +206,28 @@ def _readings(text: str) -> list[object]:
 
 
 def change(paths: Paths, key: str, value: Any) -> bool:
-    """Set *key* in config.toml, or remove it where *value* is None; comments and order stay as they are.
+    """Set *key* in config.toml, or remove it if *value* is None; comments and order are kept.
 
-    Returns whether there was something to do. Written atomically, 0600; raises ConfigError where the file is broken.
+    Returns whether anything changed. Written atomically, 0600; raises ConfigError if the file is broken.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     target = paths.config_file
     if os.path.islink(target):
-        raise ConfigError(f"{target} is a link, and was left as it is", hint="edit the file that it leads to")
+        raise ConfigError(f"{target} is a link and was not changed", hint="edit the file that it points to")
     try:
         document = tomlkit.parse((read_file(target) or b"").decode())
     except (TOMLKitError, ValueError) as error:
-        raise ConfigError(f"{target} is not TOML: {error}", hint="mend it, or move it away") from None
+        raise ConfigError(f"{target} is not TOML: {error}", hint="correct it, or move it away") from None
     section, _, name = key.partition(".")
     table: Any = document.setdefault(section, tomlkit.table()) if value is not None else document.get(section)
     if not hasattr(table, "keys"):
         if table is None:
             return False
-        raise ConfigError(f"{target}: {section} is no table", hint=f"mend it: write [{section}] in a line of its own")
+        raise ConfigError(
+            f"{target}: {section} is not a table", hint=f"correct it: write [{section}] on a line of its own"
+        )
     table, name = _place(table, name)
     if value is None and name not in table:
         return False
@@ -240,7 +242,7 @@ def change(paths: Paths, key: str, value: Any) -> bool:
 
 
 def _place(table: Any, name: str) -> tuple[Any, str]:
-    """Return the table in which *name* stands, and its name there: `linger.ms` may be one key or a key of a table."""
+    """Return the table that contains *name*, and its name there: `linger.ms` may be one key or a key of a table."""
     first, dot, rest = name.partition(".")
     if name not in table and dot and hasattr(table.get(first), "keys"):
         return _place(table[first], rest)

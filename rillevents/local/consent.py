@@ -1,4 +1,4 @@
-"""Is telemetry on, and who decided."""
+"""Whether telemetry is on, and what decided it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ON = ("1", "on", "true", "yes")
 
 
 class Consent:
-    """The decision: `enabled`, `decided_by` (a variable, a file, or `default`), and a `warning` where one is due."""
+    """The decision: `enabled`, `decided_by` (a variable, a file, or `default`), and a `warning` if there is one."""
 
     __slots__ = ("decided_by", "enabled", "warning")
 
@@ -24,10 +24,10 @@ class Consent:
 
 
 def decide(paths: Paths) -> Consent:
-    """Return whether anything may be recorded or sent; off wins over on, whoever says it.
+    """Return whether anything may be recorded or sent; off wins over on, wherever it is set.
 
-    Reads one small file and writes nothing. What cannot be read or understood counts as off: a wish not to be
-    tracked must not be lost to a typing error.
+    Reads one small file and writes nothing. A value that cannot be read or understood counts as off: a typing error must not
+    override a wish not to be tracked.
     """
     do_not_track = paths.environ.get("DO_NOT_TRACK", "").strip().lower()
     if do_not_track and do_not_track not in OFF:
@@ -51,7 +51,7 @@ def _from_file(path: str) -> Consent:
 
 
 def save(paths: Paths, enabled: bool) -> None:
-    """Write the decision down for good, atomically; raises OSError."""
+    """Save the decision permanently, atomically; raises OSError."""
     prepare_home(paths.home)
     make_folder(paths.config_dir)
     replace_file(paths.telemetry_file, b"on\n" if enabled else b"off\n")

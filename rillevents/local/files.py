@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# What Windows lacks is 0 there: the flags narrow what an open may do, they add nothing to it.
+# On Windows the missing flags are 0: they only restrict what an open may do.
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 CLOEXEC: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0) | getattr(os, "O_BINARY", 0)
 NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
 APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
-# A name that is too long for the system is nobody's name.
+# A name that is too long for the system cannot exist.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
-    """Return up to *size* bytes that stand at *offset*; raises OSError."""
+    """Return up to *size* bytes from *offset*; raises OSError."""
     if hasattr(os, "pread"):
         return os.pread(fd, size, offset)
     os.lseek(fd, offset, os.SEEK_SET)  # pragma: no cover - Windows
@@ -29,9 +29,9 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
 
 
 def read_file(path: str, limit: int = 1 << 20) -> bytes | None:
-    """Return what is in a regular file, or None where there is none.
+    """Return the contents of a regular file, or None if there is none.
 
-    Raises OSError where there is one that cannot be read, or that is larger than *limit*; never waits (a FIFO is no file).
+    Raises OSError if it cannot be read or is larger than *limit*; never waits (a FIFO is not read).
     """
     try:
         fd = os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC)
@@ -41,10 +41,10 @@ def read_file(path: str, limit: int = 1 << 20) -> bytes | None:
         raise
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         content = os.read(fd, limit + 1)
         if len(content) > limit:
-            # Not the part that fits: because who writes back what was read of a file must not cut it off.
+            # Do not return a part: a caller that writes back what it read must not truncate the file.
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         return content
     finally:
@@ -52,9 +52,9 @@ def read_file(path: str, limit: int = 1 << 20) -> bytes | None:
 
 
 def make_folder(path: str, *, on_create: Callable[[str], None] | None = None) -> None:
-    """Create *path* and what is missing above it, each 0700; *on_create* gets *path* where it was not there.
+    """Create *path* and missing parents, each 0700; *on_create* gets *path* if it was created.
 
-    Root in another user's folder gives what it creates that folder's owner. Raises OSError.
+    If root creates something in another user's folder, it gets that folder's owner. Raises OSError.
     """
     parent = os.path.dirname(path)
     try:
@@ -75,10 +75,10 @@ def make_folder(path: str, *, on_create: Callable[[str], None] | None = None) ->
 
 
 def _make_private(parent: str, path: str) -> None:
-    """Give a folder that was just made its mode, after mkdir and not by that alone: the umask takes bits away."""
+    """Set the mode of a folder that was just created; mkdir alone is not enough, since the umask removes bits."""
     if not hasattr(os, "O_DIRECTORY"):  # pragma: no cover - Windows
         return
-    # By descriptor, not by name: because in somebody else's folder the name may be a link to anything by now.
+    # By descriptor, not by name: in another user's folder the name may by now be a link to anything.
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW | CLOEXEC)
     try:
         if os.fstat(fd).st_uid == os.geteuid():
@@ -89,7 +89,7 @@ def _make_private(parent: str, path: str) -> None:
 
 
 def give_to_owner_of(folder: str, fd: int) -> None:
-    """Where root has created the file of *fd* in another user's folder, make it that user's."""
+    """If root created the file of *fd* in another user's folder, give it to that user."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return
     owner = os.stat(folder)
@@ -98,7 +98,7 @@ def give_to_owner_of(folder: str, fd: int) -> None:
 
 
 def write_temporary(path: str, data: bytes, *, durable: bool = True) -> str:
-    """Write *data* to a new file of mode 0600 beside *path* and return its name; raises OSError and leaves nothing."""
+    """Write *data* to a new file of mode 0600 beside *path* and return its name; if it raises OSError, nothing is left."""
     temporary = f"{path}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
     try:
@@ -118,15 +118,15 @@ def write_temporary(path: str, data: bytes, *, durable: bool = True) -> str:
 
 
 def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
-    """Make *data* the whole content of *path*: readers see the old file or the new one; raises OSError.
+    """Make *data* the whole content of *path*: readers see either the old or the new file; raises OSError.
 
-    The name is replaced, not what it may link to. *durable* makes the content outlast a loss of power before it is seen.
+    A link is replaced itself, not its target. With *durable*, the content is on the disk before readers see it.
     """
     temporary = write_temporary(path, data, durable=durable)
     try:
         os.replace(temporary, path)
     except BaseException:
-        # It may be gone already, where a signal arrived after the rename: and must not take that signal's place.
+        # A signal may arrive after the rename: the file is then gone, and that error must not hide the signal.
         try:
             os.unlink(temporary)
         except FileNotFoundError:
@@ -135,14 +135,14 @@ def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of *data*, in several pieces where the system takes fewer bytes at once."""
+    """Write all of *data*, in several pieces if the system takes fewer bytes at once."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def prepare_home(home: str) -> None:
-    """Create the folder of RILLEVENTS_HOME: a new one gets a `.gitignore` of `*`, so that nobody commits their events."""
+    """Create the folder of RILLEVENTS_HOME; a new one gets a `.gitignore` of `*`, so that nobody commits their events."""
 
     def ignore(path: str) -> None:
         replace_file(f"{path}/.gitignore", b"*\n", durable=False)
@@ -152,7 +152,7 @@ def prepare_home(home: str) -> None:
 
 
 def ensure_home(home: str) -> None:
-    """Create the folder of RILLEVENTS_HOME where it is to be and is not; what keeps it from that is told by what comes next."""
+    """Create the folder of RILLEVENTS_HOME if it is set and missing; a failure is reported by the next access."""
     if home and not os.path.isdir(home):
         try:
             prepare_home(home)
@@ -177,11 +177,11 @@ class Moved(Exception):
 
 
 class NoLocks(Exception):
-    """The file system has no locks."""
+    """The file system does not support locks."""
 
 
 def lock(fd: int) -> bool:
-    """Take the file's lock without waiting; False where somebody has it. Raises NoLocks where there are none."""
+    """Take the file's lock without waiting; False if another process has it. Raises NoLocks if locks are not supported."""
     if not HAS_LOCKS:  # pragma: no cover - Windows
         raise NoLocks
     try:
@@ -208,7 +208,7 @@ def wait_for_lock(fd: int) -> bool:
 
 
 def lock_to_unlink(fd: int) -> bool:
-    """Take the lock of a file that is about to be unlinked; where there are no locks, every file was complete from the start."""
+    """Take the lock of a file that is about to be unlinked; without lock support every file was complete from the start."""
     try:
         return lock(fd)
     except NoLocks:
@@ -226,14 +226,14 @@ def check_named(path: str, found: os.stat_result) -> None:
 
 
 def make_private(folder: str, fd: int, found: os.stat_result) -> None:
-    """Give a file that was just made the mode 0600, whatever the umask, and in another user's folder that owner."""
+    """Set the mode of a new file to 0600, whatever the umask, and in another user's folder its owner to that user."""
     if stat.S_IMODE(found.st_mode) != 0o600:
         os.fchmod(fd, 0o600)
     give_to_owner_of(folder, fd)
 
 
 def write_line(fd: int, line: bytes, size: int) -> None:
-    """Append *line* to a locked file of *size* bytes, closing a torn tail first; raises OSError and leaves nothing of it."""
+    """Append *line* to a locked file of *size* bytes, closing a torn tail first; if it raises OSError, no part of it stays."""
     torn = is_torn(fd, size)
     write_whole(fd, b"\n" + line if torn else line, keep=torn)
 
@@ -244,29 +244,29 @@ def is_torn(fd: int, size: int) -> bool:
 
 
 def write_whole(fd: int, data: bytes, *, keep: int = 0) -> None:
-    """Append *data* to a locked file by one write; a short one is undone and raises OSError.
+    """Append *data* to a locked file with one write; a short write is undone and raises OSError.
 
-    The first *keep* bytes stay all the same: the newline that closed a torn tail, without which the fragment would swallow
-    the next line.
+    The first *keep* bytes stay in any case: the newline that closed a torn tail, without which the fragment would swallow the
+    next line.
     """
     written = os.write(fd, data)
     if written < len(data):
-        # Measured, not *size*: because a caller that was interrupted between a write and its note of it is behind the file.
+        # Measured, not *size*: a caller interrupted between a write and its note of it is behind the file.
         os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync(fd: int, folder: str = "") -> None:
-    """Wait until the file's data is on the disk, and the name of a new one in its *folder*; raises OSError."""
+    """Wait until the file's data is on the disk, and with *folder* also its name there; raises OSError."""
     getattr(os, "fdatasync", os.fsync)(fd)
     if folder:
         sync_folder(folder)
 
 
 def sync_or_undo(fd: int, folder: str, size: int) -> None:
-    """Sync a locked file, and where that fails cut it back to *size*, as far as that can be done; raises OSError.
+    """Sync a locked file; if that fails, cut it back to *size* as far as possible; raises OSError.
 
-    A failed sync is never tried again: the system may have thrown the data away, and say that all is well the second time.
+    A failed sync is never repeated: the system may have discarded the data, and report success the second time.
     """
     try:
         sync(fd, folder)
@@ -290,7 +290,7 @@ def sync_folder(folder: str) -> None:
 
 
 def discard(path: str) -> None:
-    """Delete a file that nobody needs; one that is gone already, or that cannot be deleted, is no matter."""
+    """Delete a file that is no longer needed; it does not matter if it is gone or cannot be deleted."""
     try:
         os.unlink(path)
     except OSError:

@@ -1,6 +1,6 @@
-"""The install ID: a random UUID, one for each user and machine, made once and kept for good.
+"""The install ID: a random UUID for each user and machine, created once and kept permanently.
 
-Never derived from hardware or a machine ID: those are shared by all the containers of an image, and cannot be reset.
+It is never derived from hardware or a machine ID: all containers of an image share those, and they cannot be reset.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class InstallId:
-    """The ID and where it came from: `file`, `new` (made by this call), `env`, or `process` (kept nowhere)."""
+    """The ID and its source: `file`, `new` (created by this call), `env`, or `process` (not stored)."""
 
     __slots__ = ("source", "value")
 
@@ -26,9 +26,9 @@ class InstallId:
 
 
 def peek(paths: Paths) -> InstallId | None:
-    """Return the ID that there is, without making one: None where there is none."""
+    """Return the existing ID, None if there is none; creates nothing."""
     value = paths.variable("INSTALL_ID")
-    # What is no text that can be written is no ID: because no event could be recorded with it.
+    # Unprintable text is not an ID: no event could be recorded with it.
     if value and value.isprintable():
         return InstallId(value, "env")
     try:
@@ -39,9 +39,9 @@ def peek(paths: Paths) -> InstallId | None:
 
 
 def read_or_create(paths: Paths) -> InstallId:
-    """Return the install ID, creating it where there is none; any number of processes that race for it agree on one.
+    """Return the install ID, creating it if there is none; any number of processes that race for it agree on one.
 
-    Where it cannot be kept (no home folder, a read-only one) it is an ID for this process alone. Never raises.
+    If it cannot be stored (no home folder, a read-only one), it is valid for this process only. Never raises.
     """
     known = peek(paths)
     if known:
@@ -57,7 +57,7 @@ def read_or_create(paths: Paths) -> InstallId:
 
 
 def reset(paths: Paths) -> str:
-    """Replace the install ID by a new one and return it; raises OSError."""
+    """Replace the install ID and return the new one; raises OSError."""
     prepare_home(paths.home)
     make_folder(paths.config_dir)
     new = mint()
@@ -77,7 +77,7 @@ def _read(path: str) -> str:
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise
-        # Larger than any ID: as damaged as a file that is empty.
+        # Larger than any ID: as damaged as an empty file.
         content = None
     try:
         value = (content or b"").strip().decode("ascii")
@@ -89,28 +89,28 @@ def _read(path: str) -> str:
 def _create(path: str, new: str) -> str:
     temporary = write_temporary(path, f"{new}\n".encode())
     try:
-        # link, not rename: because of all who try, exactly one gets the name, and nobody replaces its file.
+        # link, not rename: of all racing processes exactly one gets the name, and nobody replaces its file.
         os.link(temporary, path)
         return new
     except FileExistsError:
         return _read(path) or _repair(path, new)
     except OSError:
-        # A file system without links (FAT, some network ones): the lock decides there, not the name.
+        # A file system without hard links (FAT, some network ones): there the lock decides.
         return _repair(path, new)
     finally:
         os.unlink(temporary)
 
 
 def _repair(path: str, new: str) -> str:
-    """Replace a file that holds no ID (empty, damaged), one process at a time."""
+    """Replace a file without a valid ID (empty, damaged), one process at a time."""
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         try:
             import fcntl
 
-            # The folder is what is locked: because the file itself is about to be replaced.
+            # Lock the folder: the file itself is about to be replaced.
             fcntl.flock(folder, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # pragma: no cover - without locks two may race, and the last one wins
+        except (ImportError, OSError):  # pragma: no cover - without locks two may race; the last one wins
             pass
         known = _read(path)
         if not known:
