@@ -400,7 +400,7 @@ class TestFullMemory:
             assert_balanced(sink)
             exporter.free.set()
 
-        assert ["45 events are dropped"] == [found[:21] for found in warned(caplog) if "all it may hold" in found]
+        assert ["45 events were dropped"] == [found[:22] for found in warned(caplog) if "which is the limit" in found]
 
     def test_waits_again_once_there_was_room(self) -> None:
         """After an outage that filled the memory, emits are taken again."""

@@ -445,7 +445,7 @@ class TestClosing:
         client = Client(Broken(), on_error="raise")
         assert "temporary" == client.flush().outcome
         client.close()
-        assert ["flush failed; what is held is kept: boom", "closing failed: bang"] == caplog.messages
+        assert ["flush failed, the events are kept: boom", "close failed: bang"] == caplog.messages
 
     def test_counted(self, tool: Tool, caplog: pytest.LogCaptureFixture) -> None:
         """A bad event counts as refused, whatever is bad about it."""

@@ -245,7 +245,7 @@ class TestAnAnswerBeforeTheEnd:
             settlement = deliver(server.url, BIG * 2, total=0.3)
         assert settlement.stop is not None
         assert {UNSETTLED} == set(settlement.verdicts)
-        assert "before it had been sent all of the events" in settlement.stop.reason
+        assert "before it had received all of the events" in settlement.stop.reason
 
     @pytest.mark.parametrize(("status", "kind"), [(401, Kind.REFUSED), (404, Kind.MISCONFIGURED)])
     def test_a_refusal_counts(self, status: int, kind: Kind) -> None:

@@ -174,7 +174,7 @@ class TestWhatIsNoFile:
         ("name", "says"),
         [
             pytest.param("missing/out", "folder does not exist", id="no-folder"),
-            pytest.param("file/out", "folder is none", id="file-as-folder"),
+            pytest.param("file/out", "folder is not a folder", id="file-as-folder"),
             pytest.param("link", "is a link", id="link"),
             pytest.param("dangling", "is a link", id="dangling-link"),
             pytest.param("folder", "is a folder", id="folder"),

@@ -268,12 +268,12 @@ BROKEN_REQUESTS = {
     "reset-within-its-head": kept(sockets(resetting(10))),
     "reset-within-its-body": kept(sockets(resetting(100_000), receive_buffer=1024), **UNREAD),
     "reset-after-it": kept(sockets(resetting())),
-    "closed-after-it": kept(sockets(answering(b"")), "no complete HTTP response"),
+    "closed-after-it": kept(sockets(answering(b"")), "an incomplete or invalid HTTP response"),
     "nothing-is-read": kept(sockets(silent, receive_buffer=1024), "no answer within", **UNREAD),
     "half-is-read": kept(sockets(stopping(2_000_000), receive_buffer=1024), "no answer within", **UNREAD),
     "byte-by-byte-is-read": kept(sockets(sipping, receive_buffer=1024), "no answer within", **UNREAD),
     "accepted-before-it-was-sent": kept(
-        sockets(hasty(OK), receive_buffer=1024), "before it had been sent all", **UNREAD
+        sockets(hasty(OK), receive_buffer=1024), "before it had received all", **UNREAD
     ),
     "refused-before-it-was-sent": stopped(
         sockets(hasty(http("401 No")), receive_buffer=1024), 77, "HTTP 401", **UNREAD
@@ -285,10 +285,10 @@ BROKEN_REQUESTS = {
 }
 BROKEN_ANSWERS = {
     "no-answer": kept(sockets(stalling()), "no answer within"),
-    "half-a-status-line": kept(sockets(answering(b"HTTP/1.1 2")), "no complete HTTP response"),
+    "half-a-status-line": kept(sockets(answering(b"HTTP/1.1 2")), "an incomplete or invalid HTTP response"),
     "status-line-hangs": kept(sockets(stalling(b"HTTP/1.1 2")), "no answer within"),
     "status-line-drips": kept(sockets(dripping(b"", b"HTTP/1.1 200 " + b"O" * 9999)), "no answer within"),
-    "status-line-alone": kept(sockets(answering(b"HTTP/1.1 200 OK\r\n")), "no complete HTTP response"),
+    "status-line-alone": kept(sockets(answering(b"HTTP/1.1 200 OK\r\n")), "an incomplete or invalid HTTP response"),
     "reset-after-the-status-line": kept(sockets(resetting(answer=b"HTTP/1.1 200 OK\r\n"))),
     "headers-hang": kept(sockets(stalling(b"HTTP/1.1 200 OK\r\nX: ")), "no answer within"),
     "headers-drip": kept(sockets(dripping(b"", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9999)), "no answer within"),
@@ -296,19 +296,21 @@ BROKEN_ANSWERS = {
     "body-hangs": kept(sockets(stalling(HEAD + b"{")), "no answer within"),
     "body-drips": kept(sockets(dripping(HEAD, b" " * 9999)), "no answer within"),
     "reset-within-the-body": kept(sockets(resetting(answer=HEAD + b"{"))),
-    "body-too-short": kept(sockets(answering(HEAD + b"{}")), "no complete HTTP response"),
+    "body-too-short": kept(sockets(answering(HEAD + b"{}")), "an incomplete or invalid HTTP response"),
     "chunks-drip": kept(sockets(dripping(CHUNKED, b"1\r\n \r\n" * 9999)), "no answer within"),
-    "chunk-too-short": kept(sockets(answering(CHUNKED + b"5\r\nab")), "no complete HTTP response"),
-    "chunk-of-size-zz": kept(sockets(answering(CHUNKED + b"zz\r\n")), "no complete HTTP response"),
-    "chunk-of-size-minus-one": kept(sockets(answering(CHUNKED + b"-1\r\n")), "no complete HTTP response"),
-    "chunk-beyond-64-bits": kept(sockets(answering(CHUNKED + b"f" * 40 + b"\r\n")), "no complete HTTP response"),
-    "no-last-chunk": kept(sockets(answering(CHUNKED + b"2\r\n{}\r\n")), "no complete HTTP response"),
+    "chunk-too-short": kept(sockets(answering(CHUNKED + b"5\r\nab")), "an incomplete or invalid HTTP response"),
+    "chunk-of-size-zz": kept(sockets(answering(CHUNKED + b"zz\r\n")), "an incomplete or invalid HTTP response"),
+    "chunk-of-size-minus-one": kept(sockets(answering(CHUNKED + b"-1\r\n")), "an incomplete or invalid HTTP response"),
+    "chunk-beyond-64-bits": kept(
+        sockets(answering(CHUNKED + b"f" * 40 + b"\r\n")), "an incomplete or invalid HTTP response"
+    ),
+    "no-last-chunk": kept(sockets(answering(CHUNKED + b"2\r\n{}\r\n")), "an incomplete or invalid HTTP response"),
     "length-minus-one": kept(sockets(answering(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"))),
     "two-lengths": kept(sockets(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 2\r\n\r\n{}"))),
     "unknown-encoding": kept(sockets(answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n"))),
-    "no-http": kept(sockets(answering(b"SSH-2.0-OpenSSH_9.6\r\n")), "no complete HTTP response"),
+    "no-http": kept(sockets(answering(b"SSH-2.0-OpenSSH_9.6\r\n")), "an incomplete or invalid HTTP response"),
     "switching-protocols": kept(
-        sockets(answering(b"HTTP/1.1 101 Up\r\nUpgrade: x\r\n\r\n")), "no complete HTTP response"
+        sockets(answering(b"HTTP/1.1 101 Up\r\nUpgrade: x\r\n\r\n")), "an incomplete or invalid HTTP response"
     ),
     "hints-come-first": delivered(sockets(answering(b"HTTP/1.1 103 Hints\r\n\r\n" * 3 + OK)), seen=(1, 1)),
     "http-1.0-without-a-length": delivered(sockets(answering(b"HTTP/1.0 200 OK\r\n\r\nthanks")), seen=(1, 1)),
@@ -319,11 +321,21 @@ ENDLESS = {
     "endless-error": kept(sockets(flooding(b"HTTP/1.1 503 Busy\r\n\r\n", b" " * 65536)), "HTTP 503"),
     "endless-chunks": kept(sockets(flooding(CHUNKED, b"400\r\n" + b" " * 1024 + b"\r\n")), "more than 1048576 bytes"),
     "endless-chunks-of-a-byte": kept(sockets(flooding(CHUNKED, b"1\r\n \r\n" * 9999))),
-    "endless-chunk-head": kept(sockets(flooding(CHUNKED + b"1;", b"x" * 65536)), "no complete HTTP response"),
-    "endless-trailers": kept(sockets(flooding(CHUNKED + b"0\r\n", b"X: y\r\n" * 9999)), "no complete HTTP response"),
-    "endless-status-line": kept(sockets(flooding(b"HTTP/1.1 200 ", b"O" * 65536)), "no complete HTTP response"),
-    "endless-header": kept(sockets(flooding(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536)), "no complete HTTP response"),
-    "endless-headers": kept(sockets(flooding(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 9999)), "no complete HTTP response"),
+    "endless-chunk-head": kept(
+        sockets(flooding(CHUNKED + b"1;", b"x" * 65536)), "an incomplete or invalid HTTP response"
+    ),
+    "endless-trailers": kept(
+        sockets(flooding(CHUNKED + b"0\r\n", b"X: y\r\n" * 9999)), "an incomplete or invalid HTTP response"
+    ),
+    "endless-status-line": kept(
+        sockets(flooding(b"HTTP/1.1 200 ", b"O" * 65536)), "an incomplete or invalid HTTP response"
+    ),
+    "endless-header": kept(
+        sockets(flooding(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536)), "an incomplete or invalid HTTP response"
+    ),
+    "endless-headers": kept(
+        sockets(flooding(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 9999)), "an incomplete or invalid HTTP response"
+    ),
     "endless-hints": kept(sockets(flooding(b"", b"HTTP/1.1 103 Hints\r\n\r\n" * 999)), "no answer within"),
     # It is never unpacked: that would take 800 MB.
     "gzip-bomb": delivered(sockets(answering(http("200 OK", gzip_bomb(), "Content-Encoding: gzip"))), seen=(1, 1)),

@@ -498,7 +498,7 @@ class TestWhatWentWrong:
             (httpx.WriteTimeout(""), "https://h stopped answering"),
             (
                 httpx.RemoteProtocolError("no head"),
-                "https://h answered with something that is no complete HTTP response: no head",
+                "https://h answered with an incomplete or invalid HTTP response: no head",
             ),
             (
                 caused(httpx.ReadError("x"), ConnectionResetError(104, "Connection reset")),

@@ -139,7 +139,7 @@ class TestReports:
     @pytest.mark.parametrize(
         ("code", "kind", "says"),
         [
-            pytest.param(TOPIC_AUTHORIZATION, Kind.REFUSED, "the right to write", id="authorization"),
+            pytest.param(TOPIC_AUTHORIZATION, Kind.REFUSED, "permission to write", id="authorization"),
             pytest.param(UNKNOWN_TOPIC, Kind.MISCONFIGURED, "create the topic", id="unknown"),
         ],
     )
@@ -197,7 +197,7 @@ class TestReports:
         outcome = exported(cluster.url(), lines(3))
         assert Kind.TEMPORARY is outcome.kind
         assert "3 of 3 events are not acknowledged" in outcome.reason
-        assert "replicas in sync" in outcome.reason
+        assert "replicas are in sync" in outcome.reason
 
     def test_only_the_rest_is_sent_again(self, cluster: MockCluster) -> None:
         """What was reported of a batch that failed in part is not sent a second time."""

@@ -144,7 +144,7 @@ class TestCredentials:
     @pytest.mark.parametrize(
         ("more", "says"),
         [
-            pytest.param({"enable.ssl.certificate.verification": False}, "whoever answers", id="unverified"),
+            pytest.param({"enable.ssl.certificate.verification": False}, "any server that answers", id="unverified"),
             pytest.param(
                 {"sasl.oauthbearer.token.endpoint.url": "http://id.example.com/t"}, "in plain text", id="oauth"
             ),
@@ -225,7 +225,7 @@ class TestMessages:
     )
     def test_no_event(self, line: bytes) -> None:
         """What is no event has a reason in place of a message."""
-        assert str(reader("install_id")(line)).startswith("this is no event")
+        assert str(reader("install_id")(line)).startswith("not a valid event")
 
 
 class TestConfiguration:

@@ -100,7 +100,7 @@ class TestBeginning:
             (["--allow-origin", "app.example.com"], 2, "not a valid origin"),
             (["--allow-origin", "https://app.example.com/path"], 2, "not a valid origin"),
             (["--to", "intake"], 78, "no destination is configured"),
-            (["--to", "nonsense"], 78, "no destination"),
+            (["--to", "nonsense"], 78, "not a valid destination"),
             (["--to", "https://me:secret@example.com/"], 2, "secrets do not belong in arguments"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",

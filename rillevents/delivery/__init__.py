@@ -1,1 +1,1 @@
-"""From the spool, or from a queue, to a destination: batches, verdicts, back-off; the exporters that speak to it."""
+"""From the spool, or from a queue, to a destination: batches, verdicts, back-off, and the exporters."""

@@ -1,4 +1,4 @@
-"""The secrets of a destination, read from a password file or printed by a command."""
+"""The secrets of a destination, read from a password file or from a command's output."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def _password(told: Mapping[str, Any], warn: Callable[[str], None], timeout: flo
 
 
 def read_secret(path: str, warn: Callable[[str], None]) -> str:
-    """Return the one line of a password file; raises ConfigError, and warns where others can read it."""
+    """Return the one line of a password file; raises ConfigError, and warns if other users can read it."""
     try:
         content = read_file(path, 64 << 10)
         mode = os.stat(path).st_mode
     except OSError as error:
         raise ConfigError(f"the password file {path} cannot be read: {error.strerror or error}") from None
     if content is None:
-        raise ConfigError(f"the password file {path} is not there")
+        raise ConfigError(f"the password file {path} does not exist")
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         warn(f"{path} can be read by other users; run: chmod 600 {path}")
     return _one_line(content, path)
 
 
 def _run_secret(command: str, timeout: float) -> str:
-    # A session of its own: because killing the shell alone leaves what it started, which holds the pipe open.
-    with subprocess.Popen(  # noqa: S602 - a shell command is what the setting holds
+    # In a session of its own: killing only the shell leaves its children, which hold the pipe open.
+    with subprocess.Popen(  # noqa: S602 - the setting is a shell command
         command, shell=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
     ) as running:
         try:
@@ -54,8 +54,8 @@ def _run_secret(command: str, timeout: float) -> str:
             os.killpg(running.pid, signal.SIGKILL)
             printed, running.returncode = b"", 1
     if running.returncode:
-        # Not its text: because that may hold the secret.
-        raise ConfigError("intake.password_command failed, or took too long", hint="try it by hand")
+        # Do not show its text: that may contain the secret.
+        raise ConfigError("intake.password_command failed or took too long", hint="run it by hand")
     return _one_line(printed, "what intake.password_command prints")
 
 
@@ -65,5 +65,5 @@ def _one_line(content: bytes, what: str) -> str:
     except UnicodeDecodeError:
         raise ConfigError(f"{what} is not UTF-8") from None
     if not text or "\n" in text:
-        raise ConfigError(f"{what} has to be one line that is not empty")
+        raise ConfigError(f"{what} must be one non-empty line")
     return text

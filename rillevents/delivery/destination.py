@@ -1,4 +1,4 @@
-"""Where a user's events go: the configured intake and its credentials, or what `--to` says, and the flush that goes there."""
+"""Where a user's events go: the configured intake and its credentials, or what `--to` says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rillevents.local.config_file import is_secret
 if TYPE_CHECKING:
     pass
 
-# What comes after RILLEVENTS_KAFKA_, and the setting that it stands for.
+# The part after RILLEVENTS_KAFKA_ → the setting that it sets.
 _KAFKA_VARIABLES = {
     "SASL_USERNAME": "sasl.username",
     "SASL_PASSWORD": "sasl.password",
@@ -26,7 +26,7 @@ _KAFKA_VARIABLES = {
 
 
 def destination_name(paths: Paths, settings: config.Config, to: str = "") -> str:
-    """Return where events are to go: the flag, the environment, config.toml, or else the configured intake."""
+    """Return the destination: the flag, the environment, config.toml, or else the configured intake."""
     return to or paths.variable("TO") or settings.get("flush", "to", "intake")
 
 
@@ -38,10 +38,10 @@ def intake_settings(
     timeout: float | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> IntakeSettings | None:
-    """Return the configured intake, None where there is none; raises ConfigError where its password cannot be had.
+    """Return the configured intake, None if there is none; raises ConfigError if its password is not available.
 
-    A key of the environment wins over the same of config.toml, and a token over a password. Credentials of config.toml go only
-    where its own URL leads. Without *secrets* no file is read and no command is run for them.
+    The environment wins over config.toml for each key, and a token wins over a password. Credentials of config.toml only go to
+    its own URL. Without *secrets* no password file is read and no command is run.
     """
     configured = settings.get("intake", "url", "")
     url = paths.variable("INTAKE_URL") or configured
@@ -58,14 +58,14 @@ def intake_settings(
     password = _password(told, warn, timeout) if secrets else None
     found = IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
     if secrets and found.user and not found.password:
-        warn(f"there is no password for {found.user}: an empty one is sent")
+        warn(f"there is no password for user {found.user}; an empty one is sent")
     return found
 
 
 def kafka_settings(paths: Paths, settings: config.Config, to: str = "") -> dict[str, Any]:
-    """Return what stands under `[kafka]`, and over it the credentials of the environment.
+    """Return the settings under `[kafka]`, overridden by the credentials of the environment.
 
-    Raises ConfigError where *to* leads to other brokers than `flush.to`, and config.toml holds a secret, which is for those.
+    Raises ConfigError if config.toml contains a secret and *to* names other brokers than `flush.to`, to which it belongs.
     """
     configured = settings.sections.get("kafka", {})
     told = {
@@ -81,7 +81,7 @@ def kafka_settings(paths: Paths, settings: config.Config, to: str = "") -> dict[
 
 
 def _merged(configured: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, Any]:
-    """Put the environment's credentials over those of config.toml, one way to say who one is over the other."""
+    """Override config.toml's credentials with those of the environment; one method of authentication replaces another."""
     merged = dict(configured)
     if "token" in told:
         merged = {}

@@ -1,4 +1,4 @@
-"""One call for the command line and the library: send what is in this user's spool to where events are to go."""
+"""One call for the command line and the library: send this user's spool to the destination."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def flush(
     on_wait: Callable[[float], None] | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> FlushResult:
-    """Send what is in this user's spool, and return what came of it.
+    """Send what is in this user's spool, and return the result.
 
-    Opted out, nothing is sent. *to* overrules the environment and config.toml. A configuration that has to change first is
-    the outcome `unconfigured`. Raises Busy where another flush is at it for longer than *timeout* (or *wait* is false),
-    UsageError where *to* holds a password, SpoolError.
+    If opted out, nothing is sent. *to* overrides the environment and config.toml. If the configuration must be changed first,
+    the outcome is `unconfigured`. Raises Busy if another flush is running for longer than *timeout* (or *wait* is false),
+    UsageError if *to* contains a password, SpoolError.
     """
     decision = consent.decide(paths)
     if decision.warning:
@@ -50,7 +50,7 @@ def flush(
     flusher = Flusher(
         exporter,
         **batch_limits(settings, exporter),
-        # What the password's command took is taken off: because the time-out is a total.
+        # Subtract the time that the password command took, since the timeout is a total.
         timeout=None if timeout is None else max(0.0, timeout - (time.monotonic() - started)),
         wait=wait,
         on_progress=on_progress,
@@ -63,7 +63,7 @@ def flush(
 
 
 def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:
-    """Return how much a batch may hold, and how long it may stand still: as configured, else as the exporter likes it."""
+    """Return the limits of a batch and of a stall: as configured, else as the exporter prefers."""
     return {
         "batch_events": settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
         "batch_bytes": settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
@@ -80,7 +80,7 @@ def exporter_to(
     ca_cert: str | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Exporter:
-    """Return an exporter to where events are to go, *to* or what is configured; raises ConfigError, and UsageError."""
+    """Return an exporter to *to* or to the configured destination; raises ConfigError, and UsageError."""
     name = to or _named(destination_name(paths, settings))
     return exporter_for(
         name,
@@ -93,16 +93,16 @@ def exporter_to(
 
 
 def _named(to: str) -> str:
-    """Return a configured destination; raises ConfigError where a password stands in it, which is no place for one."""
+    """Return a configured destination; raises ConfigError if it contains a password, which does not belong there."""
     if to != without_userinfo(to):
         raise ConfigError(
-            f"the destination {without_userinfo(to)} holds a password",
+            f"the destination {without_userinfo(to)} contains a password",
             hint="set RILLEVENTS_INTAKE_URL, RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD",
         )
     return to
 
 
-_POSSIBLE = "possible are: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
+_POSSIBLE = "possible destinations: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
 
 
 def exporter_for(
@@ -114,10 +114,10 @@ def exporter_for(
     environ: Mapping[str, str] | None = None,
     kafka: Mapping[str, Any] | None = None,
 ) -> Exporter:
-    """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected to or opened yet.
+    """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected or opened yet.
 
-    A URL gets the configured intake's credentials only if its origin is the same. *kafka* are the settings under `[kafka]`.
-    Raises UsageError where the URL carries credentials of its own, ConfigError where the destination cannot be used.
+    A URL gets the configured intake's credentials only if its origin is the same. *kafka* holds the settings under `[kafka]`.
+    Raises UsageError if the URL contains credentials, ConfigError if the destination is not usable.
     """
     scheme = to.partition(":")[0].lower()
     if scheme == "file" and ":" in to:
@@ -152,12 +152,10 @@ def _settings_for(to: str, scheme: str, intake: IntakeSettings | None) -> Intake
             raise ConfigError("no destination is configured", hint=hint)
         return intake
     if scheme not in DEFAULT_PORTS or "://" not in to:
-        raise ConfigError("this is no destination", hint=_POSSIBLE)
+        raise ConfigError("this is not a valid destination", hint=_POSSIBLE)
     if "@" in split_url(to).netloc:
         hint = "set RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD"
-        raise UsageError(
-            "secrets do not belong in arguments, where every user of this machine can read them", hint=hint
-        )
+        raise UsageError("secrets do not belong in arguments, which every user of this machine can read", hint=hint)
     if intake is not None and origin(to) == origin(intake.url):
         return IntakeSettings(to, intake.user, intake.password, intake.token)
     return IntakeSettings(to)

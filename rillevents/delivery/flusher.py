@@ -1,4 +1,4 @@
-"""Spool → exporter: one flush, from the lock to the result."""
+"""Spool → exporter: one flush, from taking the lock to the result."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _POLL_SECONDS = 0.05
 class Flusher:
     """Empties spools into an exporter, one flush at a time.
 
-    A batch has at most *batch_events* lines and *batch_bytes* bytes. *timeout* bounds the whole flush, in seconds (None: no
-    bound); *stall_timeout* is how many seconds may pass without progress. *wait* false raises Busy at once where another
-    flush is running; otherwise the flusher waits for it until the deadline. *on_progress* gets the number of events settled
-    so far, *on_wait* the seconds until the destination is tried again. *sleep* and *clock* are for tests.
+    A batch has at most *batch_events* lines and *batch_bytes* bytes. *timeout* limits the whole flush, in seconds (None: no
+    limit); *stall_timeout* limits the seconds without progress. If another flush is running, *wait* false raises Busy at once;
+    otherwise the flusher waits until the deadline. *on_progress* gets the number of events settled so far, *on_wait* the
+    seconds until the next attempt. *sleep* and *clock* are for tests.
     """
 
     exporter: Exporter
@@ -44,7 +44,7 @@ class Flusher:
     _held: list[tuple[SpoolBatch, Sequence[LineVerdict]]] = field(default_factory=list)
 
     def flush(self, spools: Sequence[str]) -> FlushResult:
-        """Deliver what is in *spools* now, and say what came of it; raises SpoolError, and Busy."""
+        """Deliver what is in *spools* now, and return the result; raises SpoolError, and Busy."""
         started = self.clock()
         self._held.clear()
         deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
@@ -78,7 +78,7 @@ class Flusher:
     ) -> FlushResult:
         drain = Drain(folder, batch_events=self.batch_events, batch_bytes=self.batch_bytes)
         self._acquire(drain, deadline)
-        # The wait for another flush was no standstill of ours.
+        # Waiting for another flush does not count as a stall.
         deadline.progress()
         try:
             counts = dict(drain.state.counts)
@@ -120,7 +120,7 @@ class Flusher:
         return None
 
     def _commit(self, drain: Drain, held: LineVerdict) -> None:
-        """Commit the batches that wait for evidence, in their order; *held* is the verdict that it came to."""
+        """Commit the batches that wait for evidence, in order; *held* is their verdict."""
         for batch, verdicts in self._held:
             if HELD in verdicts:
                 verdicts = [held if verdict is HELD else verdict for verdict in verdicts]
@@ -129,7 +129,7 @@ class Flusher:
 
 
 class Prefetch:
-    """The batches of a spool, the next one read, and *prepared* by the exporter, while the one before is under way."""
+    """The batches of a spool; reads the next one, and lets the exporter *prepare* it, while the current one is being sent."""
 
     def __init__(self, drain: Drain, prepare: Callable[[Batch], None] | None) -> None:
         self._drain = drain
@@ -139,10 +139,10 @@ class Prefetch:
         self._failure: Exception | None = None
 
     def read(self) -> None:
-        """Read the next batch; it waits for `take`, and so does what went wrong with it."""
+        """Read the next batch; the batch, or the error from reading it, waits for `take`."""
         try:
             self._read.append(self._next())
-        except Exception as error:  # noqa: BLE001 - the batch under way has to be settled first
+        except Exception as error:  # noqa: BLE001 - the current batch must be settled first
             self._failure = error
             return
         if self._read[0] and self._prepare:
@@ -155,7 +155,7 @@ class Prefetch:
             raise self._failure
         taken = self._read.pop() if self._read else self._next()
         if taken is None:
-            # Asked again, now that all before is committed: because only a commit sees what was added to a file meanwhile.
+            # Ask again now that everything before is committed: only a commit notices lines added to a file meanwhile.
             self._batches = self._drain.added()
             taken = self._next()
         return taken
@@ -174,7 +174,7 @@ def _result(drain: Drain, counts: Mapping[str, int], stop: Outcome | None, befor
     elif drain.problem:
         outcome, reason = FlushOutcome.TEMPORARY, drain.problem
     elif rejected:
-        outcome, reason = FlushOutcome.REJECTED, "some events were refused for good and put aside"
+        outcome, reason = FlushOutcome.REJECTED, "some events were refused for good and moved to rejected/"
     else:
         outcome, reason = FlushOutcome.DELIVERED if delivered else FlushOutcome.EMPTY, before.reason
     return replace(

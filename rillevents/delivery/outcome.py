@@ -1,4 +1,4 @@
-"""The one seam between what we hold and where it goes: a batch in, an outcome out. Importing it loads no exporter."""
+"""The one interface between our code and destinations: a batch in, an outcome out. Importing it loads no exporter."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from rillevents.event.batch import Batch
 
 
 class Kind(Enum):
-    """What an answer means for the batch, by who has to act."""
+    """What an answer means for the batch, by who must act."""
 
     ACCEPTED = "accepted"
-    """Acknowledged, but for the lines that `Outcome.rejected` names."""
+    """Acknowledged, except for the lines that `Outcome.rejected` names."""
     TEMPORARY = "temporary"
-    """Nobody has to act: 408, 425, 429, 5xx other than 500, the network, an unreadable answer, a web page."""
+    """Nobody must act: 408, 425, 429, 5xx except 500, network errors, an unreadable answer, a web page."""
     SERVER_ERROR = "server error"
-    """500: temporary, unless it comes again and again for the same batch."""
+    """500: temporary, unless it is repeated for the same batch."""
     TOO_LARGE = "too large"
     """413."""
     INVALID = "invalid"
     """400, 422: at least one line is refused."""
     REFUSED = "refused"
-    """401, 403: the credentials have to change."""
+    """401, 403: the credentials must be changed."""
     MISCONFIGURED = "misconfigured"
-    """404, 410, 3xx and every other 4xx: the URL or the set-up has to change; no event is rejected because of it."""
+    """404, 410, 3xx and every other 4xx: the URL or the set-up must be changed; no event is rejected because of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one batch.
+    """The result for one batch.
 
-    `retry_after` is the least number of seconds to wait, infinity where trying again soon is of no use. `rejected`
-    holds (0-based index into the batch's lines, reason) and counts only where the kind is ACCEPTED.
+    `retry_after` is the minimum wait in seconds, infinity if an early retry is useless. `rejected` holds (0-based index into the
+    batch's lines, reason) and only counts if the kind is ACCEPTED.
     """
 
     kind: Kind
@@ -49,7 +49,7 @@ class Outcome:
 
 
 class FlushOutcome(StrEnum):
-    """What a whole flush came to: the word that `flush --json` prints, and its exit code."""
+    """The result of a whole flush: the word that `flush --json` prints, and its exit code."""
 
     DELIVERED = "delivered"
     EMPTY = "empty"
@@ -61,7 +61,7 @@ class FlushOutcome(StrEnum):
 
     @classmethod
     def of(cls, stop: Outcome) -> FlushOutcome:
-        """Return what a flush came to that had to stop at this outcome."""
+        """Return the result of a flush that had to stop at this outcome."""
         return {Kind.REFUSED: cls.REFUSED, Kind.MISCONFIGURED: cls.UNCONFIGURED}.get(stop.kind, cls.TEMPORARY)
 
     @property
@@ -71,17 +71,17 @@ class FlushOutcome(StrEnum):
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the flush ended before everything was settled: the destination, or its set-up, has to change first."""
+        """Whether the flush ended early: the destination, or the set-up, must be changed first."""
         return self.exit_code > 65
 
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What one flush came to; the keys of `flush --json`.
+    """The result of one flush; the keys of `flush --json`.
 
-    `delivered`, `rejected`, `corrupt` and `dropped` count the events that this call acknowledged, put aside as refused, put
-    aside as damaged, and gave up for a cap. `pending` counts those that the spool still holds. `requests` and `bytes` are
-    what was sent, `seconds` how long it took. `reason` says why, where the outcome is not "everything was delivered".
+    `delivered`, `rejected`, `corrupt` and `dropped` count the events that this call had acknowledged, moved to rejected/, moved
+    to corrupt/, and deleted because of a cap. `pending` counts those still in the spool. `requests` and `bytes` count what was
+    sent, `seconds` the time it took. `reason` explains any outcome other than "everything was delivered".
     """
 
     outcome: FlushOutcome
@@ -97,7 +97,7 @@ class FlushResult:
 
     @property
     def exit_code(self) -> int:
-        """The exit code that `rillevents flush` gives for this."""
+        """The exit code of `rillevents flush` for this result."""
         return self.outcome.exit_code
 
     def as_dict(self) -> Mapping[str, Any]:
@@ -108,27 +108,27 @@ class FlushResult:
 class Exporter(Protocol):
     """Hands batches to one destination.
 
-    `export` is called from one thread at a time, though not always from the same, and may be left behind while it
-    still waits; `close` may be called meanwhile, from another thread, and more than once. One may have a method `prepare`,
-    too: a flush gives it the batch that comes next while one is under way, and does not mind what it raises. One may say by
-    `batch_events` and `batch_bytes` how much it likes at a time, where nobody has configured it.
+    `export` is called from one thread at a time, though not always from the same, and may be abandoned while it still waits;
+    `close` may be called meanwhile, from another thread, and more than once. An exporter may have a method `prepare`: a flush
+    gives it the next batch while one is being sent, and ignores its exceptions. `batch_events` and `batch_bytes` may say how
+    much it prefers at a time if nothing is configured.
     """
 
     def export(self, batch: Batch) -> Outcome:
-        """Hand the batch over once, report through `batch.progress`, and say what was answered."""
+        """Hand the batch over once, report through `batch.progress`, and return what was answered."""
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
 
 
 REASON_MAX = 200
 
 
 def clean(text: str | bytes, limit: int = REASON_MAX) -> str:
-    """Return one line of at most `limit` characters, without anything that could steer a terminal or a log."""
+    """Return one line of at most `limit` characters, without anything that could control a terminal or forge a log line."""
     if isinstance(text, bytes):
         text = text[: limit * 4].decode("utf-8", "replace")
-    # Format characters go too, not control ones alone: because bidirectional marks can turn a line around.
+    # Remove format characters as well as control characters: bidirectional marks can reverse a line.
     visible = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text[: limit * 4])
     line = " ".join(visible.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt, and until when; no I/O, and the clock is handed in."""
+"""How long to wait before the next attempt, and until when; no I/O, and the clock is a parameter."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """How long to wait before the next attempt: exponential, with equal jitter, from `base` up to `cap` seconds.
+    """The wait before the next attempt: exponential, with equal jitter, from `base` up to `cap` seconds.
 
-    Equal jitter (half fixed, half random), not full: because a wait of next to nothing would waste an attempt.
+    Equal jitter (half fixed, half random) instead of full: a wait of nearly zero would waste an attempt.
     """
 
     def __init__(self, base: float = 0.5, cap: float = 30.0, *, random: Callable[[], float] = _random.random) -> None:
@@ -26,7 +26,7 @@ class Backoff:
 
 
 class Deadline:
-    """The time that a flush has left: of its *total*, if it has one, and since something last moved (*stall*).
+    """The time that a flush has left: of its *total*, if it has one, and since the last progress (*stall*).
 
     Both are seconds. *clock* returns seconds and only goes forward.
     """
@@ -44,10 +44,10 @@ class Deadline:
         return max(0.0, min(self._end, self._moved + self._stall) - self.clock())
 
     def progress(self) -> None:
-        """Start the stall clock afresh; the total stays what it is. Safe from any thread."""
+        """Restart the stall clock; the total is unchanged. Safe from any thread."""
         self._moved = self.clock()
 
     @property
     def expired(self) -> bool:
-        """Whether nothing is left."""
+        """Whether no time is left."""
         return self.remaining() <= 0

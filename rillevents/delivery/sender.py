@@ -1,4 +1,4 @@
-"""One call to an exporter at a time, on a thread that can be left behind when the deadline ends."""
+"""One call to an exporter at a time, on a thread that can be abandoned when the deadline ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAIT_SLICE = 1.0
 
 
 class Stop(Exception):
-    """The flush has to end now; `outcome` says why."""
+    """The flush must end now; `outcome` says why."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)
@@ -26,7 +26,7 @@ class Stop(Exception):
 
 
 class _LeftBehind(Exception):
-    """Ends the upload of a call that nobody waits for any longer."""
+    """Aborts the upload of a call that nobody waits for any longer."""
 
 
 class _Call:
@@ -37,10 +37,10 @@ class _Call:
 
 
 class Sender:
-    """Hands batches to one exporter, each call inside one deadline.
+    """Hands batches to one exporter, each call within one deadline.
 
-    Not for several threads at once. The exporter runs on a daemon thread. The thread is left behind when the deadline ends or
-    at an interrupt; after that every request raises Stop, and `exporter.close()` is still up to the caller.
+    Use it in one thread only. The exporter runs on a daemon thread, which is abandoned when the deadline ends or at an interrupt;
+    after that every request raises Stop, and the caller must still call `exporter.close()`.
     """
 
     def __init__(
@@ -74,32 +74,32 @@ class Sender:
         self._end_thread()
 
     def begin(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Batch:
-        """Return *batch* with its progress watched; *meanwhile* is called once, while the next request is under way."""
+        """Return *batch* with its progress watched; *meanwhile* is called once, during the next request."""
         self._most_sent = 0
         self._meanwhile = meanwhile
         return Batch(batch.lines, self._on_progress, size=batch.size)
 
     def request(self, batch: Batch) -> Outcome:
-        """Return what the exporter made of one call; raises Stop where there is no time left."""
+        """Return the outcome of one call to the exporter; raises Stop if there is no time left."""
         if self._left_behind or self._deadline.expired:
             raise Stop(Outcome(Kind.TEMPORARY, self._with_last_answer("no time left")))
         self.requests += 1
         self._sent = 0
         outcome = self._wait_for(self._start(batch))
-        # Where nothing was reported, only an acknowledgement tells that everything was sent.
+        # If no progress was reported, only an acknowledgement shows that everything was sent.
         self.bytes += self._sent or (batch.size if outcome.kind is Kind.ACCEPTED else 0)
         self._last_answer = outcome.reason
         return outcome
 
     def pause(self, attempt: int, outcome: Outcome) -> None:
-        """Wait before attempt number *attempt* + 1; raises Stop where the wait would not end in time."""
+        """Wait before attempt number *attempt* + 1; raises Stop if the wait would not end in time."""
         wait = self._backoff.delay(attempt, outcome.retry_after)
         if wait >= self._deadline.remaining():
             raise Stop(replace(outcome, kind=Kind.TEMPORARY))
         self._sleep(wait)
 
     def progress(self) -> None:
-        """Start the stall clock afresh: something was settled."""
+        """Restart the stall clock: something was settled."""
         self._deadline.progress()
 
     def _start(self, batch: Batch) -> _Call:
@@ -109,7 +109,7 @@ class Sender:
             try:
                 thread.start()
             except RuntimeError:
-                # The interpreter is shutting down and starts no more threads: call here, without a deadline.
+                # The interpreter is shutting down and starts no more threads: call directly, without a deadline.
                 call.outcome = attempt(self._exporter, batch)
                 call.done.set()
                 return call
@@ -123,7 +123,7 @@ class Sender:
         try:
             if meanwhile:
                 meanwhile()
-            # In slices, not for all that is left: an upload that moves gets more time, and not every platform can
+            # In slices, not for all the time that is left: an upload with progress gets more time, and not every platform can
             # interrupt a wait.
             while not call.done.wait(min(self._deadline.remaining(), WAIT_SLICE)):
                 if self._deadline.expired:
@@ -151,7 +151,7 @@ def _make_calls(exporter: Exporter, calls: SimpleQueue[_Call | None]) -> None:
     while (call := calls.get()) is not None:
         call.outcome = attempt(exporter, call.batch)
         call.done.set()
-        del call  # It leads back to the Sender, which could not be collected while the next call is waited for.
+        del call  # It refers to the Sender, which could not be collected while the thread waits for the next call.
 
 
 def attempt(exporter: Exporter, batch: Batch) -> Outcome:
@@ -162,4 +162,4 @@ def attempt(exporter: Exporter, batch: Batch) -> Outcome:
         return Outcome(Kind.MISCONFIGURED, clean(str(error)))
     except BaseException as error:  # noqa: BLE001 - a bug in an exporter must not lose events
         return Outcome(Kind.TEMPORARY, clean(f"{type(error).__name__}: {error}"))
-    return outcome if isinstance(outcome, Outcome) else Outcome(Kind.TEMPORARY, "the exporter gave no outcome")
+    return outcome if isinstance(outcome, Outcome) else Outcome(Kind.TEMPORARY, "the exporter returned no outcome")

@@ -1,11 +1,11 @@
-"""Settles batches with a destination: which events were delivered, which were refused, which are to be kept.
+"""Settles batches with a destination: which events were delivered, which were refused, which must be kept.
 
-Rules that a reviewer should hold this file to:
+Every change here must keep these rules:
 
 1. Every line gets exactly one verdict, UNSETTLED unless the destination said otherwise.
-2. A line is rejected only where it was refused alone or named by an acknowledgement, and for a 400 or a 500 only if
+2. A line is rejected only if it was refused alone or named by an acknowledgement, and for a 400 or a 500 only if
    something else was accepted: a destination that refuses everything is the wrong one.
-3. No wait ends after the deadline, and once a call was left behind nothing further is sent.
+3. No wait ends after the deadline, and once a call was abandoned nothing further is sent.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MOST_SUSPECTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One verdict for each line of a batch, in order; `stop` is set where the flush has to end now, and says why."""
+    """One verdict for each line of a batch, in order; `stop` is set if the flush must end now, and says why."""
 
     verdicts: tuple[LineVerdict, ...]
     stop: Outcome | None = None
 
 
 class Delivery:
-    """Settles one batch after another with one exporter, inside one deadline; not for several threads at once."""
+    """Settles one batch after another with one exporter, within one deadline; use it in one thread only."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Delivery:
 
     @property
     def accepted_any(self) -> bool:
-        """Whether the destination has taken any event so far."""
+        """Whether the destination has accepted any event so far."""
         return self.evidence.accepted_any
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Delivery:
     def deliver(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Settlement:
         """Return a verdict for each line; whatever the exporter does, only an interrupt of this thread is raised.
 
-        *meanwhile* is called once, while the first request is under way; what it raises counts as an interrupt.
+        *meanwhile* is called once, during the first request; an exception from it counts as an interrupt.
         """
         settling = _Settling(self._sender, self.evidence, self._sender.begin(batch, meanwhile))
         stop = settling.run()
@@ -75,9 +75,9 @@ class Delivery:
         return Settlement(tuple(settling.verdicts), stop)
 
     def held_verdict(self, final: bool) -> LineVerdict:
-        """Return what became of the events that were HELD: rejected once anything was accepted, or nothing more comes.
+        """Return the verdict on HELD events: rejected once anything was accepted, or nothing more comes.
 
-        After a stop without any acceptance there is no such evidence, and they are UNSETTLED: to be kept.
+        After a stop without any acceptance there is no such evidence: they are UNSETTLED, and kept.
         """
         evidence = self.evidence
         if evidence.accepted_any:
@@ -88,7 +88,7 @@ class Delivery:
 
 
 class _Evidence:
-    """What the answers to all batches so far say about the destination: whether it takes events at all."""
+    """What all answers so far say about the destination: whether it accepts events at all."""
 
     def __init__(self) -> None:
         self.accepted_any = False
@@ -97,13 +97,13 @@ class _Evidence:
         self._singles_refused = 0
 
     def count_refused_single(self, reason: str) -> None:
-        """Note that an event was refused alone; raises Stop where every event is."""
+        """Note that an event was refused alone; raises Stop if every event is refused."""
         self._singles_refused += 1
         if not self.accepted_any and self._singles_refused >= REFUSED_SINGLES:
             raise Stop(Outcome(Kind.MISCONFIGURED, clean(f"every event is refused: {reason}")))
 
     def refusal(self, reason: str, stop: Outcome | None) -> LineVerdict:
-        """Return the verdict on an event that was refused alone, by a 400."""
+        """Return the verdict on an event that was refused alone with a 400."""
         if self.accepted_any:
             return Rejected(reason)
         if stop is not None:
@@ -113,7 +113,7 @@ class _Evidence:
 
 
 class _Settling:
-    """The verdicts on one batch, found by halving what is refused."""
+    """The verdicts on one batch, found by bisecting what is refused."""
 
     def __init__(self, sender: Sender, evidence: _Evidence, batch: Batch) -> None:
         self.verdicts: list[LineVerdict] = [UNSETTLED] * len(batch)
@@ -123,7 +123,7 @@ class _Settling:
         self._refused: dict[int, str] = {}
         self._suspects: dict[int, str] = {}
         self._acceptances = 0
-        # More 500s in a row than a descent to one bad event takes: the server may be down, and not the event bad.
+        # More 500s in a row than a bisection down to one bad event needs: then the server may be down, and the event fine.
         self._patience = len(batch).bit_length() + 6
         self._server_errors = 0
 
@@ -176,7 +176,7 @@ class _Settling:
             self.verdicts[piece.start + int(offset)] = Rejected(reason)
         self._sender.progress()
         if len(named) == len(piece):
-            return  # An acknowledgement that takes nothing is no evidence that the destination takes events.
+            return  # An acknowledgement that accepts nothing is no evidence that the destination accepts events.
         self._evidence.accepted_any = True
         self._acceptances += 1
         self._server_errors = 0
@@ -184,13 +184,13 @@ class _Settling:
     def _suspect(self, piece: Batch, answer: Outcome) -> None:
         self._suspects[piece.start] = answer.reason
         if len(self._suspects) >= MOST_SUSPECTS and self._acceptances:
-            # Settled now, not at the end: because the time may end before that, and then all of it was for nothing.
+            # Settle them now: the deadline may come before the end, and all the work would be lost.
             self._ask_again()
 
     def _ask_again(self) -> None:
-        """Send what failed alone, without an accepted neighbour, once more; what still fails is its own fault if others pass.
+        """Resend what failed alone without an accepted neighbour; if others pass, what still fails is a bad event.
 
-        Without that, bad events beside each other would stay at the head of the spool, and nothing behind them be delivered.
+        Otherwise adjacent bad events would stay at the head of the spool and block everything behind them.
         """
         suspects, self._suspects = self._suspects, {}
         for index, reason in suspects.items():
@@ -207,7 +207,7 @@ class _Settling:
         self._suspects = {}
 
     def _probe(self, reason: str) -> None:
-        """Send again what was accepted once: because only so are bad events told from a server that went down."""
+        """Resend an event that was accepted before: only this tells bad events from a server that went down."""
         if self._server_errors:
             answer = self._sender.request(self._batch.one(self.verdicts.index(DELIVERED)))
             if answer.kind is not Kind.ACCEPTED:
@@ -234,7 +234,7 @@ class _Settling:
         self._evidence.count_refused_single(outcome.reason)
 
     def _halve(self, piece: Batch, outcome: Outcome) -> None:
-        # Both halves first, then down: because an acceptance is evidence, and is wanted early.
+        # Send both halves first, then descend: an acceptance is evidence, and is needed early.
         before = self._acceptances
         halves = [(half, self._send(half, self._attempts(half, outcome))) for half in piece.split()]
         for half, answer in halves:
@@ -255,7 +255,7 @@ class _Settling:
         elif not accepted_beside:
             self._suspect(half, answer)
         else:
-            # Once more: because an outage may have ended between the two.
+            # Send it once more: an outage may have ended between the two.
             again = self._send(half, 1)
             if again.kind is Kind.SERVER_ERROR:
                 self.verdicts[half.start] = Rejected(again.reason)
@@ -263,7 +263,7 @@ class _Settling:
                 self._descend(half, again)
 
     def _attempts(self, half: Batch, outcome: Outcome) -> int:
-        """How often to try a half of what got this answer: seldom where more requests follow that tell as much."""
+        """How often to try a half after this answer: rarely if more requests follow that reveal as much."""
         if outcome.kind is not Kind.SERVER_ERROR:
             return SERVER_ERROR_ATTEMPTS
         return 2 if len(half) == 1 and not self._acceptances else 1

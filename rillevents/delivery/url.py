@@ -1,4 +1,4 @@
-"""Where `--to` leads, and who may see the credentials; cheap to import: exporters are loaded once one is asked for."""
+"""URLs of destinations, and who may see the credentials; cheap to import: exporters are loaded when one is requested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rillevents.errors import ConfigError
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
-# Up to the last one: because a password may hold an @ or a slash, and may stand where no URL should have one.
+# Up to the last @: a password may contain an @ or a slash, and may stand where a URL should have none.
 _USERINFO = re.compile(r"^([\w+.-]+:/+)?.*@", re.ASCII | re.DOTALL)
 _SHAPE = "an intake's URL looks like https://intake.example/events/default"
 
@@ -36,9 +36,9 @@ class IntakeSettings:
     def from_url(
         cls, url: str, *, user: str | None = None, password: str | None = None, token: str | None = None
     ) -> IntakeSettings:
-        """Take `user:password@` out of a URL; what is given apart wins over it, and empty is as good as not given.
+        """Split `user:password@` from a URL; separately given values win over it, empty ones count as not given.
 
-        Raises ConfigError, without the credentials in it, where it is no http(s) URL.
+        Raises ConfigError, which does not show the credentials, if it is not an http(s) URL.
         """
         parts = split_url(url)
         userinfo, _, address = parts.netloc.rpartition("@")
@@ -54,13 +54,13 @@ def is_kafka(to: str) -> bool:
 
 
 def without_userinfo(to: str) -> str:
-    """Return a destination as it may be shown: without what stands before an `@` in a URL."""
+    """Return a destination as it may be shown: without the part before an `@` in a URL."""
     return to if to.startswith("file:") else _USERINFO.sub(r"\1", to)
 
 
 def split_url(url: str) -> SplitResult:
-    """Return the parts of an http(s) URL; raises ConfigError, which never shows the URL, where it cannot be used."""
-    # Here, not in the parser: because urlsplit drops newlines, and a backslash ends a host for some readers only.
+    """Return the parts of an http(s) URL; raises ConfigError, which never shows the URL, if it is not usable."""
+    # Checked here, before parsing: urlsplit drops newlines, and a backslash ends a host only for some readers.
     if any(ord(c) <= 32 or ord(c) == 127 or c == "\\" for c in url):
         raise ConfigError("the intake's URL contains a space, a control character or a backslash", hint=_SHAPE)
     try:
@@ -69,7 +69,7 @@ def split_url(url: str) -> SplitResult:
     except ValueError:
         raise ConfigError("the intake's URL has a wrong host or port", hint=_SHAPE) from None
     if parts.scheme not in DEFAULT_PORTS or not parts.netloc:
-        raise ConfigError("the intake's URL has to start with https:// or http:// and a host", hint=_SHAPE)
+        raise ConfigError("the intake's URL must start with https:// or http:// and a host", hint=_SHAPE)
     if port == 0 or parts.netloc.endswith(":"):
         raise ConfigError("the intake's URL has a wrong port", hint=_SHAPE)
     return parts
@@ -82,12 +82,12 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def bracketed(host: str) -> str:
-    """Return a host as it stands in a URL: an IPv6 address in brackets."""
+    """Return a host in URL form: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine without asking anybody: 127.0.0.0/8, ::1 or exactly localhost."""
+    """Whether a host is this machine without asking DNS: 127.0.0.0/8, ::1 or exactly localhost."""
     name = host.lower().removeprefix("[").removesuffix("]")
     try:
         address = ipaddress.ip_address(name)
@@ -98,7 +98,7 @@ def is_loopback(host: str) -> bool:
 
 def _checked_host(host: str) -> str:
     try:
-        # Without a zone: because what follows the % is read differently from one parser to the next.
+        # Without a zone: parsers read the part after the % differently.
         if ":" in host and "%" not in host:
             return ipaddress.IPv6Address(host).compressed
         name = host if host.isascii() else _idna(host)
@@ -116,7 +116,7 @@ def _idna(host: str) -> str:
 
 
 def authorization(user: str | None, password: str | None, token: str | None) -> str:
-    """Return the value of the header Authorization, empty without credentials; raises ConfigError for unusable ones."""
+    """Return the value of the Authorization header, "" without credentials; raises ConfigError for unusable ones."""
     for name, value in (("user", user), ("password", password), ("token", token)):
         if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value or ""):
             raise ConfigError(f"the intake's {name} contains a control character, perhaps a newline at its end")
@@ -129,16 +129,16 @@ def authorization(user: str | None, password: str | None, token: str | None) -> 
             raise ConfigError("there is a password for the intake, but no user", hint="set RILLEVENTS_INTAKE_USER")
         return ""
     if ":" in user:
-        raise ConfigError("the intake's user contains a colon, which Basic authentication cannot carry")
+        raise ConfigError("the intake's user contains a colon, which Basic authentication does not allow")
     return "Basic " + base64.b64encode(f"{user}:{password or ''}".encode()).decode("ascii")
 
 
 def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> str | None:
-    """Return the URL of the proxy that the environment asks for, None for none; loopback never goes through one."""
+    """Return the URL of the proxy that the environment names, None for none; loopback never uses one."""
     from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
     def value(name: str) -> str:
-        # As in the standard library: in a CGI program HTTP_PROXY is what a client sent as the header Proxy.
+        # Like the standard library: in a CGI program, HTTP_PROXY is the value of the client's Proxy header.
         cgi = name == "http_proxy" and environ.get("REQUEST_METHOD")
         return environ.get(name) or ("" if cgi else environ.get(name.upper(), ""))
 

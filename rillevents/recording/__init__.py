@@ -1,4 +1,4 @@
-"""The client: makes events, with attributes from three places, and hands them to a sink."""
+"""The client: creates events, with attributes from three places, and passes them to a sink."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 class Client:
     """Records events into a sink; immutable, so every `with_*` returns a copy, and safe to share between threads.
 
-    Recording never raises and never waits for a network: a bad event or a failing disk is logged to the logger `rillevents`
-    (or told to *warn*) and counted. `on_error="raise"` makes it raise instead, for tests. Attributes: the client's own lose
-    against the ambient ones (`set_attributes`), those against the arguments of the call, and those against what the method
-    itself adds. Secrets among them are replaced by the *redactor*, by default the one for well-known keys and tokens; None
-    leaves everything as it is.
+    Recording never raises and never waits for a network: an invalid event or a failing disk is logged to the logger `rillevents`
+    (or passed to *warn*) and counted. With `on_error="raise"` it raises instead, for tests. The client's attributes are
+    overridden by the ambient ones (`set_attributes`), those by the call's arguments, and those by what the method itself adds.
+    The *redactor* replaces secrets in them; the default one knows common keys and tokens, and None leaves everything
+    unchanged.
     """
 
     __slots__ = ("_on_error", "_redactor", "_shared", "_shared_has_no_secrets", "_sink", "_warn", "sink")
@@ -63,19 +63,19 @@ class Client:
         redactor: Redactor | None = DEFAULT,
     ) -> None:
         if on_error not in ("log", "raise"):
-            raise ValueError(f"on_error is 'log' or 'raise', not {on_error!r}")
+            raise ValueError(f"on_error must be 'log' or 'raise', not {on_error!r}")
         self.sink = sink
         self._sink = adapted(sink)
         self._on_error = on_error
         if warn is None:
-            # Now, not when something fails: because a program without a descriptor left cannot import any more.
+            # Now, not when something fails: a program without free descriptors cannot import any more.
             import logging  # noqa: F401
 
             import rillevents.recording.timed  # noqa: F401
         self._warn = warn or _log
         self._shared = Shared(dict(attributes or {}))
         self._redactor = redactor
-        # Only where nobody has put a method of their own in its place: because then that has to see every event.
+        # Only if a subclass or instance has not replaced the method: otherwise that one must see every event.
         self._shared_has_no_secrets = (
             isinstance(redactor, Redactor)
             and type(redactor).redact is Redactor.redact
@@ -90,9 +90,9 @@ class Client:
         app: Application | None = None,
         on_error: OnError = "log",
     ) -> Client:
-        """Return the client that the command line uses: configuration, consent, install ID and spool, of this user.
+        """Return the client that the command line uses: this user's configuration, consent, install ID and spool.
 
-        Opted out, it records nothing and makes no file. Never raises: what is broken falls back to its default, and is logged.
+        If opted out, it records nothing and creates no file. Never raises: broken settings fall back to defaults, and are logged.
         """
         from rillevents.recording.setup import setup
 
@@ -103,16 +103,16 @@ class Client:
 
     @property
     def enabled(self) -> bool:
-        """Whether what is recorded goes anywhere."""
+        """Whether recorded events go anywhere."""
         return self._sink.enabled
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What this client puts on every event; a copy."""
+        """The attributes that this client adds to every event; a copy."""
         return dict(self._shared.attributes)
 
     def with_attributes(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Client:
-        """Return a copy of the client that puts these attributes on every event."""
+        """Return a copy of the client that adds these attributes to every event."""
         return self.__class__(
             self.sink,
             on_error=self._on_error,
@@ -152,7 +152,7 @@ class Client:
         event_time: EventTime | None = None,
         **more: Any,
     ) -> str | None:
-        """Record an event of any type, and return its ID; None where telemetry is off, or the event could not be kept."""
+        """Record an event of any type, and return its ID; None if telemetry is off, or the event could not be stored."""
         return self._record(event_type, event_name, attributes, more, {}, event_id, event_time)
 
     def record_behavioral(
@@ -165,7 +165,7 @@ class Client:
         event_time: EventTime | None = None,
         **more: Any,
     ) -> str | None:
-        """Record what somebody did (`login-start`), and return the event's ID."""
+        """Record an action (`login-start`), and return the event's ID."""
         return self._record(BEHAVIORAL, event_name, attributes, more, {}, event_id, event_time)
 
     def record_metric(
@@ -197,7 +197,7 @@ class Client:
         event_time: EventTime | None = None,
         **more: Any,
     ) -> str | None:
-        """Record a line of log under a name, its text as the attribute `message`, and return the event's ID."""
+        """Record a log line under a name, its text as the attribute `message`, and return the event's ID."""
         added = {"message": message} if message else {}
         return self._record(LOG, event_name, attributes, more, added, event_id, event_time)
 
@@ -246,7 +246,7 @@ class Client:
             return None
         if event.truncated:
             self._warn(
-                f"event {event.event_name!r} had {event.truncated} bytes, and was recorded without its attributes; "
+                f"event {event.event_name!r} had {event.truncated} bytes and was recorded without its attributes; "
                 "the limit is 32 KiB"
             )
         return event.event_id
@@ -261,7 +261,7 @@ class Client:
         event_time: str = "",
         **more: Any,
     ) -> str | None:
-        """Record a behavioral event with the fields of Rill's older format beside the attributes, and return its ID.
+        """Record a behavioral event that also has the fields of Rill's older format, and return its ID.
 
         Ambient attributes are left out, as in Rill's client. Raises InvalidEvent unless service name, service version,
         install ID and user ID were all set on the client (an empty string counts as set).
@@ -276,10 +276,10 @@ class Client:
         )
 
     def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
-        """Hand on an event that is one already, and return its ID: checked for the four fields, and not enriched.
+        """Pass on a complete event, checked for the four fields but not enriched, and return its ID.
 
-        A line of NDJSON is passed on byte for byte. Raises InvalidEvent where a field is missing, where it is no JSON
-        object, or where it is larger than 32 KiB.
+        A line of NDJSON is passed on byte for byte. Raises InvalidEvent if a field is missing, if it is not a JSON object, or if
+        it is larger than 32 KiB.
         """
         from rillevents.event.validate import parse_raw
 
@@ -295,9 +295,9 @@ class Client:
     def timed(
         self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any
     ) -> AbstractContextManager[dict[str, Any]]:
-        """Return a context manager that records how long its block took: a metric in seconds, `success` true or false.
+        """Return a context manager that records the duration of its block: a metric in seconds, with `success` true or false.
 
-        It gives a dict to put further attributes into; an exception in the block is passed on, its class as `error`.
+        It yields a dict for further attributes; an exception in the block is passed on, with its class recorded as `error`.
         """
         from rillevents.recording.timed import Timed
 
@@ -307,13 +307,13 @@ class Client:
         return Timed(record, {**(attributes or {}), **more})
 
     def flush(self, timeout: float | None = 10.0) -> FlushResult:
-        """Deliver what is held, in at most *timeout* seconds, and return what came of it; never raises."""
+        """Deliver what is held, in at most *timeout* seconds, and return the result; never raises."""
         try:
             return self._sink.flush(timeout)
         except Exception as error:  # noqa: BLE001 - never raises
             from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
-            self._warn(f"flush failed; what is held is kept: {error}")
+            self._warn(f"flush failed, the events are kept: {error}")
             return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
 
     def close(self, timeout: float = 2.0) -> None:
@@ -321,7 +321,7 @@ class Client:
         try:
             self._sink.close(timeout)
         except Exception as error:  # noqa: BLE001 - never raises
-            self._warn(f"closing failed: {error}")
+            self._warn(f"close failed: {error}")
 
     def __enter__(self) -> Client:
         return self
@@ -345,6 +345,6 @@ def _log(message: str) -> None:
 
 
 def _ambient() -> Mapping[str, Any] | None:
-    # Asked for only where somebody has imported it: because without that nothing can have been set.
+    # Only if something has imported it: otherwise no attributes can have been set.
     context = sys.modules.get("rillevents.recording.context")
     return context.ambient() if context else None

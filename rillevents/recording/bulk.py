@@ -1,4 +1,4 @@
-"""Many lines at once: NDJSON from a file or a pipe → the spool, each line checked, the good ones stored byte for byte."""
+"""Many lines at once: NDJSON from a file or a pipe → the spool, each line checked, valid ones stored byte for byte."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rillevents.recording.sinks.noop import NoopSink
 from rillevents.recording.sinks.spool import SpoolSink
 
 _READ_BYTES = 1 << 20
-# A line is cut off here, so that a file without newlines does not fill the memory; it is a bad one anyway.
+# A line is cut here, so that a file without newlines does not fill the memory; such a line is invalid anyway.
 _MOST_OF_A_LINE = 2 * MAX_EVENT_BYTES
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """What came of it: how many lines were read and stored, which were bad and why, and what kept the rest from being stored."""
+    """The result: how many lines were read and stored, which were invalid and why, and what stopped the import."""
 
     lines: int = 0
     stored: int = 0
@@ -46,10 +46,10 @@ def record_lines(
     on_progress: Callable[[int], None] | None = None,
     wanted: Callable[[bytes], bool] | None = None,
 ) -> ImportResult:
-    """Store the lines of *file* (`-`: stdin) as raw events; lines that are none are told apart, and stop nothing.
+    """Store the lines of *file* (`-`: stdin) as raw events; invalid lines are reported, and stop nothing.
 
-    With *fill* (a type and a name) what is missing of the four fields is minted. Opted out, the lines are checked and
-    nothing is stored. Good lines that are not *wanted* are passed over. Raises UsageError where the file cannot be read.
+    *fill* (a type and a name) adds missing required fields. If opted out, the lines are checked and nothing is stored. Valid
+    lines that are not *wanted* are skipped. Raises UsageError if the file cannot be read.
     """
     done = ImportResult()
     decision = consent.decide(paths)
@@ -72,7 +72,7 @@ def record_lines(
 
 
 def spool_sink(paths: Paths) -> SpoolSink:
-    """Return the sink that stores lines as they are in this user's spool."""
+    """Return the sink that stores lines unchanged in this user's spool."""
     settings = config.load_for_recording(paths)
     ensure_home(paths.home)
     return SpoolSink(paths.spool_dirs, max_bytes=settings.max_bytes, durable=settings.durable)
@@ -81,7 +81,7 @@ def spool_sink(paths: Paths) -> SpoolSink:
 def _check(
     block: bytes, done: ImportResult, fill: tuple[str, str] | None, wanted: Callable[[bytes], bool] | None
 ) -> tuple[bytes, int]:
-    """Return the good lines of *block* that are wanted, and how many there are; note the bad ones."""
+    """Return the valid, wanted lines of *block*, and their number; note the invalid ones."""
     count = 0 if fill else count_events(block)
     done.lines += count
     if count and not wanted:
@@ -114,7 +114,7 @@ def _store(sink: SpoolSink, lines: bytes, count: int, done: ImportResult) -> boo
         sink.append(lines)
     except SpoolError as error:
         if count > 1:
-            # One by one, then: because of many lines at once the first ones may still fit.
+            # Then one by one: of many lines together, the first ones may still fit.
             return all(_store(sink, line, 1, done) for line in _lines_of(lines))
         done.problem = f"stored {done.stored} lines, then no more: {error}"
         done.exit_code = error.exit_code
@@ -124,7 +124,7 @@ def _store(sink: SpoolSink, lines: bytes, count: int, done: ImportResult) -> boo
 
 
 def _read_lines(file: str) -> Iterator[bytes]:
-    """Yield the whole lines that each read brought; at the end a last one without its newline, too."""
+    """Yield the complete lines of each read; at the end also a last one without its newline."""
     rest = b""
     for block in _blocks(file):
         cut = block.rfind(b"\n") + 1
@@ -134,7 +134,7 @@ def _read_lines(file: str) -> Iterator[bytes]:
         else:
             rest += block
         if len(rest) > _MOST_OF_A_LINE:
-            # Keep the beginning, so that the verdict can say that it is too large.
+            # Keep the beginning, so that the verdict can report that it is too large.
             rest = rest[:_MOST_OF_A_LINE]
     if rest:
         yield rest
@@ -149,13 +149,13 @@ def _blocks(file: str) -> Iterator[bytes]:
         else:
             fd = os.open(file, os.O_RDONLY)
         if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise UsageError(f"{file} is a folder", hint="name a file of NDJSON")
-        # read, not readline: because it returns what a pipe has now, and so each line is stored as it comes.
+            raise UsageError(f"{file} is a folder", hint="give an NDJSON file")
+        # read, not readline: it returns what a pipe holds now, so each line is stored as it arrives.
         while block := os.read(fd, _READ_BYTES):
             yield block
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{file} cannot be read: {reason}", hint="name a file of NDJSON, or - for stdin") from None
+        raise UsageError(f"{file} cannot be read: {reason}", hint="give an NDJSON file, or - for stdin") from None
 
 
 def import_lines(
@@ -164,9 +164,9 @@ def import_lines(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> ImportResult:
-    """Store events from an export as `record_lines` does, but for those whose ID the spool still holds.
+    """Store events from an export as `record_lines` does, except those whose ID the spool still holds.
 
-    The IDs of the spool are kept in memory while it runs, eight bytes of each.
+    The IDs in the spool are kept in memory during the import, eight bytes each.
     """
     from rillevents.spool.view import pending
 

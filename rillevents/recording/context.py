@@ -1,4 +1,4 @@
-"""Ambient attributes: what a block of code puts on every event recorded in it, in threads and asyncio tasks alike."""
+"""Ambient attributes: what a block of code adds to every event recorded in it, in threads and asyncio tasks alike."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _ambient: ContextVar[Mapping[str, Any] | None] = ContextVar("rillevents_attribut
 
 
 def ambient() -> Mapping[str, Any] | None:
-    """Return the attributes of the blocks that the caller is in, the innermost last."""
+    """Return the attributes of the blocks around the caller, the innermost last."""
     return _ambient.get()
 
 
 @contextmanager
 def set_attributes(attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Iterator[None]:
-    """Put attributes on every event recorded inside the `with` block, by any client.
+    """Add attributes to every event recorded inside the `with` block, by any client.
 
-    Blocks nest, and the inner one wins. asyncio tasks take them along; a thread has its own (start it with
-    `contextvars.copy_context().run` to hand them over). They lose against arguments of the call, and win over the client's.
+    Blocks nest, and the inner one wins. asyncio tasks inherit them; a thread starts without (start it with
+    `contextvars.copy_context().run` to pass them on). The call's arguments override them; they override the client's.
     """
     token = _ambient.set({**(_ambient.get() or {}), **(attributes or {}), **more})
     try:

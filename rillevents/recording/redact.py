@@ -1,7 +1,7 @@
-"""Secrets out, before anything is stored: attributes by their exact key, and text by what it looks like.
+"""Removes secrets before anything is stored: attributes by their exact key, and text by its form.
 
-On the hot path of `record`: a cheap test comes first, and the patterns (with them `re`) are loaded only for a text that may
-match one of them. What is no secret costs a look-up: keys and longer texts that were looked at once are remembered.
+On `record`'s hot path: a cheap test comes first, and the patterns (with `re`) are loaded only for a text that may match one.
+Harmless values cost a look-up: keys and longer texts that were checked once are cached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 REDACTED = "[redacted]"
-# The attribute that says how many values of an event were redacted.
+# The attribute with the number of redacted values in an event.
 COUNT = "redacted"
 
 # Compared without case, `-` and `_`: API-Key and apiKey are api_key; max_tokens is not token.
@@ -46,40 +46,40 @@ KEYS = (
     "set_cookie",
 )
 
-# One of these stands in every text that a pattern of `_token_forms` matches (a test holds the two together), and in few others.
+# Every text that a pattern of `secrets.py` matches contains one of these (checked by a test); few other texts do.
 MARKS = (
     "eyJ", "PRIVATE KEY", "uthorization", "UTHORIZATION", "earer", "EARER", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_",
     "ghr_", "github_pat_", "glpat-", "xox", "xapp-", "k_live_", "k_test_", "sk-ant-", "sk-proj-", "sk-svcacct-", "sk-admin-",
     "T3BlbkFJ", "AIza", "ya29.", "npm_", "pypi-AgE", "hf_", "dop_v1_", "SG.", "rill_",
 )  # fmt: skip
-# Shorter texts are no secret, but for a URL with a password in it.
+# Shorter texts are never secrets, except a URL with a password in it.
 _SHORTEST = 16
 _MOST_REMEMBERED, _LONGEST_REMEMBERED = 1024, 256
 _NO_TEXT = (int, float, bool, type(None))
 
 
 class Redactor:
-    """Replaces the secrets in attributes by `[redacted]`, at any depth; safe to share between threads.
+    """Replaces secrets in attributes with `[redacted]`, at any depth; safe to share between threads.
 
-    A value is one where its key is in KEYS or *keys* (and it is neither empty, null, true nor false), and, with *values*,
-    the part of a text that is a token in a known form, a JWT, a private key or the user and password of a URL. Texts over
-    32 KiB are not searched: an event that holds one is stored without its attributes.
+    A value is a secret if its key is in KEYS or *keys* (and it is not empty, null, true or false). With *values*, so is each part
+    of a text that is a token in a known form, a JWT, a private key, or the user and password of a URL. Texts over 32 KiB are
+    not searched: an event with such a text is stored without its attributes.
     """
 
     __slots__ = ("_clean", "_harmless", "_keys", "_values")
 
     def __init__(self, keys: Iterable[str] = (), *, values: bool = True) -> None:
         if isinstance(keys, str):
-            raise TypeError("keys is a list of keys, not a text")
+            raise TypeError("keys must be a list of keys, not a text")
         self._keys = frozenset(map(_folded, (*KEYS, *keys)))
         self._values = values
         self._harmless: set[str] = set()
         self._clean: set[str] = set()
 
     def redact(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return *attributes* without secrets, and with `redacted`, how many there were; the same mapping where there were none.
+        """Return *attributes* without secrets, plus `redacted`, their number; the same mapping if there were none.
 
-        Raises InvalidEvent where they are nested without end.
+        Raises InvalidEvent if they are nested without end.
         """
         try:
             if self.has_no_secrets(attributes):
@@ -87,11 +87,11 @@ class Redactor:
             found: list[str] = []
             redacted = self._mapping(attributes, found)
         except RecursionError:
-            raise InvalidEvent("the attributes are nested too deeply, or within themselves") from None
+            raise InvalidEvent("the attributes are nested too deeply, or contain themselves") from None
         return {**redacted, COUNT: len(found)} if found else attributes
 
     def has_no_secrets(self, attributes: Mapping[str, Any]) -> bool:
-        """Return whether there is certainly no secret in *attributes*; flat, because every event goes through it."""
+        """Return whether *attributes* certainly contain no secret; one flat function, since every event passes through it."""
         harmless, clean = self._harmless, self._clean
         for key, value in attributes.items():
             if key not in harmless and self._is_secret(key):
@@ -144,7 +144,7 @@ class Redactor:
         return self._text(value, found)
 
     def _text(self, value: object, found: list[str]) -> object:
-        """Return *value*, or its text without the secrets in it; what has no text in JSON is left for the encoder to refuse."""
+        """Return *value*, or its text without secrets; a value without a text in JSON is left for the encoder to refuse."""
         from rillevents.event.ndjson import plain
 
         try:

@@ -1,7 +1,7 @@
-"""What secrets look like: the forms of tokens that their issuers have published, JWTs, private keys, passwords in URLs.
+"""What secrets look like: token forms published by their issuers, JWTs, private keys, passwords in URLs.
 
-Each alternative begins where no word goes on, and repeats without giving back: so that a hostile text costs a time in
-proportion to its length, not to its square.
+Each alternative starts at a word boundary and repeats without backtracking, so a hostile text takes time in proportion to
+its length, not to its square.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-# A key that was cut off has no end: then all that follows goes.
+# A key that was cut off has no end: then everything after it is removed.
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
 )
-# The scheme and the host stay: they are what one wants to know. (RFC 3986, section 3.2.1)
+# The scheme and the host stay: they are useful. (RFC 3986, section 3.2.1)
 _URL_CREDENTIALS = re.compile(r'(?<=://)[^\s/?#:"<>]*+:[^\s/?#"<>]*(?=@)')
-# `Bearer` alone has to be followed by something with a digit in it: because "the bearer of bad-news-everybody" is no secret.
+# After `Bearer` alone a digit must follow somewhere: "the bearer of bad-news-everybody" is not a secret.
 _HEADER = re.compile(
     r"""
       ((?:[Aa]uthorization|AUTHORIZATION)\\*+["']?\s*+[:=]\s*+\\*+["']?(?i:basic|bearer|token)\s++)[^\s"',;\\]++
@@ -49,7 +49,7 @@ _HEADER = re.compile(
 
 
 def redacted(text: str, replacement: str) -> str:
-    """Return *text* with every secret in it replaced; at most 32 KiB of it are looked at, and nothing of a longer one."""
+    """Return *text* with every secret replaced; searches only texts of at most 32 KiB."""
     if len(text) > MAX_EVENT_BYTES:
         return text
     text = _PRIVATE_KEY.sub(replacement, text)

@@ -1,4 +1,4 @@
-"""The client as a user has configured it: folders, consent, configuration, install ID and spool, put together in one place."""
+"""The client as a user has configured it: folders, consent, configuration, install ID and spool, combined in one place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Setup:
 
 
 def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:
-    """Return what `Client.from_config` is made of: opted out a sink that discards everything, else the user's spool."""
+    """Return the parts of `Client.from_config`: if opted out a sink that discards everything, else the user's spool."""
     paths = Paths(os.environ if environ is None else environ, app or RILLEVENTS)
     decision = consent.decide(paths)
     warnings = [decision.warning] if decision.warning else []
@@ -56,9 +56,9 @@ def recording_setup(
     dry_run: bool = False,
     tap: TapSink | None = None,
 ) -> Setup:
-    """Return what a client of somebody who has not opted out is made of.
+    """Return the parts of a client for a user who has not opted out.
 
-    A *tap* sees every event as it is stored. With *dry_run* it is all that does, and nothing is created: no ID, no folder.
+    A *tap* sees every event as stored. With *dry_run* only the tap sees it, and nothing is created: no ID, no folder.
     """
     if not dry_run:
         ensure_home(paths.home)
@@ -98,7 +98,7 @@ def _filtered(sink: Sink, settings: Config) -> Sink:
 
 
 def flush_configured(paths: Paths, *, timeout: float | None = None) -> FlushResult:
-    """Send what is in this user's spool to the configured destination; what keeps that from happening is in the result."""
+    """Send this user's spool to the configured destination; any problem is in the result."""
     from rillevents.delivery.flush import flush
     from rillevents.delivery.outcome import FlushOutcome, FlushResult
     from rillevents.errors import Busy, SpoolError

@@ -1,4 +1,4 @@
-"""How long a block of code took, as a metric."""
+"""The duration of a block of code, as a metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Timed:
-    """A context manager that gives *record* the seconds that its block took, and a dict for further attributes."""
+    """A context manager that passes *record* the seconds of its block, and yields a dict for further attributes."""
 
     def __init__(self, record: Callable[[float, dict[str, Any]], object], attributes: dict[str, Any]) -> None:
         self._record = record

@@ -1,4 +1,4 @@
-"""Bodies in the form in which they are sent, compressed on threads of their own before their turn comes."""
+"""Encoded bodies, compressed on separate threads ahead of time."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Compression = Literal["none", "gzip", "zstd"]
 
 
 class Encoding:
-    """Gives the body of a batch; one that it was told of beforehand is ready sooner. Safe in threads."""
+    """Returns the encoded body of a batch; a batch announced by `begin` is ready sooner. Thread-safe."""
 
     def __init__(self, encode: Callable[[bytes], bytes] | None) -> None:
         self._encode = encode
         self._begun: dict[int, _Compression] = {}
 
     def begin(self, batch: Batch) -> None:
-        """Begin to compress a batch that comes next; without compression there is nothing to do."""
+        """Start compressing the next batch; without compression this does nothing."""
         if self._encode is None or not batch.lines:
             return
         while len(self._begun) > 1:
-            # The one under way may not have been asked for yet; one before it never will be: a flush stopped there.
+            # The current batch may not have been requested yet; the one before never will be: a flush stopped there.
             self._begun.pop(next(iter(self._begun)), None)
         ahead = _Compression(batch, self._encode)
         try:
             ahead.start()
         except RuntimeError:
-            # No thread is to be had: then it is compressed when its turn comes.
+            # No thread is available: it will be compressed when it is needed.
             return
         self._begun[id(batch.lines)] = ahead
 
     def body(self, batch: Batch) -> bytes:
-        """Return the body to send; waits for one that was begun."""
+        """Return the body to send; waits for a batch that was begun."""
         ahead = self._begun.pop(id(batch.lines), None)
         if ahead:
             ahead.join()
@@ -47,14 +47,14 @@ class Encoding:
         return batch.body() if self._encode is None else self._encode(batch.body())
 
     def clear(self) -> None:
-        """Forget what was begun."""
+        """Forget everything that was begun."""
         self._begun.clear()
 
 
 class _Compression(threading.Thread):
     def __init__(self, batch: Batch, encode: Callable[[bytes], bytes]) -> None:
         super().__init__(name="rillevents-encoding", daemon=True)
-        # Kept: because it is found by the identity of its lines.
+        # Kept alive: it is found by the identity of its lines.
         self.batch = batch
         self.encoded = b""
         self._encode = encode
@@ -62,12 +62,12 @@ class _Compression(threading.Thread):
     def run(self) -> None:
         try:
             self.encoded = self._encode(self.batch.body())
-        except Exception:  # noqa: BLE001 - it is tried again where its error is told
+        except Exception:  # noqa: BLE001 - tried again where the error is reported
             self.encoded = b""
 
 
 def encoder(form: Compression) -> Callable[[bytes], bytes] | None:
-    """Return what brings a body into the form `none`, `gzip` or `zstd`, None for the first; raises ConfigError."""
+    """Return the function that compresses a body with `gzip` or `zstd`, None for `none`; raises ConfigError."""
     if form == "none":
         return None
     if form == "gzip":
@@ -76,7 +76,7 @@ def encoder(form: Compression) -> Callable[[bytes], bytes] | None:
         # Level 1, not 6: events compress to about the same size, in a third of the time.
         return lambda body: zlib.compress(body, 1, 31)
     if form != "zstd":
-        raise ConfigError("this compression is not known", hint="possible are: none, gzip, zstd")
+        raise ConfigError("unknown compression", hint="possible values: none, gzip, zstd")
     return _zstd()
 
 
@@ -85,7 +85,7 @@ def _zstd() -> Callable[[bytes], bytes]:
     if sys.version_info >= (3, 14):
         try:
             from compression import zstd
-        except ImportError:  # a Python that was built without it
+        except ImportError:  # Python was built without it
             pass
         else:
             return zstd.compress

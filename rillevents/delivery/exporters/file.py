@@ -1,4 +1,4 @@
-"""Batches into a file of NDJSON, one file a day if its path says so."""
+"""Batches into a file of NDJSON, or one file per day if its path says so."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _FORMATS = {"Y": "{:%Y}", "m": "{:%m}", "d": "{:%d}", "%": "%"}
 _REOPENINGS = 10
 _ADVICE = {
     errno.ENOENT: "its folder does not exist",
-    errno.ENOTDIR: "its folder is none",
-    errno.ELOOP: "it is a link, which is not followed",
+    errno.ENOTDIR: "its folder is not a folder",
+    errno.ELOOP: "it is a link, and links are not followed",
     errno.EISDIR: "it is a folder",
     errno.ENXIO: "it is not a regular file",
     errno.EACCES: "permission denied",
@@ -36,10 +36,10 @@ _ADVICE = {
 
 
 class FileExporter:
-    """Appends batches to a file, which is on the disk before it says ACCEPTED.
+    """Appends batches to a file; the data is on the disk when it returns ACCEPTED.
 
     `%Y`, `%m` and `%d` in the path stand for the day of each event (UTC), `%%` for a percent sign; anything else raises
-    ConfigError. What could not be written whole is taken back. Several processes may append to one file at a time.
+    ConfigError. An incomplete write is undone. Several processes may append to one file at the same time.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -47,7 +47,7 @@ class FileExporter:
         directives = _DIRECTIVE.findall(self._path)
         unknown = [name for name in directives if name not in _FORMATS]
         if unknown:
-            raise ConfigError(f"%{unknown[0]} in a file: path is not known", hint="possible are: %Y, %m, %d, %%")
+            raise ConfigError(f"%{unknown[0]} in a file: path is unknown", hint="possible are: %Y, %m, %d, %%")
         if not self._path or "\0" in self._path:
             raise ConfigError("a file: destination needs a path", hint="write file:PATH")
         self._dated = any(name != "%" for name in directives)
@@ -76,7 +76,7 @@ class FileExporter:
         for index, line in enumerate(batch.lines):
             day = _day(line) if self._dated else date.min
             if day is None:
-                rejected.append((index, "no event_time that tells the day in the path"))
+                rejected.append((index, "no event_time that gives the day in the path"))
             else:
                 files.setdefault(self._path_on(day), []).append(line)
         return files, rejected
@@ -96,14 +96,14 @@ def _day(line: bytes) -> date | None:
 
 def _append(path: str, lines: list[bytes], batch: Batch, written: int) -> None:
     with _locked(path) as (fd, is_locked):
-        # Once more under the lock: a call that waited too long for it has been left behind, and must not write.
+        # Check again under the lock: a call that waited too long for it was abandoned, and must not write.
         batch.progress(written)
         size = os.fstat(fd).st_size
         try:
             write_all(fd, (b"\n" if is_torn(fd, size) else b"") + b"".join(lines))
             sync(fd)
         except OSError:
-            # Without a lock the part stays, as a torn line that the next writer ends: others may have appended.
+            # Without a lock the part stays as a torn line, which the next writer ends: others may have appended.
             if is_locked:
                 os.ftruncate(fd, size)
             raise
@@ -117,7 +117,7 @@ def _locked(path: str) -> Iterator[tuple[int, bool]]:
         fd = _open(path)
         try:
             is_locked = wait_for_lock(fd)
-            # Asked once the lock is held: the file may have been moved away or deleted during the wait.
+            # Checked once the lock is held: the file may have been moved or deleted during the wait.
             check_named(path, os.fstat(fd))
             yield fd, is_locked
             return
@@ -125,7 +125,7 @@ def _locked(path: str) -> Iterator[tuple[int, bool]]:
             continue
         finally:
             os.close(fd)
-    raise OSError(errno.EAGAIN, "the file is replaced again and again")
+    raise OSError(errno.EAGAIN, "the file keeps being replaced")
 
 
 def _open(path: str) -> int:

@@ -1,4 +1,4 @@
-"""Batches over HTTP to an intake. httpx's exceptions end here, and httpx is imported only once an exporter is made."""
+"""Batches over HTTP to an intake. httpx's exceptions end here, and httpx is imported when the first exporter is created."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 ANSWER_MAX = 1 << 20
 CONNECT_TIMEOUT = 10.0
-# Not the deadline of a flush, which Delivery keeps: this one only ends a thread that was left behind.
+# Not the deadline of a flush, which Delivery enforces: this only ends an abandoned thread.
 SOCKET_TIMEOUT = 600.0
 
 
 class IntakeExporter:
     """Posts batches as NDJSON to one URL.
 
-    Raises ConfigError where the URL, the credentials, the certificates, the proxy or the compression cannot be used,
-    above all where credentials would travel in plain text. One call at a time; `close` may come from another thread,
-    and ends a call under way.
+    Raises ConfigError if the URL, the credentials, the certificates, the proxy or the compression is not usable, above all if
+    credentials would be sent in plain text. One call at a time; `close` may be called from another thread, and aborts a
+    call.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class IntakeExporter:
         scheme, self._host, port = origin(url)
         parts = split_url(url)
         if "@" in parts.netloc:
-            raise ConfigError("the intake's URL carries credentials", hint="give them as user and password")
+            raise ConfigError("the intake's URL contains credentials", hint="give them as user and password")
         env = os.environ if environ is None else environ
         self._encoding = Encoding(encoder(compression))
         self._authorization = authorization(user, password, token)
         if self._authorization and scheme == "http" and not is_loopback(self._host):
-            reason = f"refused before connecting: credentials would travel to {self._host} in plain text"
+            reason = f"refused before connecting: credentials would be sent to {self._host} in plain text"
             raise ConfigError(reason, hint="use https://")
         self._secrets = [secret for secret in (password, token, *self._authorization.split()[1:]) if secret]
         self._scheme, self._port = scheme, "" if port == DEFAULT_PORTS[scheme] else f":{port}"
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._headers = self._fixed_headers(compression, user_agent)
         self._transport = _transport(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
-        # Only where the address is not the name: because httpcore gives it to a proxy's certificate check as well.
+        # Only if the address differs from the name: httpcore also uses it to check a proxy's certificate.
         self._sni = {"sni_hostname": "localhost"} if self._host == "localhost" else {}
         self._urls: dict[str, httpx.URL] = {}
         self._socket: socket.socket | None = None
@@ -75,11 +75,11 @@ class IntakeExporter:
 
     @property
     def name(self) -> str:
-        """Scheme, host and port: what messages call the destination."""
+        """Scheme, host and port: the destination's name in messages."""
         return f"{self._scheme}://{bracketed(self._host)}{self._port}"
 
     def export(self, batch: Batch) -> Outcome:
-        """Post the batch once, and once more where a kept connection turns out to have been closed meanwhile."""
+        """Post the batch once, and once more if a kept connection turns out to have been closed meanwhile."""
         import httpx
 
         try:
@@ -88,16 +88,16 @@ class IntakeExporter:
             return _outcome_of(error, self.name)
 
     def prepare(self, batch: Batch) -> None:
-        """Begin to compress a batch that comes next; safe while `export` is under way in another thread."""
+        """Start compressing the next batch; safe while `export` runs in another thread."""
         self._encoding.begin(batch)
 
     def close(self) -> None:
-        """Close the connections; a call under way in another thread ends soon, and sends nothing further."""
+        """Close the connections; a call in another thread ends soon, and sends nothing further."""
         self._closed = True
         self._encoding.clear()
         if self._socket is not None:
             try:
-                # The plain shutdown, not the TLS socket's own, nor close(): because it wakes up a thread that reads.
+                # The plain socket's shutdown, neither the TLS socket's nor close(): only that wakes up a reading thread.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             except OSError:
                 self._socket = None
@@ -169,15 +169,15 @@ class IntakeExporter:
 
     def _understand(self, response: httpx.Response, lines: int) -> Outcome:
         if response.is_success and not self._sent_all:
-            # httpcore reads the answer even where the upload broke off: right for a 413, but nobody can take what he has not.
-            return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had been sent all of the events")
+            # httpcore reads the answer even if the upload broke off: right for a 413, but nobody can accept what was not sent.
+            return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had received all of the events")
         answer = self._read(response)
         if answer is None and response.is_success:
-            # Not accepted: because an acknowledgement is short, and what rejects events may be in the part not read.
+            # Not accepted: an acknowledgement is short, and the unread part may reject events.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
         text = answer or b""
         if not response.is_success:
-            # Here, and again below: because a secret that is cut in the middle would not be found any more.
+            # Here, and again below: a secret that is cut in the middle would not be found any more.
             text = self._without_secrets(text.decode("utf-8", "replace")).encode()
         outcome = classify(response.status_code, response.headers, text, lines=lines, now=time.time())
         rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
@@ -193,7 +193,7 @@ class IntakeExporter:
                 if len(answer) > ANSWER_MAX or self._closed:
                     return None
         except httpx.HTTPError:
-            # Its head says all of a refusal: because who refuses early often hangs up before the end of what he says.
+            # A refusal's head is enough: a server that refuses early often closes before the end of its answer.
             if response.is_success:
                 raise
         return bytes(answer)
@@ -204,7 +204,7 @@ class IntakeExporter:
         return text
 
     def _watch(self, event: str, info: Mapping[str, Any]) -> None:
-        # Not while it cleans up: because httpcore would then leave the socket open.
+        # Not during cleanup: httpcore would then leave the socket open.
         if self._closed and event.endswith(".started") and not event.endswith("closed.started"):
             import httpx
 
@@ -228,7 +228,7 @@ def _transport(
     if scheme == "https" or ca_cert is not None or (proxy or "").lower().startswith("https:"):
         context = _tls(ca_cert, environ)
     else:
-        # Empty, not httpx's own: because loading certificates that nobody will ask for costs more than the request.
+        # Empty, unlike httpx's own: loading certificates that are not needed costs more than the request.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         proxy_tls = context if (proxy or "").lower().startswith("https:") else None
@@ -237,7 +237,7 @@ def _transport(
     except ImportError:
         raise ConfigError("a SOCKS proxy needs the package socksio", hint="run: pip install socksio") from None
     except (ValueError, httpx.InvalidURL):
-        hint = "it looks like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
+        hint = "it must look like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
         raise ConfigError("the proxy's URL cannot be used", hint=hint) from None
 
 
@@ -257,7 +257,7 @@ def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> 
             context.load_verify_locations(ca_cert)
     except OSError as error:
         reason = f"the certificates of {source} cannot be read: {error.strerror or error}"
-        raise ConfigError(reason, hint="give a file with certificates in PEM") from None
+        raise ConfigError(reason, hint="give a file with certificates in PEM format") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -309,5 +309,5 @@ def _reason(error: httpx.HTTPError, cause: OSError, name: str) -> str:
     if isinstance(error, httpx.TimeoutException):
         return f"{name} stopped answering"
     if isinstance(error, httpx.RemoteProtocolError):
-        return f"{name} answered with something that is no complete HTTP response: {error}"
+        return f"{name} answered with an incomplete or invalid HTTP response: {error}"
     return f"the connection to {name} broke: {cause.strerror or error}"

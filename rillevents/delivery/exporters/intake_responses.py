@@ -1,4 +1,4 @@
-"""What an answer or an exception means, when to try again, and until when; no I/O of its own, and the clock is handed in."""
+"""What an HTTP answer means for a batch, and when to retry; no I/O, and the clock is a parameter."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _ADVICE = {
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, lines: int, now: datetime | float) -> Outcome:
-    """Say what the answer to a batch of `lines` lines means; never raises, whatever the server wrote.
+    """Return what the answer to a batch of `lines` lines means; never raises, whatever the server sent.
 
-    Names of headers are compared without case. `now` is what a `Retry-After` that is a date is measured against.
+    Header names are case-insensitive. A `Retry-After` date is compared with `now`.
     """
     fields = {name.lower(): value for name, value in headers.items()}
     if 200 <= status < 300:
@@ -56,7 +56,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, lines: int
 
 
 def retry_after_seconds(value: str | None, now: datetime | float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for, 0 to RETRY_AFTER_MAX, or None for garbage; never raises."""
+    """Return the seconds that a `Retry-After` requests, 0 to RETRY_AFTER_MAX, or None if invalid; never raises."""
     text = (value or "").strip()[:100]
     number = _NUMBER.fullmatch(text)
     if number is not None:
@@ -110,7 +110,7 @@ def _reason(status: int, content_type: str, body: bytes) -> str:
 def _redirect_reason(status: int, location: str) -> str:
     try:
         parts = urlsplit(location)
-        # Without user, query and fragment, not the whole location: because they may carry secrets.
+        # Without user, query and fragment: they may contain secrets.
         target = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     except ValueError:
         target = ""

@@ -1,6 +1,6 @@
-"""Where a client's events go. A sink is two methods, `emit(event)` and `close()`; what else it can do is optional.
+"""Where a client's events go. A sink needs two methods, `emit(event)` and `close()`; everything else is optional.
 
-noop.py   discards     logger.py   Python's logging     filter.py   some of them     spool.py   the disk
+noop.py   discards     logger.py   Python's logging     filter.py   drops some     spool.py   the disk
 batching.py   a queue in memory and an exporter, in the background
 """
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 class Sink:
     """The base of our sinks, and of yours if you like; any object with `emit` and `close` will do.
 
-    `enabled` is false where nothing that is emitted goes anywhere: clients do not even make the event then.
+    `enabled` is false if emitted events go nowhere: clients then do not even create the event.
     """
 
     enabled = True
 
     def emit(self, event: Event) -> None:
-        """Take one event; raises RilleventsError where it could not be taken."""
+        """Accept one event; raises RilleventsError if that fails."""
         raise NotImplementedError
 
     def close(self, timeout: float | None = None) -> None:
-        """Deliver what can still be delivered, in at most *timeout* seconds, and let go of what is held open."""
+        """Deliver what can still be delivered, in at most *timeout* seconds, and release open resources."""
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
-        """Note *n* events that did not get here: `refused`, `truncated`, or `dropped` for a *reason*."""
+        """Count *n* events that did not arrive here: `refused`, `truncated`, or `dropped` for a *reason*."""
 
     def flush(self, timeout: float | None = None) -> FlushResult:
-        """Deliver what is held, as far as *timeout* seconds allow; never raises."""
+        """Deliver what is held, as far as possible in *timeout* seconds; never raises."""
         from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
         return FlushResult(FlushOutcome.EMPTY)
 
 
 def adapted(sink: Sink) -> Sink:
-    """Return *sink* itself where it is one of ours; for any other object, a Sink that fills in what it lacks."""
+    """Return *sink* itself if it is one of ours; for any other object, a Sink that adds what it lacks."""
     if isinstance(sink, Sink) and _takes_timeout(sink.close):
         return sink
     return _Adapted(sink)
@@ -53,7 +53,7 @@ def _takes_timeout(close: Callable[..., None]) -> bool:
 
 
 class _Adapted(Sink):
-    """Somebody's own sink, which may have no more than `emit` and `close`."""
+    """A foreign sink, which may only have `emit` and `close`."""
 
     def __init__(self, sink: Any) -> None:
         self._sink = sink
@@ -64,7 +64,7 @@ class _Adapted(Sink):
         return getattr(self._sink, "enabled", True)
 
     def close(self, timeout: float | None = None) -> None:
-        """Close the sink; what takes longer than *timeout* seconds goes on in the background."""
+        """Close the sink; after *timeout* seconds it continues in the background."""
         if timeout is None:
             self._sink.close()
         else:
@@ -81,7 +81,7 @@ class _Adapted(Sink):
 
 
 def _close_in_background(close: Callable[[], None], timeout: float) -> None:
-    """Call *close* on a thread of its own, and wait at most *timeout* seconds for it; what it raises is raised."""
+    """Call *close* on a thread of its own, wait at most *timeout* seconds for it, and raise what it raises."""
     from threading import Thread
 
     failed: list[Exception] = []
@@ -89,14 +89,14 @@ def _close_in_background(close: Callable[[], None], timeout: float) -> None:
     def run() -> None:
         try:
             close()
-        except Exception as error:  # noqa: BLE001 - handed on to the thread that waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting thread
             failed.append(error)
 
     closing = Thread(target=run, name="rillevents-close", daemon=True)
     try:
         closing.start()
     except RuntimeError:
-        # The interpreter is shutting down and starts no more threads: then here.
+        # The interpreter is shutting down and starts no more threads: run it here.
         run()
     else:
         closing.join(timeout)

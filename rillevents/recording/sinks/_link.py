@@ -1,4 +1,4 @@
-"""How a batching sink's worker reaches its exporter, how long it waits, and how long it tries."""
+"""How a batching sink's worker reaches its exporter: handle, back-off and deadline."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rillevents.delivery.pace import Backoff, Deadline
 from rillevents.errors import ConfigError
 from rillevents.event.batch import Batch
 
-_LONGEST = 60  # The number of an attempt after which every Backoff has reached its cap.
+_LONGEST = 60  # After this many attempts every Backoff has reached its cap.
 _log = logging.getLogger("rillevents")
 
 
 class ExporterHandle:
-    """The exporter in use, made on first use where there is none yet, and never called twice at a time."""
+    """The exporter in use, created on first use if necessary, with at most one call at a time."""
 
     def __init__(self, exporter: Exporter | None, renew: Callable[[], Exporter] | None) -> None:
         self._exporter = exporter
@@ -26,7 +26,7 @@ class ExporterHandle:
 
     def export(self, batch: Batch) -> Outcome:
         if self.busy:
-            return Outcome(Kind.TEMPORARY, "the call before has not come back yet")
+            return Outcome(Kind.TEMPORARY, "the previous call has not returned yet")
         self.busy = self._used = True
         try:
             outcome = self._open().export(batch)
@@ -38,7 +38,7 @@ class ExporterHandle:
     def _open(self) -> Exporter:
         if self._exporter is None:
             if self._renew is None:
-                raise ConfigError("the exporter belongs to the process this one was forked off", hint="give renew=")
+                raise ConfigError("the exporter belongs to the parent process", hint="give renew=")
             self._exporter = self._renew()
             if self._closed:
                 self._exporter.close()
@@ -49,7 +49,7 @@ class ExporterHandle:
         try:
             if self._exporter is not None and not closed:
                 self._exporter.close()
-        except Exception as error:  # noqa: BLE001 - somebody else's bug; whoever closes has nothing to do about it
+        except Exception as error:  # noqa: BLE001 - a bug in the exporter; the caller of close cannot help it
             _log.warning("the exporter could not be closed: %s: %s", type(error).__name__, error)
 
     def successor(self) -> ExporterHandle:
@@ -61,13 +61,13 @@ class ExporterHandle:
     def after_fork(self) -> ExporterHandle:
         if not self._used:
             return self
-        # Neither closed nor collected: because its connections are the parent's, and closing would shut them down.
+        # Neither close nor collect it: its connections are the parent's, and closing would shut them down.
         _inherited.append(self)
         return ExporterHandle(None, self._renew)
 
 
 class LastingBackoff(Backoff):
-    """Goes on in the next round where the one before left off."""
+    """Continues in the next round where the previous one stopped."""
 
     def __init__(self, inner: Backoff) -> None:
         self._inner = inner
@@ -84,7 +84,7 @@ class LastingBackoff(Backoff):
 
 
 class RoundDeadline(Deadline):
-    """The stall clock of a round, and what a close leaves of it, whenever that comes."""
+    """The stall clock of a round, limited by what a close leaves of it, whenever that comes."""
 
     def __init__(self, end_by: Callable[[], float]) -> None:
         super().__init__(None)

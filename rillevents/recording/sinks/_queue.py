@@ -1,4 +1,4 @@
-"""What a batching sink holds: the lines that wait, and the ledger of those that do not any more."""
+"""What a batching sink holds: the waiting lines, and the ledger of all others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BATCH_BYTES = 1 << 20
 
 
 class EventQueue:
-    """The events that wait, in order, and a ledger of what became of the others; whoever looks at it holds `lock`."""
+    """The waiting events, in order, and a ledger of the others; hold `lock` to access it."""
 
     def __init__(self, limit: int) -> None:
-        # Reentrant: because a signal handler may emit in the thread that it interrupted, with the lock held. What it
-        # interrupts has to bear that: every change is one operation of a deque, or has no call in its midst.
+        # Reentrant: a signal handler may emit in the thread that it interrupted while the lock was held. The interrupted
+        # code must tolerate that: every change is a single deque operation, or contains no call.
         self.lock = threading.RLock()
         self.work = threading.Condition(self.lock)
         self.changed = threading.Condition(self.lock)
@@ -41,7 +41,7 @@ class EventQueue:
         ledger, key = (self._dropped, reason) if kind == "dropped" else (self._counts, kind)
         with self.lock:
             ledger.setdefault(key, 0)
-            # No call between reading and writing: because a signal handler, which may count as well, runs after calls.
+            # No call between reading and writing: signal handlers, which may count as well, run after calls.
             ledger[key] += n
 
     def ledger(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class EventQueue:
         return {"recorded": settled + pending, **self._counts, "dropped": dropped, "pending": pending}
 
     def totals(self) -> tuple[int, ...]:
-        """Return how many were delivered, rejected and dropped, and requests and bytes, those under way included."""
+        """Return how many events were delivered, rejected and dropped, and requests and bytes, including current ones."""
         requests, size = self.requests, self.bytes
         if self.delivery is not None:
             requests, size = requests + self.delivery.requests, size + self.delivery.bytes
@@ -71,7 +71,7 @@ class EventQueue:
         return lines
 
     def settle(self, start: int, verdicts: Sequence[LineVerdict]) -> tuple[int, str]:
-        """Remove what is delivered or rejected from *start* on; return how many stay, and a rejection that is news."""
+        """Remove delivered and rejected lines from *start* on; return how many stay, and any new rejection reason."""
         rejections = [verdict.reason for verdict in verdicts if isinstance(verdict, Rejected)]
         self.lines.rotate(-start)
         lines = [self.lines.popleft() for _ in verdicts]
@@ -85,9 +85,9 @@ class EventQueue:
         return len(kept), self.last_rejection if self.last_rejection != before else ""
 
     def drop_before(self, mark: int, reason: str) -> int:
-        """Drop the lines in front, up to the one before which *mark* had been removed, and return how many."""
+        """Drop the first lines, up to the one before which *mark* lines had been removed, and return how many."""
         n = 0
-        # One by one, not counted first: because a signal handler may close in the midst, and do the same.
+        # One by one, without counting first: a signal handler may close meanwhile and do the same.
         while self.lines and self.removed < mark:
             self.lines.popleft()
             self.count("dropped", reason)
@@ -96,7 +96,7 @@ class EventQueue:
         return n
 
     def is_held(self) -> bool:
-        """Return whether this thread holds the lock, which is so in a signal handler that interrupted one of us."""
+        """Return whether this thread holds the lock, as in a signal handler that interrupted our code."""
         try:
             self.changed.notify(0)
         except RuntimeError:
@@ -104,7 +104,7 @@ class EventQueue:
         return True
 
     def wait_for_room(self, seconds: float) -> bool:
-        """Wait until there is room; but after a wait in vain not again, nor in a handler that interrupted a wait."""
+        """Wait until there is room; not again after a wait in vain, nor in a handler that interrupted a wait."""
         thread = threading.get_ident()
         if not self.full and thread not in self._waiting:
             self._waiting.add(thread)

@@ -24,7 +24,7 @@ class _Abandoned(Exception):
 
 @dataclass(eq=False)
 class Worker:
-    """One life of the thread, from an emit to a close. Guarded by the lock of *memory*, but for what `_run` calls."""
+    """One run of the thread, from an emit to a close. The lock of *memory* guards it, except for what `_run` calls."""
 
     memory: EventQueue
     link: ExporterHandle
@@ -52,11 +52,11 @@ class Worker:
         self.thread = threading.Thread(target=self._run, name="rillevents-batching", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, or be `ended` where none is to be had."""
+        """Start the thread; without an available thread the worker is `ended`."""
         try:
             self.thread.start()
         except RuntimeError as error:
-            # Too many threads, or too late for one. The events stay, the next emit tries again, and close() tells.
+            # Too many threads, or too late for one. The events stay, the next emit tries again, and close() reports it.
             self.stop = Outcome(Kind.TEMPORARY, str(error))
             self.ended, self.memory.wake_at = True, 0
 
@@ -66,7 +66,7 @@ class Worker:
             self.memory.work.notify_all()
 
     def ask(self) -> int:
-        """Ask for a round that begins after this; `answered` gets to the number returned once it is over."""
+        """Request a round that starts after this call; `answered` reaches the returned number once it is over."""
         self.asked += 1
         self.wake()
         return self.asked
@@ -77,9 +77,9 @@ class Worker:
         self.ask()
 
     def end(self) -> None:
-        """Drop what was there when a close was asked for; what came later starts anew."""
+        """Drop the events that were there when a close was requested; later ones start anew."""
         memory = self.memory
-        # First of all: so that nothing that this thread may still bring home is taken for the verdict on other lines.
+        # First of all: a late answer on this thread must not be taken for the verdict on other lines.
         self.ended = True
         dropped = memory.drop_before(self._closing_at, "closed")
         memory.end_delivery()
@@ -96,13 +96,13 @@ class Worker:
         return self.thread.ident is not None
 
     def tell_dropped(self) -> None:
-        """Log how many were dropped, once; for who waited for the end, since the thread may be cut off at exit."""
+        """Log once how many events were dropped; called by the waiter, since the thread may be stopped at exit."""
         self._tell_overflow()
         with self.memory.lock:
             n, self._untold = self._untold, 0
         if n:
             reason = self.stop.reason if self.stop else ""
-            _log.warning("%d events could not be delivered before the end, and are dropped: %s", n, reason)
+            _log.warning("%d events could not be delivered before the end and were dropped: %s", n, reason)
 
     def _run(self) -> None:
         try:
@@ -121,7 +121,7 @@ class Worker:
             raise _Abandoned
 
     def _await_round(self) -> bool:
-        """Return when it is time for a round, and whether that is the last one."""
+        """Wait until a round is due, and return whether it is the last one."""
         with self.memory.lock:
             while True:
                 self._check()
@@ -150,7 +150,7 @@ class Worker:
             final = asked > self.answered or self._close_by < math.inf
             if final:
                 self.backoff.failures = 0
-            # What comes from now on comes after now: so its time is not up before this, however long the round takes.
+            # Later events arrive after now, so they are not due before this, however long the round takes.
             self._kept, self._due = len(self.memory.lines), time.monotonic() + self.interval
             left_behind = self._leave_busy_link()
             deadline = RoundDeadline(lambda: 0.0 if self.ended else self._close_by)
@@ -171,16 +171,16 @@ class Worker:
             return self._deliver(delivery, final=final)
         except _Abandoned:
             raise
-        except Exception as error:  # noqa: BLE001 - no thread to be had, or a bug: the events stay
+        except Exception as error:  # noqa: BLE001 - no thread available, or a bug: the events stay
             return Outcome(Kind.TEMPORARY, f"{type(error).__name__}: {error}")
         finally:
             delivery.close()
 
     def _deliver(self, delivery: Delivery, *, final: bool) -> Outcome | None:
-        """Deliver the round's events; those that are HELD stay in front until its end.
+        """Deliver the round's events; HELD ones stay in front until its end.
 
-        With nothing accepted they become rejected where somebody asked for a flush: since then nothing more comes that
-        could be evidence. In a round of the worker's own they stay, to be tried again beside the next events.
+        If nothing was accepted, they become rejected when a flush was requested: then nothing more can come that would be
+        evidence. In the worker's own rounds they stay, and are retried together with the next events.
         """
         stop, held = None, 0
         while stop is None and held < self._kept:
@@ -202,7 +202,7 @@ class Worker:
             if kept < len(verdicts):
                 self.backoff.failures = 0
         if news:
-            _log.warning("the destination refuses events for good, and they are dropped: %s", news)
+            _log.warning("the destination refused events for good; they were dropped: %s", news)
         return kept
 
     def _pause(self, seconds: float) -> None:
@@ -228,13 +228,13 @@ class Worker:
         with self.memory.lock:
             n, self.memory.overflow = self.memory.overflow, 0
         if n and not self._overflowing:
-            reason = f"{self.memory.limit} wait in memory, which is all it may hold"
-            _log.warning("%d events are dropped: %s", n, reason)
+            reason = f"{self.memory.limit} events are waiting in memory, which is the limit"
+            _log.warning("%d events were dropped: %s", n, reason)
         self._overflowing = n > 0
 
     def _tell_trouble(self, stop: Outcome | None) -> None:
         before, self._trouble = self._trouble, stop.kind if stop is not None else None
         if stop is not None and stop.kind is not before:
-            _log.warning("events wait in memory: %s", stop.reason)
+            _log.warning("events are kept in memory: %s", stop.reason)
         elif stop is None and before is not None:
             _log.info("events are delivered again")

@@ -1,15 +1,15 @@
-"""A queue in memory and an exporter, in the background: for services, whose recording is to cost next to nothing.
+"""A queue in memory and an exporter, in the background: for services in which recording must cost almost nothing.
 
-Theory of operation. Events stay in one deque until they are settled: emitters append on the right; one daemon thread,
-the worker, looks at the left and removes what was delivered or rejected, so that a failure changes neither order nor
-counts. One lock guards it all; it is held for microseconds, never across a call to the exporter or the log. The worker
-goes in rounds, each over what was there when it began, and with a Delivery of its own: because what a destination
-accepted an hour ago is no evidence that it is the right one now, because a Delivery that left a call behind sends
-nothing more, and because the stall clock has to start when a round does. A flush asks for a round that begins after
-it, a close for the last one.
+Theory of operation. Events stay in one deque until they are settled: emitters append on the right; one daemon thread, the
+worker, reads on the left and removes what was delivered or rejected, so that a failure changes neither order nor counts.
+One lock guards it all; it is held for microseconds, never during a call to the exporter or the log. The worker goes in
+rounds, each over what was there when it began, and with a Delivery of its own. There are three reasons for that: what a
+destination accepted an hour ago is no evidence that it is the right one now; a Delivery that abandoned a call sends
+nothing more; and the stall clock must start with the round. A flush requests a round that starts after it, a close the
+last one.
 
-What memory cannot do: what is held is lost with the process (a kill, `os._exit`, power). Who must not lose any event
-records to the spool.
+The limit of memory: held events are lost with the process (a kill, `os._exit`, power). If you cannot afford to lose
+events, record to the spool.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 class BatchingSink(Sink):
     """Keeps events in memory, at most *buffer_size*, and sends them from a thread of its own, in batches.
 
-    An event is sent at most *interval* seconds after it came, or once there are *batch_events*. What cannot be
-    delivered now stays, in order, and is tried again, ever less often up to every half minute. *close_timeout* is how many
-    seconds `close`, and the end of the process, may take. *max_wait* is how many seconds `emit` waits where memory is full.
-    The thread lives until the process ends, and the sink with it.
+    An event is sent at most *interval* seconds after it was emitted, or once there are *batch_events*. What cannot be delivered
+    now stays, in order, and is retried, less and less often, down to every half minute. *close_timeout* is how many seconds
+    `close`, and the end of the process, may take. *max_wait* is how many seconds `emit` waits if memory is full. The thread,
+    and with it the sink, lives until the process ends.
 
-    An exporter with connections can neither be shared with a forked child nor be used after `close`, nor while a call
-    to it hangs: *renew* makes another for these cases. Without it the same one goes on being used, but never by two
-    calls at a time, nor in the child of a process that has used it.
+    An exporter with connections can neither be shared with a forked child nor be used after `close`, nor while a call to it
+    hangs: *renew* creates another one for these cases. Without *renew* the same exporter stays in use, but never for two calls
+    at a time, nor in the child of a process that has used it.
 
-    Safe in threads, signal handlers and forks: a child begins with nothing, and its parent keeps what it holds. At the
-    end of a process, and of a child of multiprocessing, the sink is closed; `os._exit` and a kill lose what is held.
+    Safe in threads, signal handlers and forks: a child starts with nothing, and its parent keeps what it holds. The sink is
+    closed at the end of a process, and of a child of multiprocessing; `os._exit` and a kill lose what is held.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class BatchingSink(Sink):
         max_wait: float = 1.0,
         backoff: Backoff | None = None,
     ) -> None:
-        # Here, not in a thread or a flush: because a child that is forked during an import can never do the same one.
+        # Imported here, not in a thread or a flush: a child forked during an import can never do the same import.
         import rillevents.delivery.flusher  # noqa: F401
 
         if min(buffer_size, batch_events) < 1:
-            raise ValueError("buffer_size and batch_events are at least 1")
+            raise ValueError("buffer_size and batch_events must be at least 1")
         self._memory = EventQueue(buffer_size)
         self._link = ExporterHandle(exporter, renew)
         self._worker: Worker | None = None
@@ -80,11 +80,11 @@ class BatchingSink(Sink):
         _sinks.add(self)
 
     def emit(self, event: Event) -> None:
-        """Put the event into memory, and return; raises InvalidEvent where it is none.
+        """Put the event into memory, and return; raises InvalidEvent if it is invalid.
 
-        Where memory is full it waits for room, at most *max_wait* seconds, and then drops the event, counted as `queue
-        full`; the emits after it do not wait until there has been room again, nor does one in a signal handler that
-        interrupted the sink. After `close` an emit starts anew.
+        If memory is full, it waits for room, at most *max_wait* seconds, and then drops the event, counted as `queue-full`. Later
+        emits do not wait until there has been room again, nor does one in a signal handler that interrupted the sink. After
+        `close` an emit starts anew.
         """
         line = event.line
         memory = self._memory
@@ -97,9 +97,9 @@ class BatchingSink(Sink):
         self._put_late(line)
 
     def flush(self, timeout: float | None = None) -> FlushResult:
-        """Send what is held now, in at most *timeout* seconds, and return what came of it; never raises.
+        """Send what is held now, in at most *timeout* seconds, and return the result; never raises.
 
-        The counts are of all that was settled meanwhile; `pending` is what is in memory afterwards, to be tried again.
+        The counts cover everything settled meanwhile; `pending` is what is in memory afterwards, to be retried.
         """
         started = time.monotonic()
         with self._memory.lock:
@@ -110,17 +110,17 @@ class BatchingSink(Sink):
     def close(self, timeout: float | None = None) -> None:
         """Send what is held, in at most *timeout* seconds (else *close_timeout*), and end the thread and the exporter.
 
-        What is left then is dropped, counted as `closed`, and logged. Never raises. What comes meanwhile starts anew.
+        The rest is dropped, counted as `closed`, and logged. Never raises. Events that arrive meanwhile start anew.
         """
         self._await_end(*self._ask_to_end(timeout))
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
-        """Note *n* events that did not get here; what is `dropped` counts as recorded, too."""
+        """Count *n* events that did not arrive here; `dropped` ones count as recorded, too."""
         self._memory.count(kind, reason, n)
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """The ledger of this process: `recorded` is always `delivered`, `rejected`, all `dropped` and `pending`."""
+        """The ledger of this process: `recorded` is always `delivered` + `rejected` + all `dropped` + `pending`."""
         with self._memory.lock:
             return self._memory.ledger()
 
@@ -129,18 +129,18 @@ class BatchingSink(Sink):
         if len(self._memory.lines) >= self._memory.wake_at:
             self._wake()
             if _exiting:
-                self.close()  # Nobody else will: what runs at the end of the process has run.
+                self.close()  # Nothing else will: the exit handlers have run.
 
     def _put_late(self, line: bytes) -> None:
         memory = self._memory
-        # Not where the lock is held already: because a wait lets go of it, in the midst of what was interrupted.
+        # Not if the lock is held already: a wait releases it in the middle of the interrupted code.
         may_wait = not memory.is_held()
         with memory.lock:
             self._wake()
             if memory.wait_for_room(self._max_wait) if may_wait else memory.has_room():
                 self._put(line)
             else:
-                # Told by the worker, not here: because this may be a signal handler, which must not write to the log.
+                # The worker logs it, not this code: it may be a signal handler, which must not write to the log.
                 memory.count("dropped", "queue-full")
                 memory.overflow += 1
 
@@ -151,7 +151,7 @@ class BatchingSink(Sink):
             self._start()
 
     def _start(self) -> Worker:
-        """Return the worker, a new one where the last has ended."""
+        """Return the worker, a new one if the last has ended."""
         before = self._worker
         if before is not None and not before.ended:
             return before
@@ -159,7 +159,7 @@ class BatchingSink(Sink):
         link = self._link if before is None else before.link.successor()
         events, backoff = min(self._batch_events, self._memory.limit), LastingBackoff(self._backoff)
         worker = Worker(self._memory, link, events, self._interval, backoff, self._wake)
-        # A signal handler that came in between may have started one; after this look it finds ours.
+        # A signal handler in between may have started one; from here on it finds ours.
         if self._worker is before:
             self._worker = worker
             self._memory.wake_at = float("inf")
@@ -208,7 +208,7 @@ class BatchingSink(Sink):
             return
         with self._memory.lock:
             self._memory.changed.wait_for(lambda: worker.ended, by - time.monotonic())
-            # Without a thread it has ended too, and leaves its events to us.
+            # A worker without a thread has ended, too, and leaves its events to us.
             abandoned = not (worker.ended and worker.has_thread())
             if abandoned:
                 worker.end()
@@ -225,10 +225,10 @@ class BatchingSink(Sink):
 
 
 class IntakeSink(BatchingSink):
-    """Sends events to an intake over HTTP, in the background; what BatchingSink says holds.
+    """Sends events to an intake over HTTP, in the background; everything about BatchingSink applies.
 
-    Raises ConfigError where the URL, the credentials or the certificates cannot be used, as IntakeExporter does. Forked
-    children, and a sink that is used after `close`, get connections of their own.
+    Raises ConfigError if the URL, the credentials or the certificates are not usable, as IntakeExporter does. Forked children,
+    and a sink that is used after `close`, get connections of their own.
     """
 
     def __init__(
@@ -269,7 +269,7 @@ _exiting = False
 
 
 def _close_all() -> None:
-    # All are asked first: so that they end at the same time, not one after the other.
+    # Ask all of them first, so that they end at the same time, not one after the other.
     ending = [(sink, *sink._ask_to_end(None)) for sink in list(_sinks) if sink._worker is not None]
     for sink, worker, by in ending:
         sink._await_end(worker, by)
@@ -283,12 +283,12 @@ def _close_last() -> None:
 
 @cache
 def _close_at_exit() -> None:
-    # First a finalizer, so that weakref's own exit function is registered before ours, and runs after it: because it
-    # ends the threads of deliveries under way.
+    # First create a finalizer: weakref's own exit function is then registered before ours and runs after it, and it ends
+    # the threads of deliveries in progress.
     finalize(_sinks, len, ())
     atexit.register(_close_last)
-    # Before that too, where threading has a hook: because from Python 3.12 on an atexit function cannot start the
-    # thread that an export needs, and because children of multiprocessing run that hook only.
+    # If threading has a hook, use that, which runs earlier: from Python 3.12 on an atexit function cannot start the
+    # thread that an export needs, and children of multiprocessing run only that hook.
     try:
         getattr(threading, "_register_atexit", atexit.register)(_close_all)
     except RuntimeError:  # It is past that point.

@@ -1,4 +1,4 @@
-"""Some of them: sinks around a sink that leave events, or attributes of events, out."""
+"""Filters: sinks around another sink that leave out events, or attributes of events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FilterSink(Sink):
-    """Hands on the events for which *keep* returns true; the others are counted as dropped, by the reason `filter`."""
+    """Passes on the events for which *keep* returns true; the others are counted as dropped, with the reason `filter`."""
 
     def __init__(self, sink: Sink, keep: Callable[[Event], bool]) -> None:
         self._sink = adapted(sink)
@@ -23,7 +23,7 @@ class FilterSink(Sink):
         self.enabled = self._sink.enabled
 
     def emit(self, event: Event) -> None:
-        """Hand the event on, or drop it."""
+        """Pass the event on, or drop it."""
         if self._keep(event):
             self._sink.emit(event)
         else:
@@ -43,7 +43,7 @@ class FilterSink(Sink):
 
 
 class ConfiguredFilterSink(FilterSink):
-    """Applies `[filter]` of config.toml: drops events by type or name, and attributes by key. Raw events pass as they are."""
+    """Applies `[filter]` of config.toml: drops events by type or name, and attributes by key. Raw events pass unchanged."""
 
     def __init__(self, sink: Sink, settings: Mapping[str, Any]) -> None:
         super().__init__(sink, self._wanted)
@@ -57,7 +57,7 @@ class ConfiguredFilterSink(FilterSink):
         return event.event_type not in self._types and not any(matches(event.event_name, glob) for glob in self._names)
 
     def emit(self, event: Event) -> None:
-        """Hand the event on without the attributes that are to be left out, or drop it."""
+        """Pass the event on without the filtered attributes, or drop it."""
         if not event.is_raw and not self._attributes.isdisjoint(event.attributes):
             event = event.replace(
                 {key: value for key, value in event.attributes.items() if key not in self._attributes}

@@ -10,12 +10,12 @@ from rillevents.recording.sinks.batching import BatchingSink
 
 
 class KafkaSink(BatchingSink):
-    """Sends events to a Kafka topic, in the background; what BatchingSink says holds.
+    """Sends events to a Kafka topic, in the background; everything about BatchingSink applies.
 
-    Raises ConfigError where the URL or librdkafka's *settings* cannot be used, or confluent-kafka is not installed, as
-    KafkaExporter does; a cluster that is down raises nothing. *key* names the attribute that becomes the message's key.
-    *interval* takes the place of `linger.ms`: how many seconds an event may wait for others. *close_timeout* and *max_wait*
-    are seconds, too. Forked children, and a sink that is used after `close`, get connections of their own.
+    Raises ConfigError if the URL or librdkafka's *settings* are not usable, or confluent-kafka is not installed, as KafkaExporter
+    does; a cluster that is down raises nothing. *key* names the attribute that becomes the message's key. *interval* replaces
+    `linger.ms`: how many seconds an event may wait for others. *close_timeout* and *max_wait* are seconds, too. Forked
+    children, and a sink that is used after `close`, get connections of their own.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Python's logging: for development."""
+"""Events into Python's logging: for development."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rillevents.recording.sinks import Sink
 
 
 class LoggerSink(Sink):
-    """Logs every event as one line of JSON, at *level*; below the logger's own level nothing is even encoded."""
+    """Logs every event as one line of JSON, at *level*; if the logger ignores that level, nothing is even encoded."""
 
     def __init__(self, logger: logging.Logger | None = None, level: int = logging.INFO) -> None:
         self._logger = logger or logging.getLogger("rillevents.events")

@@ -1,4 +1,4 @@
-"""Nowhere: for people who opted out."""
+"""No destination: for people who opted out."""
 
 from __future__ import annotations
 

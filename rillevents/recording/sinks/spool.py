@@ -1,4 +1,4 @@
-"""The disk: events that are there when `emit` returns, whatever happens to the process next."""
+"""Events on the disk: they are there when `emit` returns, whatever happens to the process next."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class SpoolSink(Sink):
-    """Stores events in the first of *spools* (folders) that can be written to.
+    """Stores events in the first writable one of *spools* (folders).
 
-    *short_lived* is for a process that records once and leaves: it shares files with others of its kind. A long-lived one
-    keeps a file of its own, is safe in threads, forks and signal handlers, and is faster for every event after the first.
-    *flush* is what `Client.flush` calls with its timeout. `emit` raises SpoolError where the event was not stored.
+    *short_lived* is for a process that records once and exits: it shares files with others of its kind. A long-lived one keeps a
+    file of its own, is safe in threads, forks and signal handlers, and is faster for every event after the first. `Client.flush`
+    calls *flush* with its timeout. `emit` raises SpoolError if the event was not stored.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class SpoolSink(Sink):
         self._flush = flush
         self._live: LiveWriter | None = None
         if not short_lived:
-            # Now, not with the first event: because a child forked during an import can never do the same one, nor can a
-            # signal handler that interrupts it, nor a program without a descriptor left.
+            # Now, not with the first event: a child forked during an import can never do the same import, nor can a signal
+            # handler that interrupts it, nor a program without free descriptors.
             import rillevents.spool.live
             import rillevents.spool.tally  # noqa: F401
 
     def emit(self, event: Event) -> None:
-        """Store the event; raises SpoolError where it could not be, InvalidEvent where it is no event."""
+        """Store the event; raises SpoolError if that fails, InvalidEvent if it is not a valid event."""
         line = event.line
         try:
             self.append(line)
@@ -56,7 +56,7 @@ class SpoolSink(Sink):
             self.count("truncated")
 
     def append(self, lines: bytes) -> None:
-        """Store one line, or several that are kept or refused together; raises SpoolError."""
+        """Store one line, or several that are stored or refused together; raises SpoolError."""
         live = self._live
         if live is not None and self._spools == (live.spool,):
             live.append(lines)
@@ -87,7 +87,7 @@ class SpoolSink(Sink):
         self._live.append(lines)
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
-        """Write the count down beside the events; where the disk refuses that too, the count is lost."""
+        """Write the count beside the events; if the disk refuses that, too, the count is lost."""
         from rillevents.spool.tally import add
 
         for spool in self._spools:
@@ -95,7 +95,7 @@ class SpoolSink(Sink):
                 return
 
     def flush(self, timeout: float | None = None) -> FlushResult:
-        """Send what is in the spool to the configured destination, or say that this sink has none."""
+        """Send the spool to the configured destination, or return that this sink has none."""
         if self._flush:
             return self._flush(timeout)
         return super().flush(timeout)

@@ -1,4 +1,4 @@
-"""What goes by: for showing an event as it is stored."""
+"""A tap: shows an event as it is stored."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class TapSink(Sink):
-    """Keeps the line of the last event, and hands it on to the sink *behind* where there is one."""
+    """Keeps the line of the last event, and passes it on to the sink *behind* if there is one."""
 
     def __init__(self) -> None:
         self.behind: Sink | None = None
         self.line = b""
 
     def emit(self, event: Event) -> None:
-        """Hand the event on, and keep its line once that went well."""
+        """Pass the event on, and keep its line once that succeeded."""
         if self.behind:
             self.behind.emit(event)
         self.line = event.line

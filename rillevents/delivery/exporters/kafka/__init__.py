@@ -1,1 +1,1 @@
-"""Batches into a Kafka topic, acknowledged by delivery reports alone."""
+"""Batches into a Kafka topic, acknowledged by delivery reports only."""

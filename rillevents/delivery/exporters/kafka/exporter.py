@@ -1,11 +1,11 @@
-"""Batches to a Kafka topic. confluent-kafka's exceptions end here, and it is imported only once an exporter is made.
+"""Batches to a Kafka topic. confluent-kafka's exceptions end here, and it is imported when the first exporter is created.
 
-Theory of operation. Each event becomes a message, and a batch is acknowledged once the brokers have reported every one of
-them; what they did not report is not. A batch is flushed piece by piece, so that its events do not wait for the linger and
-the brokers have something to do while the next piece is handed over; and it is large, so that the way to them and back counts
-little. (The next batch is not handed over meanwhile: that was tried, and cost more than it gained, because a flush sends what
-comes in small pieces.) librdkafka tries again by itself, for as long as `message.timeout.ms`; what is still not reported then
-is sent again by whoever called, and that alone: those that were reported are remembered.
+Theory of operation. Each event becomes a message, and a batch is acknowledged once the brokers have reported every message.
+A batch is flushed piece by piece: its events do not wait for the linger, and the brokers are busy while the next piece is
+handed over. Batches are large, so that the round trip matters little. (Handing over the next batch meanwhile was tried; it
+cost more than it gained, because a flush sends what arrives in small pieces.) librdkafka retries by itself for
+`message.timeout.ms`; the caller then resends only the messages that are still unreported, since reported ones are
+remembered.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from rillevents.event.batch import Batch
 
-# A cluster that cannot be reached is found out within 5 s: this, and the start of a process on a busy machine.
+# An unreachable cluster is detected within 5 s: this, plus the start of a process on a busy machine.
 METADATA_SECONDS = 3.0
-# So long a topic may take to appear where brokers make what is asked for.
+# How long a topic may take to appear if brokers create topics on request.
 TOPIC_SECONDS = 1.0
 SLICE = 0.25
-# So many messages are on their way to the brokers while the next ones are handed over, and so long that takes to begin.
+# This many messages are on their way to the brokers while the next ones are handed over; and the time to get that going.
 PIECE, MOMENT = 5000, 0.001
 SAID = 90
 
@@ -51,9 +51,9 @@ class KafkaExporter:
     """Sends each event as a message to a topic, and acknowledges what the brokers have reported as written.
 
     A message is the event's JSON, with the headers `event_id` and `event_type`; its key is the attribute *key*, or the event's
-    ID where it has none. *settings* are librdkafka's. Raises ConfigError where the URL or the settings cannot be used, or break
-    a promise, and where confluent-kafka is not installed; UsageError where the URL holds credentials. One call at a time;
-    `close` may come from another thread, and ends a call under way. A child that is forked off gets connections of its own.
+    ID without it. *settings* are librdkafka's. Raises ConfigError if the URL or the settings are not usable or break a promise,
+    and if confluent-kafka is not installed; UsageError if the URL contains credentials. One call at a time; `close` may be
+    called from another thread, and aborts a call. A forked child gets connections of its own.
     """
 
     batch_events = 10_000
@@ -67,36 +67,36 @@ class KafkaExporter:
         self._trouble = ProducerErrors()
         self._producer: Producer | None = None
         self._found = self._failed_before = self._closed = False
-        # By identity: because the same event is handed over again as the same object, and equal ones are not the same.
+        # By identity: the same event is handed over again as the same object, and equal events are different ones.
         self._reported: dict[int, bytes] = {}
         check(self._settings)
         _exporters.add(self)
 
     @property
     def name(self) -> str:
-        """The first of the brokers, and the topic: what messages call the destination."""
+        """The first broker, and the topic: the destination's name in messages."""
         return self._address.short
 
     def export(self, batch: Batch) -> Outcome:
-        """Send the batch once, and wait until all of it is reported; librdkafka tries again meanwhile."""
+        """Send the batch once, and wait until all of it is reported; librdkafka retries meanwhile."""
         from confluent_kafka import KafkaException
 
         try:
             batch.progress(0)
             producer = self._open()
-            # Once more: because who was left behind meanwhile must not send.
+            # Check again: a call that was abandoned meanwhile must not send.
             batch.progress(0)
             return self._send(producer, batch)
         except _Stop as stop:
             return stop.outcome
         except (KafkaException, SystemError) as problem:
-            # A SystemError, too: because that is what comes of a fatal error where a report is under way.
+            # Also a SystemError: that is how a fatal error surfaces during a delivery report.
             error = problem if isinstance(problem, KafkaException) else problem.__cause__
-            # And sometimes without a word about its cause, where somebody looks at every line (a debugger, coverage).
+            # Sometimes without its cause, when a debugger or coverage traces every line.
             return self._after_error(error.args[0] if isinstance(error, KafkaException) else None)
 
     def close(self) -> None:
-        """Let go of the connections; what is not reported yet is taken back, and a call under way in another thread ends."""
+        """Close the connections; unreported messages are withdrawn, and a call in another thread ends."""
         self._closed = True
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -123,7 +123,7 @@ class KafkaExporter:
             producer.poll(SLICE / 5)
 
     def _problem(self, producer: Producer) -> Outcome | None:
-        """Ask for the topic, and return what stands in its way."""
+        """Look up the topic, and return the problem with it, if any."""
         from confluent_kafka import KafkaException
 
         try:
@@ -133,11 +133,11 @@ class KafkaExporter:
             if self._trouble.refusal:
                 return self._refusal(self._trouble.refusal, "")
             reason = f"could not reach {self.name}: {self._trouble.last or error.args[0].str()}"
-            # Not tried again at once: because librdkafka has, all the time.
+            # No early retry: librdkafka has retried all the time.
             return Outcome(Kind.TEMPORARY, clean(reason), math.inf)
         abroad = [broker.host for broker in found.brokers.values() if not is_loopback(broker.host)]
         if self._local and abroad:
-            raise ConfigError(f"the brokers lead to {abroad[0]}, where credentials would travel in plain text")
+            raise ConfigError(f"the brokers point to {abroad[0]}, where credentials would be sent in plain text")
         refused = found.topics[self._address.topic].error
         return self._refusal(refused, "") if refused else None
 
@@ -148,9 +148,9 @@ class KafkaExporter:
         return self._outcome(batch, sending)
 
     def _forget_others(self, batch: Batch) -> None:
-        """Forget of what was reported that is no part of this batch, where it has become more than any batch is.
+        """Forget reported events that are not part of this batch, once there are more than any batch has.
 
-        Not at once: because a batch is halved, and the other half comes next. But a flush that begins anew reads new objects.
+        Not at once: a batch is halved, and its other half comes next. But a new flush reads new objects.
         """
         if len(self._reported) > 2 * self.batch_events:
             present = {id(line) for line in batch.lines}
@@ -163,7 +163,7 @@ class KafkaExporter:
                 return
             if self._closed:
                 raise _Stop(Outcome(Kind.TEMPORARY, "closed"))
-            # Not poll: because flush does not wait for the linger.
+            # Not poll: flush does not wait for the linger.
             sending.producer.flush(MOMENT if goes_on else SLICE)
             batch.progress(batch.size * sending.settled // len(batch))
 
@@ -183,7 +183,7 @@ class KafkaExporter:
         return Outcome(Kind.ACCEPTED, rejected=rejected)
 
     def _after_error(self, error: KafkaError | None) -> Outcome:
-        """After a fatal error, let go of the producer, so that the next call makes another; twice in a row is too much."""
+        """Drop the producer after a fatal error, so that the next call creates another; give up after two in a row."""
         outcome = self._refusal(error, "") if error else Outcome(Kind.TEMPORARY, f"{self.name}: the producer failed")
         if error and not error.fatal() and error.name() != "_FATAL":
             return outcome
@@ -195,14 +195,14 @@ class KafkaExporter:
         return replace(outcome, retry_after=math.inf) if before else outcome
 
     def _cause_of_failure(self) -> KafkaError | None:
-        """Return the refusal that made a producer fail for good: it may be told only after the failure itself."""
+        """Return the refusal that made a producer fail for good; librdkafka may report it only after the failure itself."""
         from confluent_kafka import KafkaException
 
         for wait in (self._producer.poll, self._producer.flush) if self._producer else ():
             try:
                 wait(SLICE / 5)
             except KafkaException as problem:
-                # The error itself comes out of these, and not always out of the callback that is there for it.
+                # These raise the error itself; its callback does not always get it.
                 if problem.args[0].name() != "_FATAL":
                     return cast("KafkaError", problem.args[0])
             except SystemError:
@@ -212,7 +212,7 @@ class KafkaExporter:
     def _refusal(self, error: KafkaError, what: str) -> Outcome:
         advice = ADVICE.get(error.name(), "")
         trouble = self._trouble.last if kind_of(error) is Kind.TEMPORARY else ""
-        # What librdkafka says is cut off, rather than what to do about it.
+        # Shorten librdkafka's text rather than the advice.
         parts = [f"{self.name}: {what}{clean(error.str(), SAID)}", *filter(None, (clean(trouble, SAID), advice))]
         return Outcome(kind_of(error), clean("; ".join(parts)))
 
@@ -220,7 +220,7 @@ class KafkaExporter:
         if self._producer is not None:
             import ctypes
 
-            # Never collected: because its threads are the parent's, and who destroys it waits for them.
+            # Never collect it: its threads belong to the parent, and destroying it would wait for them.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
             self._producer = None
 

@@ -1,4 +1,4 @@
-"""An event's line as a Kafka message: its key and its headers; pure, and msgspec is imported only once a reader is made."""
+"""An event's line as a Kafka message: its key and its headers. Pure; msgspec is imported when a reader is created."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Message: TypeAlias = tuple[bytes, str, list[tuple[str, str | bytes | None]]]
 
 
 def reader(key: str) -> Callable[[bytes], Message | str]:
-    """Return what makes a message of a line, or says why that is no event.
+    """Return a function that turns a line into a message, or returns why it is not an event.
 
-    The message's key is the attribute *key* where that is a text or a number, else the event's ID: never nothing.
+    The message's key is the attribute *key* if that is a text or a number, else the event's ID; it is never empty.
     """
     decode, name = _decoder(key)
 
@@ -25,7 +25,7 @@ def reader(key: str) -> Callable[[bytes], Message | str]:
         except ValueError:
             return _read_slowly(line, key)
         event_id, found = event.event_id, getattr(event, name)
-        # Text as it is, not as bytes: because librdkafka's binding encodes it more cheaply.
+        # As str, not as bytes: librdkafka's binding encodes it more cheaply.
         found = found if type(found) is str and found else _key(found, event_id)
         return line[:-1], found, [("event_id", event_id), ("event_type", event.event_type)]
 
@@ -43,14 +43,14 @@ def _decoder(key: str) -> tuple[Callable[[bytes], Any], str]:
 
 
 def _read_slowly(line: bytes, key: str) -> Message | str:
-    """Read a line as Python's own reader does, which takes numbers that the quick one does not."""
+    """Read a line with Python's own reader, which accepts numbers that the fast one does not."""
     try:
         event = json.loads(line)
         event_id, event_type, found = event["event_id"], event["event_type"], _key(event.get(key), event["event_id"])
         for text in (event_id, event_type, found):
             text.encode()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
-        return clean(f"this is no event: {problem}")
+        return clean(f"not a valid event: {problem}")
     return line[:-1], found, [("event_id", event_id), ("event_type", event_type)]
 
 

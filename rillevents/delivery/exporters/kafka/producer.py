@@ -1,4 +1,4 @@
-"""librdkafka's producer: how one is made, what its errors mean, and what it says about its connections."""
+"""librdkafka's producer: how it is created, what its errors mean, and what it reports about its connections."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ ORDER = (Kind.REFUSED, Kind.MISCONFIGURED, Kind.TEMPORARY, Kind.TOO_LARGE, Kind.
 ADVICE = {
     "UNKNOWN_TOPIC_OR_PART": "create the topic, or check its name",
     "_UNKNOWN_TOPIC": "create the topic, or check its name",
-    "TOPIC_AUTHORIZATION_FAILED": "ask for the right to write to the topic",
-    "CLUSTER_AUTHORIZATION_FAILED": "ask for the right to write idempotently",
+    "TOPIC_AUTHORIZATION_FAILED": "ask for permission to write to the topic",
+    "CLUSTER_AUTHORIZATION_FAILED": "ask for permission to write idempotently",
     "SASL_AUTHENTICATION_FAILED": "check sasl.username and RILLEVENTS_KAFKA_SASL_PASSWORD",
     "_AUTHENTICATION": "check sasl.username and RILLEVENTS_KAFKA_SASL_PASSWORD",
-    "_MSG_TIMED_OUT": "are the brokers up, and enough replicas in sync?",
+    "_MSG_TIMED_OUT": "check that the brokers are up and that enough replicas are in sync",
 }
 
 _log = logging.getLogger("rillevents.kafka")
-# Or Python would print librdkafka's lines where nobody has configured logging.
+# Otherwise Python would print librdkafka's lines if no logging is configured.
 _log.addHandler(logging.NullHandler())
 
 
 class ProducerErrors:
-    """What librdkafka has said about the connections; it holds nothing that leads back to the producer."""
+    """What librdkafka reported about the connections; it holds no reference to the producer."""
 
     def __init__(self) -> None:
         self.last = ""
         self.refusal: KafkaError | None = None
 
     def note(self, error: KafkaError) -> None:
-        """Remember what librdkafka says; it calls this inside of poll and flush."""
+        """Remember an error that librdkafka reports; called inside poll and flush."""
         if kind_of(error) is Kind.REFUSED:
             self.refusal = error
         elif error.name() != "_ALL_BROKERS_DOWN":
@@ -62,12 +62,12 @@ class ProducerErrors:
 
 
 def kind_of(error: KafkaError) -> Kind:
-    """Return what an error means, by who has to act; what is not known is nobody's to act."""
+    """Return what an error means, by who must act; for an unknown error, nobody."""
     return _KINDS.get(error.name(), Kind.TEMPORARY)
 
 
 def producer_for(settings: Mapping[str, Any], trouble: ProducerErrors) -> Producer:
-    """Return a producer, which begins to connect; raises ConfigError where librdkafka does not take the settings."""
+    """Return a producer, which starts to connect; raises ConfigError if librdkafka rejects the settings."""
     from confluent_kafka import KafkaException, Producer
 
     try:
@@ -79,9 +79,9 @@ def producer_for(settings: Mapping[str, Any], trouble: ProducerErrors) -> Produc
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError where confluent-kafka is missing or too old, or librdkafka does not take the settings.
+    """Raise ConfigError if confluent-kafka is missing or too old, or librdkafka rejects the settings.
 
-    Connects to nothing.
+    Makes no connection.
     """
     try:
         from confluent_kafka import version
@@ -91,12 +91,12 @@ def check(settings: Mapping[str, Any]) -> None:
             f"Kafka needs the package confluent-kafka, which is not installed ({error})", hint=hint
         ) from None
     found = version()
-    # Older ones return a pair of text and number.
+    # Older versions return a pair of text and number.
     text = found if isinstance(found, str) else found[0]
     if tuple(int(part) for part in text.split(".")[:2]) < OLDEST_LIBRARY:
         wanted = ".".join(map(str, OLDEST_LIBRARY))
         hint = "run: pip install --upgrade 'rillevents[kafka]'"
-        raise ConfigError(f"Kafka needs confluent-kafka {wanted} or later, and this is {text}", hint=hint)
+        raise ConfigError(f"Kafka needs confluent-kafka {wanted} or later; the installed version is {text}", hint=hint)
     alone = {
         name: value for name, value in settings.items() if name not in ("bootstrap.servers", "test.mock.num.brokers")
     }

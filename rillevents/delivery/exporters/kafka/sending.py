@@ -15,7 +15,7 @@ TOO_LARGE = "too large for message.max.bytes"
 
 
 class Sending:
-    """The messages of some lines; those that *reported* knows are not sent again. For one thread."""
+    """The messages of some lines; lines in *reported* are not sent again. Use it in one thread only."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Sending:
     ) -> None:
         from confluent_kafka import KafkaException
 
-        # Here, not where it is caught: because an import costs as much as a message.
+        # Imported here: inside `advance` an import would cost as much as a message.
         self._failure = KafkaException
         self.producer = producer
         self.lines = lines
@@ -41,12 +41,12 @@ class Sending:
 
     @property
     def settled(self) -> int:
-        """How many messages need not be waited for any more."""
+        """How many messages need no further waiting."""
         return self._noted + self._skipped
 
     @property
     def is_over(self) -> bool:
-        """Whether all is handed over, and all that was has been reported."""
+        """Whether everything was handed over, and everything handed over was reported."""
         return self._next == len(self.lines) and self._noted == self._sent
 
     @property
@@ -57,9 +57,9 @@ class Sending:
     def advance(self, most: int) -> bool:
         """Hand over what librdkafka has room for, and return whether more can follow at once.
 
-        Raises KafkaException where it takes no more at all.
+        Raises KafkaException if it accepts nothing at all any more.
         """
-        # In one loop, not a function for each message: because a call costs a tenth of what librdkafka does.
+        # One loop instead of a function per message: a call costs a tenth of what librdkafka needs.
         topic, produce, read, note, known = self._topic, self.producer.produce, self._read, self.note, self._known
         end = min(self._next + most, len(self.lines))
         for at in range(self._next, end):
@@ -84,9 +84,9 @@ class Sending:
         return end < len(self.lines)
 
     def note(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
-        """Take the report on a message."""
+        """Record the delivery report of a message."""
         if error is not None:
-            # By what it says: two that are equal are both sent again, if one of them has failed.
+            # By content: if one of two equal messages has failed, both are sent again.
             self.failed[message.value() or b""] = error
         self._noted += 1
 

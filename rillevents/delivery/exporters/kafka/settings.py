@@ -1,4 +1,4 @@
-"""Which brokers and topic a destination names, and which of librdkafka's settings go with it; pure, and cheap to import."""
+"""The brokers and the topic of a destination, and librdkafka's settings. Pure, and cheap to import."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ DEFAULTS: Mapping[str, Any] = {
     "enable.idempotence": True,
     "compression.type": "lz4",
     "linger.ms": 200,
-    # Below the 30 s after which a flush gives up: so that it is this that says what was wrong, and that only what was
-    # not reported is sent again.
+    # Less than the 30 s after which a flush gives up: then this timeout reports what was wrong, and only unreported messages
+    # are sent again.
     "message.timeout.ms": 20_000,
 }
 PLAIN = ("", "plaintext", "sasl_plaintext")
 
-_SHAPE = "it looks like kafka://HOST:PORT[,HOST:PORT]/TOPIC"
+_SHAPE = "it must look like kafka://HOST:PORT[,HOST:PORT]/TOPIC"
 _URL = re.compile(r"kafka://([^/]+)/([^/]+)", re.IGNORECASE)
 _SERVER = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]*):([0-9]{1,5})", re.IGNORECASE)
 _TOPIC = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")
-_BROKERS = f"the brokers stand in the destination: {_SHAPE}"
+_BROKERS = f"the brokers are part of the destination: {_SHAPE}"
 _NOT_SAFE = "an event would count as delivered before it is safe; leave it out"
-# Name of a setting, what it may be, and what the rest would break.
+# Setting → its allowed values, and what any other value would break.
 _HELD = {
     "acks": (("all", "-1"), _NOT_SAFE),
     "request.required.acks": (("all", "-1"), _NOT_SAFE),
-    "enable.idempotence": (("true", "t", "1"), "events would be doubled and change their order; leave it out"),
+    "enable.idempotence": (("true", "t", "1"), "events would be duplicated and reordered; leave it out"),
     "delivery.report.only.error": (("false", "f", "0"), "nothing would ever be acknowledged; leave it out"),
     "transactional.id": ((), "events would wait for a commit that never comes; leave it out"),
     "bootstrap.servers": ((), _BROKERS),
@@ -52,28 +52,28 @@ class KafkaAddress:
 
     @property
     def short(self) -> str:
-        """The destination as messages show it, with one of the brokers."""
+        """The destination for messages, with one of the brokers."""
         host, port = self.servers[0]
         return f"kafka://{host}:{port}{',…' * (len(self.servers) > 1)}/{self.topic}"
 
     @property
     def brokers(self) -> str:
-        """The brokers as they stand in the URL."""
+        """The brokers as in the URL."""
         return ",".join(f"{host}:{port}" for host, port in self.servers)
 
     @classmethod
     def from_url(cls, url: str) -> KafkaAddress:
-        """Read `kafka://HOST:PORT[,HOST:PORT]/TOPIC`; raises ConfigError, and UsageError where credentials stand in it."""
+        """Parse `kafka://HOST:PORT[,HOST:PORT]/TOPIC`; raises ConfigError, and UsageError if it contains credentials."""
         if "@" in url:
             raise UsageError(
-                "secrets do not belong in a destination, where every user of this machine can read them",
+                "secrets do not belong in a destination, which every user of this machine can read",
                 hint="set RILLEVENTS_KAFKA_SASL_USERNAME and RILLEVENTS_KAFKA_SASL_PASSWORD",
             )
         found = _URL.fullmatch(url)
         if found is None:
-            raise ConfigError("this is no Kafka destination", hint=_SHAPE)
+            raise ConfigError("this is not a valid Kafka destination", hint=_SHAPE)
         if not _TOPIC.fullmatch(found[2]):
-            raise ConfigError("no Kafka topic can have this name", hint="it has letters, digits, dots, _ and - alone")
+            raise ConfigError("this is not a valid Kafka topic name", hint="use only letters, digits, dots, _ and -")
         return cls(tuple(_server(text) for text in found[1].split(",")), found[2])
 
 
@@ -90,9 +90,9 @@ def _server(text: str) -> tuple[str, int]:
 
 
 def producer_settings(address: KafkaAddress, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return librdkafka's settings for a producer: the defaults, and over them what is *given*.
+    """Return librdkafka's settings for a producer: the defaults, overridden by *given*.
 
-    Raises ConfigError for what would break a promise, above all where credentials would travel in plain text.
+    Raises ConfigError for settings that would break a promise, above all if credentials would be sent in plain text.
     """
     for name, value in given.items():
         allowed, why = _HELD.get(name, ((_text(value),), ""))
@@ -100,37 +100,37 @@ def producer_settings(address: KafkaAddress, given: Mapping[str, Any]) -> dict[s
             raise ConfigError(f"[kafka] {name} = {_text(value)} is refused", hint=why)
     far = [host for host, _ in address.servers if not is_loopback(host)]
     if far and loopback_only(given):
-        reason = f"refused before connecting: credentials would travel to {far[0]} in plain text"
+        reason = f"refused before connecting: credentials would be sent to {far[0]} in plain text"
         raise ConfigError(reason, hint='set "security.protocol" = "SASL_SSL" under [kafka]')
     if (
         far
         and has_credentials(given)
         and _text(given.get("enable.ssl.certificate.verification")) in ("false", "f", "0")
     ):
-        reason = f"refused before connecting: credentials would go to whoever answers as {far[0]}"
+        reason = f"refused before connecting: any server that answers as {far[0]} would get the credentials"
         raise ConfigError(reason, hint='leave "enable.ssl.certificate.verification" out, and set "ssl.ca.location"')
     endpoint = urlsplit(str(given.get("sasl.oauthbearer.token.endpoint.url", "")))
     if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
         raise ConfigError(
-            "refused before connecting: the client's secret would travel in plain text", hint="use https://"
+            "refused before connecting: the client's secret would be sent in plain text", hint="use https://"
         )
     plain = _text(given.get("security.protocol", "")) in PLAIN
     return {**DEFAULTS, **given, "bootstrap.servers": ",".join(_bootstrap(address, plain))}
 
 
 def loopback_only(settings: Mapping[str, Any]) -> bool:
-    """Return whether these settings may lead to brokers of this machine alone: because credentials travel in plain text."""
+    """Return whether these settings may only lead to brokers on this machine, since credentials are sent in plain text."""
     protocol = _text(settings.get("security.protocol", ""))
     return protocol in PLAIN and (protocol == "sasl_plaintext" or has_credentials(settings))
 
 
 def has_credentials(settings: Mapping[str, Any]) -> bool:
-    """Return whether settings say who one is to the brokers."""
+    """Return whether settings authenticate to the brokers."""
     return any(name.startswith(_CREDENTIALS) for name in settings)
 
 
 def _bootstrap(address: KafkaAddress, plain: bool) -> list[str]:
-    """The brokers to ask first; where no certificate is checked against it, localhost is not left to DNS."""
+    """The brokers to ask first; if no certificate is checked against it, localhost is not resolved by DNS."""
     found = []
     for host, port in address.servers:
         local = plain and host.lower() == "localhost"
