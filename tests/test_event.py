@@ -266,10 +266,10 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
-            ("", "event_name must be a string that is not empty"),
-            (" ", "event_name must be a string that is not empty"),
-            (None, "event_name must be a string that is not empty"),
-            (b"x", "event_name must be a string that is not empty"),
+            ("", "event_name must be a non-empty string"),
+            (" ", "event_name must be a non-empty string"),
+            (None, "event_name must be a non-empty string"),
+            (b"x", "event_name must be a non-empty string"),
             ("\ud800", "event_name is not valid Unicode"),
             ("x" * 1025, "event_name has 1025 bytes, more than 1024"),
             ("é" * 513, "event_name has 1026 bytes, more than 1024"),

@@ -56,10 +56,10 @@ class TestReading:
 
     @pytest.mark.parametrize("kind", ["folder", "fifo"])
     def test_no_file(self, kind: str, tmp_path: Path) -> None:
-        """What is no regular file is an error, and is not waited for."""
+        """What is not a regular file is an error, and is not waited for."""
         path = tmp_path / "f"
         (os.mkdir if kind == "folder" else os.mkfifo)(path)
-        with pytest.raises(OSError, match="is no regular file"):
+        with pytest.raises(OSError, match="is not a regular file"):
             files.read_file(str(path))
 
     def test_unreadable(self, tmp_path: Path) -> None:

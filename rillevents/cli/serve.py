@@ -95,6 +95,10 @@ class StderrWriter:
     """
 
     def __init__(self, quiet: bool) -> None:
+        # Loaded here, not on the thread: a thread that still loads it at the end would look like one that is blocked.
+        from rillevents.cli.render import say
+
+        self._say = say
         self._quiet = quiet
         self._unsaid: Queue[tuple[str, bool] | None] = Queue(_MOST_UNSAID)
         self._thread = Thread(target=self._run, name="rillevents-say", daemon=True)
@@ -115,12 +119,10 @@ class StderrWriter:
             sys.stderr = None
 
     def _run(self) -> None:
-        from rillevents.cli.render import say
-
         while (unsaid := self._unsaid.get()) is not None:
             message, bare = unsaid
             if not bare:
-                say(Result(messages=(message,)), quiet=self._quiet)
+                self._say(Result(messages=(message,)), quiet=self._quiet)
             elif sys.stderr is not None and not self._quiet:
                 with suppress(OSError):
                     print(message, file=sys.stderr, flush=True)

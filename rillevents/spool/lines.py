@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rillevents.event import MAX_EVENT_BYTES
 from rillevents.event.envelope import is_event, required_fields
+from rillevents.event.ndjson import MAX_DEPTH, is_too_deep
 from rillevents.local.files import read_at
 
 BLOCK = 1 << 20
@@ -98,7 +99,10 @@ def _certain_events(block: bytes) -> list[bytes]:
         _consume(map(required_fields, lines))
     except (ValueError, RecursionError):
         return []
-    return lines if max(map(len, lines)) <= MAX_EVENT_BYTES + 1 else []
+    longest = max(map(len, lines))
+    if longest > 2 * MAX_DEPTH and any(map(is_too_deep, lines)):
+        return []
+    return lines if longest <= MAX_EVENT_BYTES + 1 else []
 
 
 def _run(line: Line) -> Run:

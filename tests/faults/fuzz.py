@@ -183,7 +183,8 @@ def is_time(text: str) -> bool:
     found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", text, re.ASCII)
     try:
         # Year 0 is one to RFC 3339 and none to datetime; 2000 has the same days.
-        return bool(found and datetime.fromisoformat(re.sub("^0000", "2000", found[1])))
+        # Nor is 24:00 one, which datetime takes from Python 3.14 on.
+        return bool(found and found[1][11:13] != "24" and datetime.fromisoformat(re.sub("^0000", "2000", found[1])))
     except ValueError:
         return False
 
