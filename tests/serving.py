@@ -105,6 +105,18 @@ class Serving:
         self._stderr.close()
 
 
+@contextlib.contextmanager
+def says_nothing(folder: Path) -> Iterator[Serving]:
+    """Give a server with a store, which is still there at the end, and has said nothing beyond what it began with."""
+    (folder / "user").mkdir()
+    with Serving(Tool(folder / "home")) as serving:
+        until(lambda: "export" in serving.stderr)
+        said = serving.stderr
+        yield serving
+        assert serving.process.poll() is None
+        assert said == serving.stderr
+
+
 def exchange(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> Told:

@@ -149,3 +149,26 @@ def make_store(path: Path, lines: Iterable[bytes] = ()) -> Path:
     insert(connection, lines)
     connection.close()
     return path
+
+
+def zstd(data: bytes, *, says_its_size: bool = True) -> bytes:
+    """Return *data* as one frame of zstd, which says in its head how large it will be, or does not."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd as python_zstd
+
+        options = {python_zstd.CompressionParameter.content_size_flag: int(says_its_size)}
+        return python_zstd.compress(data, options=options)
+    import zstandard
+
+    return zstandard.ZstdCompressor(write_content_size=says_its_size).compress(data)
+
+
+def unzstd(data: bytes) -> bytes:
+    """Return what is in frames of zstd."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd as python_zstd
+
+        return python_zstd.decompress(data)
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data)

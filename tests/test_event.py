@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rillevents import event as event_module
 from rillevents.errors import InvalidEvent
 from rillevents.event import (
     ENVELOPE,
@@ -132,8 +133,12 @@ class TestLine:
             def __hash__(self) -> int:
                 return hash(self.lower())
 
-        lines = [Event("t", Folded(name), {}, shared=Shared({})).line for name in ("start", "START")]
-        assert ["start", "START"] == [json.loads(line)["event_name"] for line in lines]
+        for kind, name in ((Folded, str), (str, Folded), (Folded, Folded)):
+            lines = [Event(kind(text), name(text), {}, shared=Shared({})).line for text in ("start", "START")]
+            found = [json.loads(line) for line in lines]
+            assert [("start", "start"), ("START", "START")] == [
+                (each["event_type"], each["event_name"]) for each in found
+            ]
 
     def test_envelope_wins(self) -> None:
         """An attribute that is called like one of the four fields loses against it, and stands in the line once."""
@@ -188,8 +193,9 @@ class TestLine:
     )
     def test_bad_values(self, value: object) -> None:
         """What has no form in JSON is a bad event, and says so."""
-        with pytest.raises(InvalidEvent):
-            _ = Event("log", "n", {"v": value}).line
+        for shared in (None, Shared({}), Shared({"a": 1})):
+            with pytest.raises(InvalidEvent):
+                _ = Event("log", "n", {"v": value}, shared=shared).line
 
     def test_nesting_without_end(self) -> None:
         """A value that contains itself is a bad event, not a crash."""
@@ -197,6 +203,41 @@ class TestLine:
         value.append(value)
         with pytest.raises(InvalidEvent):
             _ = Event("log", "n", {"v": value}).line
+
+
+class TestShared:
+    @pytest.mark.parametrize(
+        ("shared", "own", "expected"),
+        [
+            ({"a": 1, "b": "ä"}, {"c": None}, ',"a":1,"b":"ä","c":null'),
+            ({"a": 1}, {}, ',"a":1'),
+            ({}, {"c": [1]}, ',"c":[1]'),
+            ({}, {}, ""),
+            ({"a": 1}, {"a": 2}, None),
+            ({"a": 1}, {"event_id": "x"}, None),
+            ({"event_id": "x"}, {}, None),
+            ({"a": [1]}, {}, None),
+        ],
+        ids=["both", "shared", "own", "none", "same-key", "own-field", "field", "may-change"],
+    )
+    def test_rendered(self, shared: dict[str, object], own: dict[str, object], expected: str | None) -> None:
+        """Attributes are put together from what is rendered already where that says the same, and left to the encoder elsewhere."""
+        attributes = Shared(shared)
+        assert [expected, expected] == [attributes.render(own) for _ in range(2)]
+
+    def test_put_together(self) -> None:
+        """A line with shared attributes is put together of what is known, one without is encoded."""
+        event = Event("log", "n", {"b": 2}, shared=Shared({"a": 1}))
+        assert [event.line, b""] == [event._joined(), Event("log", "n", {"b": 2})._joined()]
+
+    def test_kinds_that_are_remembered(self) -> None:
+        """Up to 256 pairs of a type and a name are remembered, and then all are forgotten."""
+        event_module._kinds.clear()
+        shared = Shared({})
+        for number in range(257):
+            assert len(event_module._kinds) == number
+            assert Event("log", f"n{number}", shared=shared).line
+        assert 1 == len(event_module._kinds)
 
 
 class TestReplace:
@@ -478,7 +519,7 @@ class TestRaw:
             decode_line(does_not + newline)
         with pytest.raises(InvalidEvent, match="the event has 32769 bytes, more than 32768"):
             checked_line(does_not + newline)
-        assert not is_event(does_not + b"\n")
+        assert not is_event(does_not + newline)
 
     def test_depth(self) -> None:
         """A line that is nested without end is no event, and says so."""

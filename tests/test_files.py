@@ -70,11 +70,12 @@ class TestReading:
             files.read_file(str(path))
 
     def test_a_part(self, tmp_path: Path) -> None:
-        """Bytes are read from where they stand, up to the end of the file."""
+        """Bytes are read from where they stand, up to the end of the file, and whoever reads on does so where they were."""
         path = tmp_path / "f"
         path.write_bytes(b"12345")
         with opened(path) as fd:
             assert [b"23", b"5", b""] == [files.read_at(fd, 2, at) for at in (1, 4, 5)]
+            assert b"12345" == os.read(fd, 10)
 
 
 class TestFolders:
@@ -112,8 +113,8 @@ class TestFolders:
             files.prepare_home(str(tmp_path / "f" / "home"))
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can do that")
-    def test_owner(self, tmp_path: Path) -> None:
-        """What root makes in another user's folder is that user's, and what it makes in its own stays its own."""
+    def test_owner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What root makes in another user's folder is that user's, what it makes in its own, or another makes, stays its own."""
         theirs, ours = tmp_path / "theirs", tmp_path / "ours"
         for folder in (theirs, ours):
             folder.mkdir()
@@ -122,6 +123,9 @@ class TestFolders:
             files.make_folder(str(folder / "made"))
             files.replace_file(str(folder / "file"), b"")
             assert [owner] * 2 == [(folder / name).stat().st_uid for name in ("made", "file")]
+        monkeypatch.setattr("os.geteuid", lambda: 1)
+        files.replace_file(str(theirs / "file"), b"")
+        assert 0 == (theirs / "file").stat().st_uid
 
 
 class TestReplacing:

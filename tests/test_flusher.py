@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zstandard
-from support import PACE, Tool, only
+from support import PACE, Tool, only, unzstd
 
 from rillevents.delivery.exporters.encoding import Encoding, encoder
 from rillevents.delivery.flusher import Flusher
@@ -308,7 +307,7 @@ class TestReadAhead:
 def decompressed(body: bytes, compression: str) -> bytes:
     if compression == "none":
         return body
-    return gzip.decompress(body) if compression == "gzip" else zstandard.ZstdDecompressor().decompress(body)
+    return gzip.decompress(body) if compression == "gzip" else unzstd(body)
 
 
 class TestCommand:

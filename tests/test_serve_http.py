@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from serving import Serving, event, stored_ids, until
-from support import Tool
+from serving import Serving, event, says_nothing, stored_ids
 
 from .faults import fuzz
 from .faults.raw_http import (
@@ -31,14 +30,8 @@ pytestmark = pytest.mark.unmeasured
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server with a store, which all tests of this file talk to; none of them makes it say anything."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "user").mkdir()
-    with Serving(Tool(folder / "home")) as serving:
-        until(lambda: "export" in serving.stderr)
-        said = serving.stderr
+    with says_nothing(tmp_path_factory.mktemp("server")) as serving:
         yield serving
-        assert serving.process.poll() is None
-        assert said == serving.stderr
 
 
 def stored(server: Serving) -> list[str]:

@@ -18,11 +18,12 @@ import pytest
 from support import Tool, need, only
 
 from rillevents.errors import Busy, SpoolError, SpoolFull, SpoolUnwritable
-from rillevents.event import Event
+from rillevents.event import MAX_EVENT_BYTES, Event
 from rillevents.event.batch import DELIVERED, UNSETTLED, Rejected
 from rillevents.spool import BACKLOG, TALLY, check, create, tally, view
 from rillevents.spool import slots as appending
 from rillevents.spool.drain import Drain
+from rillevents.spool.lines import Run, complete_runs
 from rillevents.spool.live import LiveWriter
 from rillevents.spool.maintenance import purge, retry
 from rillevents.spool.slots import append, backlog, count_backlog, slot_bytes, write_own_file
@@ -655,6 +656,61 @@ class TestDrain:
 
 def _offset(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
+
+
+class TestLines:
+    ONE, TWO = line(1), line(2)
+
+    def runs(self, tmp_path: Path, *texts: bytes) -> list[Run]:
+        """Return the runs in a file that holds these texts."""
+        path = tmp_path / "file"
+        path.write_bytes(b"".join(texts))
+        with path.open("rb") as file:
+            return list(complete_runs(file.fileno(), 0, path.stat().st_size))
+
+    @pytest.mark.parametrize("name", ["n", "ä"])
+    def test_good(self, name: str, tmp_path: Path) -> None:
+        """Events that follow each other come as one run, up to the longest that there may be."""
+        long = Event("t", name, {"pad": ""}, event_id="long").line
+        long = long.replace(b'""', b'"%s"' % (b"x" * (MAX_EVENT_BYTES + 1 - len(long))))
+        assert MAX_EVENT_BYTES + 1 == len(long)
+        lines = [self.ONE, long, self.TWO]
+        size = sum(map(len, lines))
+        assert [Run(0, size, lines)] == self.runs(tmp_path, *lines)
+        assert [self.ONE, self.TWO] == [
+            good for run in self.runs(tmp_path, self.ONE, long.replace(b"x", b"xx", 1), self.TWO) for good in run.good
+        ]
+
+    @pytest.mark.parametrize(
+        "damaged",
+        [
+            ONE.replace(b"\n", b"\r") + TWO,
+            ONE.replace(b'"pad":""', b'"pad":"\xff"'),
+            b"garbage\n",
+            b'{"event_id":"i"}\n',
+        ],
+        ids=["carriage-return", "not-utf-8", "garbage", "fields"],
+    )
+    def test_damaged(self, damaged: bytes, tmp_path: Path) -> None:
+        """A damaged line between events is told from them, with where it stands; so is one of two events without a newline."""
+        starts = [0, len(self.ONE), len(self.ONE + damaged)]
+        expected = [
+            Run(0, starts[1], [self.ONE]),
+            Run(starts[1], starts[2], []),
+            Run(starts[2], starts[2] + starts[1], [self.TWO]),
+        ]
+        assert expected == self.runs(tmp_path, self.ONE, damaged, self.TWO)
+
+    def test_incomplete(self, tmp_path: Path) -> None:
+        """What has no newline yet is in no run, and neither are empty lines."""
+        assert [Run(2, 2 + len(self.ONE), [self.ONE])] == self.runs(tmp_path, b"\n\n", self.ONE, self.TWO[:-1])
+
+    def test_zeros(self, tmp_path: Path) -> None:
+        """Of a line with zeros in it the events are found, and what is none beside them is damage, from the first byte on."""
+        size = len(self.ONE) - 1
+        assert [Run(0, 7, [])] == self.runs(tmp_path, b"x\0\0y\0z\n")
+        assert [Run(0, 2, []), Run(2, 2 + size, [self.ONE])] == self.runs(tmp_path, b"x\0", self.ONE)
+        assert [Run(0, size, [self.ONE]), Run(size + 1, size + 3, [])] == self.runs(tmp_path, self.ONE[:-1], b"\0x\n")
 
 
 class TestInterrupted:

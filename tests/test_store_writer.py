@@ -282,6 +282,15 @@ class TestFaults:
         finally:
             subprocess.run(["umount", folder], check=True)
 
+    def test_bug_under_way(self, path: str) -> None:
+        """An error that is none of SQLite's takes its transaction back, and the next one is not held up by it."""
+        told: list[str] = []
+        with writing(path, warn=told.append) as writer:
+            with pytest.raises(AttributeError):
+                writer.store([incoming(event("a"), bad=[None])])  # type: ignore[list-item]
+            assert [Stored(1)] == writer.store([incoming(event("a"))])
+        assert (["a"], []) == (stored_ids(path), told)
+
     def test_two_writers(self, path: str) -> None:
         """Two servers may share a store; each of them sees the other's events as duplicates."""
         with writing(path) as one, writing(path) as two:
@@ -305,6 +314,26 @@ class TestTidying:
             writer.tidy()
             assert [] == stored_ids(path)
         assert [5001] == rows(path, "SELECT n FROM counts WHERE name = 'removed'")
+
+    def test_to_the_microsecond(self, path: str) -> None:
+        """What is as old as may be stays, what is a microsecond older goes."""
+        with writing(path, keep_us=1_000_000, now_ns=lambda: 10_000_000_000) as writer:
+            writer.store(
+                [incoming(event("older"), received_us=8_999_999), incoming(event("old"), received_us=9_000_000)]
+            )
+            writer.tidy()
+        assert ["old"] == stored_ids(path)
+
+    def test_once_in_ten_seconds(self, path: str) -> None:
+        """Tidying is done at once and again after ten seconds, and not between them."""
+        now = [0.0]
+        with writing(path, keep_us=1, now_ns=lambda: 10**12, clock=lambda: now[0]) as writer:
+            removed = []
+            for now[0] in (0.0, 9.9, 10.0, 19.9, 20.0):
+                writer.store([incoming(event(str(now[0])), received_us=1)])
+                writer.tidy()
+                removed.append(writer.removed)
+        assert [1, 1, 3, 3, 5] == removed
 
     def test_there_is_more(self, path: str) -> None:
         """As long as there is more to delete it says so, and takes as long for each slice."""

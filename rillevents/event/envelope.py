@@ -27,7 +27,7 @@ def is_event(line: bytes) -> bool:
 
     Raises RecursionError if the caller's stack has no room left to decide.
     """
-    if len(line) > MAX_EVENT_BYTES + 1:
+    if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):
         return False
     try:
         _decoder.decode(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +108,11 @@ def _gunzipped(body: bytes, limit: int) -> bytes:
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
+    if sys.version_info >= (3, 14):
+        try:
+            return _unzstd_by_python(body, limit)
+        except ImportError:  # a Python that was built without it
+            pass
     try:
         import zstandard
     except ImportError:
@@ -122,6 +128,19 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         return unzip.decompress(body, max_output_size=limit, allow_extra_data=False)
     except zstandard.ZstdError:
         raise BadBody(400, "the body is not one frame of zstd, or is damaged") from None
+
+
+def _unzstd_by_python(body: bytes, limit: int) -> bytes:  # pragma: no cover - only from Python 3.14 on
+    from compression import zstd  # type: ignore[import-not-found]
+
+    unzip = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW.bit_length() - 1})
+    try:
+        found: bytes = unzip.decompress(body, limit + 1)
+    except zstd.ZstdError:
+        raise BadBody(400, "the body is not one frame of zstd, or is damaged") from None
+    if len(found) <= limit and (not unzip.eof or unzip.unused_data):
+        raise BadBody(400, "the body is not one frame of zstd, or is damaged")
+    return found
 
 
 class Reading:

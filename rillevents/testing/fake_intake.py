@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import socket
+import sys
 import threading
 import zlib
 from collections import deque
@@ -224,9 +225,20 @@ def _decoded(body: bytes, encoding: str) -> bytes:
         if encoding == "gzip":
             return zlib.decompress(body, 31)
         if encoding == "zstd":
-            import zstandard
-
-            return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+            return _unzstd(body)
     except Exception as error:
         raise ValueError(f"the body is not valid {encoding}: {error}") from error
     raise ValueError(f"unknown encoding: {encoding}")
+
+
+def _unzstd(body: bytes) -> bytes:
+    if sys.version_info >= (3, 14):
+        try:
+            from compression import zstd
+        except ImportError:  # a Python that was built without it
+            pass
+        else:
+            return zstd.decompress(body)
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj().decompress(body)
