@@ -228,21 +228,21 @@ class TestWhatStays:
         """Up to 1,024 keys and texts are remembered, each of 256 signs at most, and then all are forgotten."""
         redactor = Redactor()
         for number in range(1024):
-            assert redactor.is_harmless({f"key {number}": f"a text of some length, {number}"})
+            assert redactor.has_no_secrets({f"key {number}": f"a text of some length, {number}"})
         assert (1024, 1024) == (len(redactor._harmless), len(redactor._clean))
-        assert redactor.is_harmless({"x" * 257: "x" * 257})
+        assert redactor.has_no_secrets({"x" * 257: "x" * 257})
         assert (0, 0) == (len(redactor._harmless), len(redactor._clean))
-        assert redactor.is_harmless({"x" * 256: "x" * 256})
+        assert redactor.has_no_secrets({"x" * 256: "x" * 256})
         assert {"x" * 256} == redactor._harmless == redactor._clean
 
     def test_harmless_at_once(self) -> None:
         """What is ordinary is known to hold no secret the first time already, without a search; what may hold one is not."""
         redactor = Redactor()
         ordinary = {"fresh": 1, "other": "a text of some length", "none": None, "yes": True, "n": 1.5, "": "short"}
-        assert [True, True] == [redactor.is_harmless(ordinary) for _ in range(2)]
+        assert [True, True] == [redactor.has_no_secrets(ordinary) for _ in range(2)]
         for value in ([], {}, ("a",), decimal.Decimal(1), SECRETS["github"][1], SECRETS["url"][1]):
-            assert not redactor.is_harmless({"fresh": value})
-        assert not redactor.is_harmless({"token": 1})
+            assert not redactor.has_no_secrets({"fresh": value})
+        assert not redactor.has_no_secrets({"token": 1})
 
     @settings(max_examples=200, deadline=None)
     @given(
