@@ -1,4 +1,4 @@
-"""librdkafka's mock cluster, driven over its C API: because confluent-kafka has no call that makes a mock broker err."""
+"""librdkafka's mock cluster, driven over its C API: confluent-kafka has no call that makes a mock broker err."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MockCluster:
         self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(codes), errors)
 
     def refuse(self, topic: str, code: int) -> None:
-        """Let whoever asks for a topic be answered by an error."""
+        """Answer requests for a topic with an error."""
         self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), code)
 
     def set_down(self, broker: int) -> None:

@@ -1,4 +1,4 @@
-"""Looking at what a server has, as JSON: bounded, the same from a store as from what went by, and for nobody but who is here."""
+"""What a server has, as JSON: bounded, the same from a store as from forwarded events, and only for clients on this machine."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ class TestWhoMayLook:
 
     @pytest.mark.parametrize("name", ["Origin", "Host", "X-Forwarded-For", "Forwarded", "Sec-Fetch-Site"])
     def test_others(self, name: str, serving: Serving) -> None:
-        """Neither a page of another site, nor another name, nor who comes through a proxy gets to see anything."""
+        """A page of another site, another host name and a client behind a proxy get to see nothing."""
         value = {"Origin": "http://evil.test", "Sec-Fetch-Site": "cross-site"}.get(name, "evil.test")
         assert 403 == serving.get("/api/events", **{name: value})[0]
 

@@ -1,4 +1,4 @@
-"""The package's shape: what may import what, what is public, how large things may get, and what a message may say."""
+"""The package's structure: allowed imports, public names, sizes, and the wording of messages."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_type_checker_and_linter() -> None:
 
 @pytest.mark.slow
 def test_one_place_imports_confluent_kafka() -> None:
-    """Only the Kafka exporter imports confluent-kafka, inside of functions: who sends elsewhere never loads it."""
+    """Only the Kafka exporter imports confluent-kafka, inside functions: other destinations never load it."""
     found = {
         (module_of(path), node.col_offset > 0)
         for path in FILES

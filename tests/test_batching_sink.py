@@ -661,7 +661,7 @@ for n in range(1000):
 """
 
 
-# In a process of its own, which is not measured for coverage: because that has a lock, too, and its children never get it.
+# In a process of its own, which is not measured for coverage: that has a lock, too, and its children never get it.
 FORKS = """
 import os, threading, warnings
 from rillevents.event import Event

@@ -25,7 +25,7 @@ def table() -> Table:
 
 
 def test_ratio_of_rounds(table: Table) -> None:
-    """A ratio is the median of the rounds' ratios, not the ratio of the medians: because what disturbs a round disturbs both."""
+    """A ratio is the median of the rounds' ratios, not the ratio of the medians: what disturbs a round disturbs both."""
     assert (1.0, 3.0, 2.0) == (table.ratio("ours"), table.median("ours"), table.median("theirs"))
     assert (1.0, 10.0) == table.spread("ours")
 

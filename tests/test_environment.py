@@ -98,7 +98,7 @@ class Scene:
         }
 
     def run(self, fault: Fault, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """Run Python with these words under a fault; whoever it is has to be done in time."""
+        """Run Python with these words under a fault; the process must end in time."""
         fault.prepare(self)
         given = {key: value and value.format(root=self.root) for key, value in fault.environ.items()}
         script = f'mount --bind {self.root}/vartmp /var/tmp && {fault.script.format(root=self.root)} exec "$@"'
@@ -287,7 +287,7 @@ FAULTS: dict[str, Fault] = {
     "cwd-not-UTF-8": Fault(
         environ=place("relative"), wrap=["sh", "-c", 'mkdir \udcff && cd \udcff && exec "$@"', "sh"]
     ),
-    # Signals, as whoever started us left them.
+    # Signal dispositions inherited from the parent process.
     "SIGPIPE-default": Fault(wrap=signals("SIGPIPE", "default")),
     "SIGHUP-and-others-ignored": Fault(wrap=signals("SIGHUP,SIGTERM,SIGINT,SIGCHLD,SIGXFSZ", "ignored")),
     "all-signals-blocked": Fault(wrap=signals("SIGPIPE", "blocked")),
@@ -656,7 +656,7 @@ class TestLibrary:
     """In a program that has run into its own limits."""
 
     def run(self, tool: Tool, script: str) -> subprocess.CompletedProcess[str]:
-        # Not measured for coverage: because that writes a file for each of three hundred children.
+        # Not measured for coverage: that writes a file for each of three hundred children.
         environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
         return subprocess.run(
             [sys.executable, "-c", script],

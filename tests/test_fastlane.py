@@ -114,7 +114,7 @@ def typer(argv: list[str]) -> tuple[int, bytes]:
 @given(LINES)
 def test_same_events_and_same_refusals(argv: list[str]) -> None:
     """Whatever the quick parser takes on, Typer makes the same event of, byte for byte; whatever Typer refuses it declines."""
-    # First, not last: because an option that waits for its value would take it.
+    # First, not last: an option that waits for its value would take it.
     argv = [*argv[:2], *FIXED, *argv[2:]] if argv[1] in FORMS else argv
     if "--help" in argv or "--version" in argv or argv[1] == "raw":
         assert record_quick.parse(argv) is None or "--help" not in argv
@@ -202,7 +202,7 @@ def test_file_system_calls_of_record(tool: Tool) -> None:
         # Without coverage: that has files of its own.
         environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
         subprocess.run(words, env=environ, check=True)
-        # Without mmap: because that is how Python gets memory, and says nothing about files.
+        # Without mmap: that is how Python gets memory, and says nothing about files.
         lines = [text for text in log.read_text().splitlines() if not text.startswith("mmap(")]
         start = next(n for n, text in enumerate(lines) if str(tool.home) in text)
         return [

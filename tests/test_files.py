@@ -106,7 +106,7 @@ class TestFolders:
         )
 
     def test_home_that_cannot_be_made(self, tmp_path: Path) -> None:
-        """What keeps a home from being made is for whoever needs it to tell."""
+        """A home that cannot be created is reported by the next access to it."""
         (tmp_path / "f").touch()
         files.ensure_home(str(tmp_path / "f" / "home"))
         with pytest.raises(NotADirectoryError):
@@ -164,7 +164,7 @@ class TestReplacing:
 
 class TestLocks:
     def test_taken(self, tmp_path: Path) -> None:
-        """A lock is had by one at a time, who does not have it hears so at once, and it goes with its descriptor."""
+        """Only one process has a lock at a time, others are told so at once, and it is released with its descriptor."""
         with opened(tmp_path / "f") as one, opened(tmp_path / "f") as two:
             assert [True, False] == [files.lock(one), files.lock(two)]
             assert not files.lock_to_unlink(two)
@@ -175,7 +175,7 @@ class TestLocks:
 
     @pytest.mark.parametrize("number", files.NO_LOCKS, ids=errno.errorcode.get)
     def test_none(self, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where there are no locks whoever needs one hears so, and who can do without does."""
+        """Without lock support a caller that needs a lock is told so; one that can do without it continues."""
 
         def no_locks(fd: int, how: int) -> None:
             raise OSError(number, "no locks")

@@ -86,7 +86,7 @@ At = Callable[[Path], AbstractContextManager[Place]]
 
 @dataclass(frozen=True)
 class Fault:
-    """What a destination does to the events, and what has to come of it; who is not told of elsewhere is kept."""
+    """What a destination does to the events, and the expected result; events not mentioned are kept."""
 
     at: At
     code: int
@@ -541,7 +541,7 @@ def go_through(fault: Fault, folder: Path) -> After:
 
 @pytest.fixture(scope="module")
 def after(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], After]]:
-    """Go through the faults that were asked for, some at a time: because most of them only wait."""
+    """Go through the faults that were asked for, some at a time: most of them only wait."""
     mine = [item for item in request.session.items if item.module is request.module]
     asked = [item.callspec.params["name"] for item in mine if item.originalname == "test_fault"]
     with ThreadPoolExecutor(6) as pool:
@@ -553,7 +553,7 @@ def after(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault(name: str, after: Callable[[str], After]) -> None:
-    """Whatever the destination does: the code says who has to act, no event is lost, and the rest follows as it was recorded."""
+    """Whatever the destination does: the code says who must act, no event is lost, and the rest follows unchanged."""
     fault, found = FAULTS[name], after(name)
     told, left = found.document, len(fault.lines) - fault.delivered - fault.rejected
     assert (fault.code, fault.outcome) == (found.ended.code, told["outcome"]), told

@@ -136,7 +136,7 @@ class TestFlush:
         ids=["down", "credentials", "url"],
     )
     def test_stopped(self, kind: Kind, outcome: str, code: int, spool: str) -> None:
-        """What was acknowledged before the flush had to stop is gone, the rest is kept, and the code says who has to act."""
+        """Events acknowledged before the flush had to stop are gone, the rest is kept, and the code says who must act."""
         result = flush(spool, Exporter(lambda numbers: kind if 10 in numbers else Kind.ACCEPTED), batch_events=5)
         assert (outcome, 10, 10, code) == (result.outcome, result.delivered, result.pending, result.exit_code)
         assert outcome == load(f"{spool}/v1").last_flush["outcome"]
@@ -172,7 +172,7 @@ class TestFlush:
                 Flusher(Exporter(), wait=False).flush([spool])
 
     def test_progress(self, spool: str) -> None:
-        """Whoever watches hears how many events are done."""
+        """The progress callback gets the number of events done."""
         seen: list[int] = []
         Flusher(Exporter(), batch_events=8, on_progress=seen.append).flush([spool])
         assert [8, 16, 20] == seen
@@ -360,7 +360,7 @@ class TestCommand:
         ],
     )
     def test_exit_codes(self, status: int, code: int, outcome: str, tool: Tool) -> None:
-        """`flush` says by its exit code who has to act, in JSON why, and keeps the events."""
+        """The exit code of `flush` says who must act, the JSON says why, and the events are kept."""
         tool("record", "behavioral", "x")
         with FakeIntake() as intake:
             intake.respond = lambda request: Response(status, headers={"Location": "http://127.0.0.1:9/"})
@@ -402,7 +402,7 @@ class TestCommand:
         assert "rillevents config set intake.url URL" in done.stderr
 
     def test_no_wait(self, tool: Tool) -> None:
-        """--no-wait leaves at once with 0 while another flush is at it; without it the wait ends at the timeout with 75."""
+        """With --no-wait, `flush` exits at once with 0 if another flush is running; without it the wait ends at the timeout with 75."""
         tool("record", "behavioral", "x")
         with Drain(str(tool.spool)):
             assert 0 == tool("flush", "--no-wait", "--to", "http://127.0.0.1:9/").returncode

@@ -30,7 +30,7 @@ def build(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Build a program from a copy of its folder."""
     go = need("go")
     shutil.copytree(PROGRAMS / name, folder / name)
-    # The checksums of modules are looked up as they are fetched: because those of Rill's hundreds would be a file of their own.
+    # The checksums of modules are looked up as they are fetched: those of Rill's hundreds would be a file of their own.
     environ = os.environ | {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
     words = [go, "build", "-o", folder / "program", "."]
     return subprocess.run(
@@ -51,7 +51,7 @@ def test_rills_client(tool: Tool, tmp_path: Path) -> None:
     """What Rill's client sends arrives unchanged, byte for byte."""
     built = build("rill", tmp_path)
     if built.returncode:
-        # Everywhere, CI too: because whether that module can be had is not in our hands.
+        # Everywhere, CI too: whether that module can be had is not in our hands.
         pytest.skip("github.com/rilldata/rill v0.47.6 cannot be had from the Go module proxy that is asked here")
     sent, stored = run(tool, tmp_path / "program")
     assert 52 == len(sent)

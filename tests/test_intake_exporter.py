@@ -433,7 +433,7 @@ class TestTLS:
                 IntakeExporter(HTTPS, ca_cert=tmp_path / name, environ={})
 
     def test_certificates_for_a_plain_url(self, tmp_path: Path) -> None:
-        """A file that cannot be read is told for http, too: because the URL may become another one."""
+        """A file that cannot be read is told for http, too: the URL may become another one."""
         with pytest.raises(ConfigError, match="--ca-cert"):
             IntakeExporter("http://127.0.0.1:1/", ca_cert=tmp_path / "missing", environ={})
 

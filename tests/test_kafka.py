@@ -161,7 +161,7 @@ class TestUnreachable:
         assert 75 == done.returncode
         assert "could not reach kafka://127.0.0.1" in done.stderr
         assert "3 events kept" in done.stderr
-        # librdkafka's own lines are not for who has configured no logging.
+        # Without configured logging, librdkafka's lines are not printed.
         assert 1 == len(done.stderr.splitlines())
 
     @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -159,7 +159,7 @@ class TestReports:
         assert Kind.REFUSED is exported(cluster.url(), lines(1)).kind
 
     def test_idempotence_is_refused(self, cluster: MockCluster) -> None:
-        """A user who may not write idempotently is told so, with the second batch at the latest: the first may hear of a failure only."""
+        """A user without permission to write idempotently is told so with the second batch at the latest; the first may only fail."""
         cluster.answer(INIT_PRODUCER_ID, *[CLUSTER_AUTHORIZATION] * 4)
         with closing(KafkaExporter(cluster.url(), settings=SOON)) as exporter:
             outcomes = [exporter.export(Batch(lines(1))) for _ in range(2)]

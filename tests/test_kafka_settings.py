@@ -285,7 +285,7 @@ class TestConfiguration:
         )
         os.chmod(tool.paths.config_file, 0o600)
         other = tool("flush", "--to", "kafka://127.0.0.1:9/t", "--timeout", "3")
-        # One of those among others is not enough: because any of them may be the one that is asked.
+        # One of those among others is not enough: any of them may be the one that is asked.
         mixed = tool("flush", "--to", "kafka://127.0.0.1:9,h.example:9/t", "--timeout", "3")
         for refused in (other, mixed):
             assert 78 == refused.returncode

@@ -78,7 +78,7 @@ def record(tool: Tool, events: int) -> bytes:
 def receiving(tool: Tool, receiver: Receiver) -> Iterator[Callable[..., Running]]:
     """Yield what starts a flush to the receiver."""
     with FaultServer(receiver.serve) as server:
-        # Not measured for coverage: because that has memory, and locks for a signal to arrive in, of its own.
+        # Not measured for coverage: that has memory, and locks for a signal to arrive in, of its own.
         environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
         environ["RILLEVENTS_INTAKE_URL"] = server.url
         yield lambda *before: Running([*before, *tool.command("flush", "--json")], environ, tool.home)

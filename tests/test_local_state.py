@@ -97,7 +97,7 @@ class TestConsent:
     def test_decision(
         self, environ: dict[str, str], file: str | None, enabled: bool, decided_by: str, tmp_path: Path
     ) -> None:
-        """Off wins over on, whoever says it; what cannot be understood is off; and who decided is told."""
+        """Off wins over on, wherever it is set; an unknown value means off; and the message says what decided it."""
         paths = Paths(environ | {"RILLEVENTS_HOME": str(tmp_path)})
         if file is not None:
             (tmp_path / "telemetry").write_text(file)
@@ -420,7 +420,7 @@ class TestConfig:
     def test_killed_while_writing(self, tool: Tool) -> None:
         """Killed at any system call of `config set`, config.toml holds the old setting or the new one."""
         strace = need("strace")
-        # Not measured for coverage: because who is killed leaves nothing of it, and the trace takes its time.
+        # Not measured for coverage: a killed process leaves no data, and tracing takes time.
         tool.environ = {key: value for key, value in tool.environ.items() if "COVERAGE" not in key}
         tool("config", "set", "intake.user", "old")
         for call in ("openat", "write", "fsync", "rename", "close"):

@@ -170,7 +170,7 @@ PARSER_MUTANTS = {
 def play(package_in: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run one of the programs beside this one with the package that is in a folder.
 
-    Its coverage is not measured: because what is in a folder of a test is gone when the report is made.
+    Its coverage is not measured: what is in a folder of a test is gone when the report is made.
     """
     return subprocess.run(
         [sys.executable, FAULTS / program, *words],

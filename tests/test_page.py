@@ -196,7 +196,7 @@ class TestEvents:
         assert len(names(page)) <= 200
 
     def test_reading_further_down(self, page: Browser, serving: Serving) -> None:
-        """Who reads further down in the list goes on reading the same line when events come, and no panel moves."""
+        """A reader further down the list keeps seeing the same line when events arrive, and no panel moves."""
         serving.send(*[event(f"e{number}") for number in range(80)])
         page.until(lambda: 80 == len(names(page)))
         page.run("document.querySelector('#list').scrollTop = 600")
@@ -210,7 +210,7 @@ class TestEvents:
         serving.post(b"bad\n")
         refresh(page)
         page.until(lambda: "1" == page.text("#rejected-total") and "late" == names(page)[0])
-        # Within a pixel: because scrolling is rounded to those of the screen.
+        # Within a pixel: scrolling is rounded to those of the screen.
         assert pytest.approx(before, abs=0.6) == page.run(where)
 
 

@@ -84,7 +84,7 @@ class Proxy:
         """Return what it was asked for since the last call, at *least* so much, and forget it."""
         # Squid notes a tunnel once it has ended, and that may be a moment after its user has.
         until(lambda: len(self._requests()) >= least)
-        # A request of ours comes last: because what was not logged by then was not asked.
+        # A request of ours comes last: what was not logged by then was not asked.
         self.marks += 1
         mark = f"http://{ADDRESS}:1/mark-{self.marks}-"
         with self.network.inside(lambda: socket.create_connection((ADDRESS, self.port), 10)) as asking:

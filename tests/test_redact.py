@@ -61,7 +61,7 @@ SECRETS = {
     "sendgrid": (REDACTED, "SG." + "a1" * 11 + "." + "a1" * 20),
     "rill": (REDACTED, "rill_usr_" + "a1" * 15),
 }
-# The patterns once more: because the generator of texts knows no comments in them.
+# The patterns once more: the generator of texts knows no comments in them.
 FORMS = (
     r"[a-z]{1,5}://[a-z]{0,5}:[a-z]{0,5}@h", r"eyJ[\w-]{12,20}(\.[\w-]{0,9}){2,4}", r"(AKIA|ASIA)[A-Z0-9]{16}",
     r"gh[pousr]_[A-Za-z0-9]{36}", r"github_pat_\w{22}", r"glpat-[\w-]{20}", r"xox[abeoprs]-[\w-]{12}",

@@ -262,7 +262,7 @@ class TestPages:
 
 class TestAccess:
     def test_user(self, tool: Tool, store: str) -> None:
-        """With --user who sends has to say who they are; a page of this machine does not, a page of elsewhere is refused."""
+        """With --user clients must authenticate; a page of this machine need not, a page from elsewhere is refused."""
         with Serving(tool, "--user", "me", RILLEVENTS_SERVE_PASSWORD="pä:ss") as serving:
             assert 401 == serving.post(event("a")).status
             assert 401 == serving.post(event("a"), Authorization=basic("me", "wrong")).status
@@ -294,7 +294,7 @@ class TestAccess:
 
     @pytest.mark.parametrize("header", ["X_Forwarded_For", "Forwarded", "Via", "X_Real_IP", "X_Forwarded_Host"])
     def test_behind_a_proxy(self, header: str, tool: Tool) -> None:
-        """Who comes through a proxy is not on this machine: the page, the figures and a page of localhost need more than that."""
+        """A client behind a proxy is not on this machine: the page, the metrics and a page of localhost need more than that."""
         words = ["--user", "me", "--allow-host", "events.example.com"]
         with Serving(tool, *words, RILLEVENTS_SERVE_PASSWORD="s") as serving:
             proxied = {header: "203.0.113.9"}
@@ -543,7 +543,7 @@ class TestMetrics:
 
 class TestFaultsOfOurs:
     def test_told(self, tmp_path: Path) -> None:
-        """A fault of the server's own is 500 without a word about it to who asked, and told once to who runs it."""
+        """An internal error is answered with 500 without details, and reported once to the operator."""
         told: list[str] = []
         answers: list[dict[str, object]] = []
 

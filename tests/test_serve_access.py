@@ -31,7 +31,7 @@ def basic(credentials: bytes, scheme: bytes = b"Basic") -> bytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A server with names and origins of its own, which says nothing whoever asks."""
+    """A server with names and origins of its own, which prints nothing, whatever it is asked."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "user").mkdir()
     words = ("--allow-host", "events.test", "--allow-host", "ported.test:8787", "--allow-origin", "https://app.test")
@@ -193,7 +193,7 @@ class TestOrigin:
         assert {target: [200] if target == b"/local/track" else [401] for target in ENDPOINTS} == found
 
     def test_one_of_this_machine_from_elsewhere(self) -> None:
-        """Who is on another machine can say that their page is on this one, and needs credentials all the same."""
+        """A client on another machine that claims to be a page of this one needs credentials all the same."""
         access = Access(origins=["https://app.test"], user="ci", password="p")
         assert access.vouches(b"http://localhost:3000", is_local=True)
         assert not access.vouches(b"http://localhost:3000", is_local=False)
@@ -263,7 +263,7 @@ class TestCredentials:
          ("10.0.0.1", False), ("192.0.2.1", False), ("fe80::1%eth0", False), ("::ffff:10.0.0.1", False), ("", False), ("x", False)],
     )  # fmt: skip
     def test_who_is_here(self, address: str, here: bool) -> None:
-        """Who asks from an address of this machine's own is on it."""
+        """A client with one of this machine's own addresses is on it."""
         assert here is is_loopback_client((address, 1))
         assert not is_loopback_client(None)
 
@@ -324,7 +324,7 @@ class TestListening:
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.0.2.1", "::ffff:127.0.0.1"])
     def test_elsewhere_without_a_user(self, host: str, tool: Tool) -> None:
-        """Nobody can be let in from elsewhere who does not say who they are."""
+        """No client from elsewhere gets in without authentication."""
         done = tool("serve", "--port", "0", "--host", host)
         assert 2 == done.returncode
         assert "--user" in done.stderr

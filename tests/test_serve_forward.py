@@ -110,7 +110,7 @@ class TestUpstream:
         assert {"1"} == {*ids(intake.lines)}
 
     def test_down(self, tool: Tool) -> None:
-        """Where nobody listens, events are taken all the same, at once, and reach whoever listens later."""
+        """If the destination is down, events are accepted at once all the same, and delivered when it is up."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/events/default"
         with forwarding(tool, url) as serving:
@@ -170,7 +170,7 @@ class TestHangingUp:
         assert {"after"} <= {*found} <= {"after", "whole"}
 
     def test_an_answer_that_nobody_reads(self, tool: Tool) -> None:
-        """Who does not read what they are answered holds nobody up."""
+        """A client that does not read its answers delays no other."""
         with Serving(tool) as serving, contextlib.ExitStack() as stack:
             for _ in range(20):
                 line = stack.enter_context(Line(serving.port, receive_buffer=2048, timeout=2))

@@ -306,7 +306,7 @@ class TestLargeBodies:
     @pytest.mark.parametrize("host", [HOST, b"Host: evil.test\r\n"], ids=["413", "403"])
     @pytest.mark.parametrize("framed", [True, False], ids=["length", "chunked"])
     def test_heard_by_those_who_send_it_all(self, framed: bool, host: bytes, server: Serving) -> None:
-        """Who reads no answer before all is sent gets to read it then."""
+        """A client that reads no answer before it has sent everything can read it then."""
         whole = (request if framed else chunked)(b"x" * (40 << 20), host=host)
         with Line(server.port) as line:
             line.socket.sendall(whole)

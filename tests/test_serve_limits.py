@@ -129,7 +129,7 @@ class TestSlowClients:
         assert max(ended.values()) < 6 * PACE
 
     def test_after_an_answer(self, quick: Serving) -> None:
-        """Who was refused and goes on sending, drop by drop, is not listened to for long."""
+        """A refused client that continues to send drop by drop is soon disconnected."""
         with Line(quick.port) as line:
             line.send(SLOW["refused-and-dripping"][0])
             assert [403] == statuses(line.answers())
@@ -241,7 +241,7 @@ class TestManyConnections:
             assert 200 == exchange_events(connection, "POST", "/events/default", event("tls")).status
 
     def test_slow_bodies(self, tmp_path: Path) -> None:
-        """Where all are sending, who comes is asked to come again; who has sent for long, and has not finished, makes room."""
+        """If all are sending, a new client is asked to retry; one that has sent for long without finishing is evicted."""
         (tmp_path / "user").mkdir()
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(Serving(QuickTool(tmp_path / "home", head=2.0, connections=20)))
@@ -349,7 +349,7 @@ class TestBombs:
             assert {200} == {answer.status if answer else 0 for answer in (line.answer() for line in lines)}
 
     def test_what_is_looked_at_counts(self) -> None:
-        """Bodies that wait to be taken apart are held, too: over the limit, who comes is asked to come again."""
+        """Bodies that wait to be parsed count, too: over the limit, a new client is asked to retry."""
         asyncio.run(self._read_too_much())
 
     async def _read_too_much(self) -> None:

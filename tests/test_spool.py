@@ -581,12 +581,12 @@ class TestDrain:
         assert [7, 8] == spool.drain()
 
     def test_one_at_a_time(self, spool: Spool) -> None:
-        """A second flusher is told that another is at it."""
+        """A second flusher is told that another one is running."""
         with Drain(spool.folder), pytest.raises(Busy):
             Drain(spool.folder).acquire()
 
     def test_recorded_under_way(self, spool: Spool) -> None:
-        """Events that are recorded while a flush is at it are neither lost nor sent twice."""
+        """Events recorded during a flush are neither lost nor sent twice."""
         spool.add(*range(10))
         with Drain(spool.folder, batch_events=3) as drain:
             first = []

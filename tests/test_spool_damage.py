@@ -99,7 +99,7 @@ def flush(spool: Path, exporter: Exporter) -> FlushResult:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder in memory where there is one: because damage is synced to the disk, and here by the thousand."""
+    """A folder in memory where there is one: damage is synced to the disk, and here by the thousand."""
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
         yield Path(folder)
 
@@ -442,7 +442,7 @@ class TestSomethingElseInThePlace:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_one_flush_at_a_time(self, kind: str, home: Home) -> None:
-        """Whatever stands in the place of the flusher's lock, a second flush is told that another is at it."""
+        """Whatever stands in the place of the flusher's lock, a second flush is told that another one is running."""
         put(kind, home.folder / "flush.lock", home.outside)
         with Drain(str(home.folder)):
             with pytest.raises(Busy):
@@ -458,7 +458,7 @@ class TestSomethingElseInThePlace:
 
 
 def as_user(place: Path) -> list[str]:
-    """Return the words before a command that run it as somebody who is not root, and make the place theirs."""
+    """Return the words before a command that run it as a user other than root, and give that user the place."""
     if os.geteuid() != 0:
         return []
     subprocess.run(["chown", "-R", "12345:12345", place], check=True)
@@ -715,7 +715,7 @@ class TestVanishing:
         assert set() == left_over(folder)
 
     def test_everything(self, folder: Path) -> None:
-        """A spool that is deleted while a flush is at it ends that flush well, and the next one, too."""
+        """If the spool is deleted during a flush, that flush ends well, and the next one, too."""
         append(str(folder), line("x"), max_bytes=PLENTY)
         exporter = Exporter()
         real = exporter.export
@@ -837,7 +837,7 @@ class TestManyFiles:
 
     def flush(self, tool: Tool, limit: int) -> int:
         words = [sys.executable, "-c", BOUNDED, str(limit), "flush", "-q", "--to", f"file:{tool.home}/out"]
-        # One arena: because whether a thread gets one of its own is chance, and each takes 64 MiB of address space.
+        # One arena: whether a thread gets one of its own is chance, and each takes 64 MiB of address space.
         environ = tool.environ | {"MALLOC_ARENA_MAX": "1"}
         done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=120, check=False)
         assert 0 == done.returncode, done.stderr

@@ -35,7 +35,7 @@ from .faults.socket_server import Connection, FaultServer
 pytestmark = pytest.mark.unmeasured
 
 PLENTY = 1 << 30
-# One interpreter that has imported everything, and forks a process for each command: because a new interpreter for each
+# One interpreter that has imported everything, and forks a process for each command: a new interpreter for each
 # of a thousand kills would take ten minutes, and its start is nothing that touches the spool.
 STARTER = """
 import ctypes, json, os, signal, sys
@@ -56,7 +56,7 @@ def start(words, environ, output, stop):
     if child == 0:
         become(words, environ, output)
         if stop:
-            # Whoever started us may trace us, also where only parents may else (Yama): PR_SET_PTRACER, any process.
+            # Our parent may trace us, even where Yama restricts tracing: PR_SET_PTRACER, any process.
             ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
             os.kill(os.getpid(), signal.SIGSTOP)
         main()
@@ -206,7 +206,7 @@ STRUCK = {
 def strikes(calls: Sequence[Call], home: Path, *more: str) -> list[Call]:
     """Return the calls that concern the home folder or a socket, and the last one, as the points to strike at."""
     concerned = re.compile(re.escape(str(home)) + r"|<socket:|<TCP:|socket\(AF_INET|exit_group")
-    # By name and number: because strace strikes in the thread that comes to that number first.
+    # By name and number: strace strikes in the thread that comes to that number first.
     found = {
         call[1:3]: call for call in reversed(calls) if call.name in STRUCK.union(more) and concerned.search(call.text)
     }
@@ -600,7 +600,7 @@ ERRORS = {
 def failures(calls: Sequence[Call], home: Path) -> list[tuple[Call, str]]:
     """Return the calls that concern the spool, each with an error that it may get, the possible ones in turn.
 
-    Of those that do the same to the same file the first two: because a folder is listed eight times by one function.
+    Of those that do the same to the same file the first two: a folder is listed eight times by one function.
     """
     turns = {name: cycle(errors) for name, errors in ERRORS.items()}
     seen: Counter[tuple[str, ...]] = Counter()
@@ -677,7 +677,7 @@ FOLDER = ("fsync", "/v1>")
 class TestOrder:
     @pytest.mark.parametrize("prepare", [prepare_nothing, prepare_one], ids=["new", "there"])
     def test_durable_record(self, prepare: Callable[[Path], None], starter: Starter, home: Path) -> None:
-        """With --durable the event and its file's name are synced before `record` leaves, whoever made the file."""
+        """With --durable the event and its file's name are synced before `record` exits, whichever process created the file."""
         prepare(home)
         calls = starter.traced("record", "behavioral", "x", "--durable").calls
         in_order(calls, ("write", "event_id"), ("fdatasync", "slot-0"), FOLDER, ("exit_group", r"\(0\)"))

@@ -1,4 +1,4 @@
-"""A model of the spool, and everybody who may touch it, in any order: what was acknowledged is delivered or kept."""
+"""A model of the spool and all its users, in any order: acknowledged events are delivered or kept."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ class SpoolMachine(RuleBasedStateMachine):
         for kind, *report in reports:
             getattr(self, f"on_{kind}")(actor, *report)
         if any(other.kind == "purge" for other in self.actors):
-            # Whatever is recorded while a purge is at it may be gone with the rest.
+            # Events recorded during a purge may be deleted with the rest.
             self.model.stored.clear()
         if actor.steps.over:
             self.actors.remove(actor)
@@ -569,8 +569,8 @@ class InMemory(SpoolMachine):
     ],
 )
 def test_whatever_happens(machine: type[SpoolMachine], examples: int) -> None:
-    """Whoever writes, flushes, dies or tampers, in whatever order: no stored event is lost or altered, none is sent twice needlessly."""
-    # Few slots and small files: because what happens where none is free, or one is full, is to happen often.
+    """Writers, flushes, kills and tampering, in any order: no stored event is lost or altered, none is sent twice needlessly."""
+    # Few slots and small files: what happens where none is free, or one is full, is to happen often.
     with mock.patch.object(live, "MAX_FILE_BYTES", 4000), mock.patch.object(appending, "SLOTS", 2):
         run_state_machine_as_test(
             machine,

@@ -137,7 +137,7 @@ def test_the_same_as_the_spool(tmp_path: Path, events: list[Any], query: Query, 
 
 
 class _Idle(Exception):
-    """Whoever follows has seen everything."""
+    """A follower has seen every event."""
 
 
 def _until_idle(store: Store, query: Query = Query()) -> Iterator[bytes]:
@@ -256,7 +256,7 @@ class TestFile:
             signal.signal(signal.SIGALRM, before)
 
     def test_a_reader_that_stands_still(self, path: Path) -> None:
-        """Whoever stops in the middle of the lines keeps no writer from folding its journal in, and then reads on."""
+        """A reader that pauses in the middle keeps no writer from checkpointing its journal, and then reads on."""
         make_store(path, [line(f"{number:04}") for number in range(1200)])
         writer = open_to_write(str(path))
         insert(writer, [line("z")])

@@ -50,7 +50,7 @@ class Shown:
         self.environ = tool.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "CI": "1"}
 
     def __call__(self, *words: str, terminal: bool, **environ: str) -> str:
-        """Run a command in a fork of this process, not in a new one: because loading the modules takes most of the time."""
+        """Run a command in a fork of this process, not in a new one: loading the modules takes most of the time."""
         ours, theirs = pty.openpty() if terminal else os.pipe()
         pid = os.fork()
         if pid == 0:  # pragma: no cover - another process, which ends by os._exit

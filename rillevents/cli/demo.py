@@ -48,16 +48,16 @@ def add_to(app: typer.Typer) -> None:
 def _demo() -> Iterator[str]:
     decision = consent.decide(paths())
     if not decision.enabled:
-        yield f"# Telemetry is off here ({decision.decided_by}). The demo ignores that: nothing leaves this machine."
+        yield f"# Telemetry is off here ({decision.decided_by}). The demo ignores that, since nothing leaves this machine."
     with tempfile.TemporaryDirectory(prefix="rillevents-demo-") as home, _intake(home) as intake:
         environ = _environment(home, intake.url)
-        yield f"# An intake listens on {intake.url}, for as long as the demo runs."
+        yield f"# An intake listens on {intake.url} while the demo runs."
         yield f"# A temporary home: export RILLEVENTS_HOME={home}"
         yield ""
         for words in _SCRIPT:
             yield from _run(words, environ)
         yield ""
-        yield "# Nothing was sent yet; the events are lines in a file:"
+        yield "# Nothing has been sent yet; the events are lines in a file:"
         yield from _run("spool path", environ)
         yield from _run("events --count", environ)
         yield ""
@@ -81,7 +81,7 @@ def _demo() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Intake:
-    """Where the demo sends to, what has arrived there, and what else there is to be seen of it."""
+    """The demo's intake: its URL, the events that arrived, and further commands to show them."""
 
     url: str
     arrived: Callable[[], list[dict[str, Any]]]
@@ -90,8 +90,8 @@ class _Intake:
 
 @contextmanager
 def _intake(home: str) -> Iterator[_Intake]:
-    """Give `rillevents serve` where what it needs is installed, and else a small intake of the package's own."""
-    # Here, not above: because no other command has a server to load.
+    """Give `rillevents serve` if its extra is installed, else a small intake of the package."""
+    # Imported here: no other command needs a server.
     if all(find_spec(name) for name in ("uvicorn", "httptools")):
         with _serving(home) as url:
             store = f"{home}/events.db"

@@ -95,7 +95,7 @@ def _messages(done: FlushResult) -> list[str]:
     if done.rejected:
         told.append(f"{events(done.rejected)} refused for good; run: rillevents spool rejected")
     if done.dropped:
-        told.append(f"{events(done.dropped)} rejected or corrupt earlier were deleted to make room")
+        told.append(f"{events(done.dropped)} that were rejected or corrupt earlier were deleted to make room")
     if done.corrupt:
         told.append(f"damaged lines moved to the spool's folder corrupt/: {done.corrupt}")
     if done.outcome in ("temporary", "refused", "unconfigured"):

@@ -196,7 +196,7 @@ def lock(fd: int) -> bool:
 
 
 def wait_for_lock(fd: int) -> bool:
-    """Take the lock of a file or a folder, however long somebody else holds it; False where there are no locks."""
+    """Take the lock of a file or a folder, waiting as long as necessary; False if locks are not supported."""
     try:
         if HAS_LOCKS:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -239,7 +239,7 @@ def write_line(fd: int, line: bytes, size: int) -> None:
 
 
 def is_torn(fd: int, size: int) -> bool:
-    """Return whether a file of *size* bytes ends in the midst of a line: whoever wrote it was killed."""
+    """Return whether a file of *size* bytes ends in the middle of a line, because its writer was killed."""
     return size > 0 and read_at(fd, 1, size - 1) != b"\n"
 
 

@@ -12,7 +12,7 @@ from rillevents.event import MAX_EVENT_BYTES
 
 _TOKEN = re.compile(
     r"""
-    # After what is no part of it: another sign, or what an escape leaves of one (\n in a log, %3D in a URL, a colour).
+    # Starts after a character that cannot belong to it, or after an escape (\n in a log, %3D in a URL, a colour).
     (?:(?<![\w-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})|(?<=\x1b\[[0-9]m)|(?<=\x1b\[[0-9]{2}m))
     (?:
       eyJ[\w-]{12,}+(?:\.[\w-]*+){2,4}+                                   # JWT: JWS (RFC 7515), JWE (RFC 7516)

@@ -44,7 +44,7 @@ _ONCE = frozenset((b"host", b"origin", b"authorization", b"content-length", b"co
 
 
 class _Flow(FlowControl):
-    """Stops reading while there is enough to do, whoever calls."""
+    """Stops reading while enough requests are waiting, also when uvicorn asks to resume."""
 
     enough = False
 

@@ -159,7 +159,7 @@ def existing_spools(paths: Paths) -> list[str]:
 
 
 def held_events(paths: Paths) -> int:
-    """Return how many events wait in this user's spool; 0 where it cannot be looked at."""
+    """Return how many events wait in this user's spool; 0 if it is not readable."""
     try:
         return sum(contents(place).events for place in existing_spools(paths))
     except SpoolError:

@@ -134,7 +134,7 @@ class Bulk:
     def _timed(self, words: Sequence[str], *, piped: bool = False, output: Path | None = None) -> tuple[float, str]:
         with self.file.open("rb") as file, (output or Path("/dev/null")).open("wb") as out:
             started = time.perf_counter()
-            # What goes to stderr is caught: because a progress bar on a terminal is no part of the job.
+            # What goes to stderr is caught: a progress bar on a terminal is no part of the job.
             subprocess.run(
                 words,
                 env=self.environ,
@@ -172,7 +172,7 @@ def main() -> int:
         )
         table.measure(runs, options.rounds)
     job = f"`record raw`, {LINES:,} NDJSON lines"
-    # Speeds, so theirs over ours: because the table holds seconds.
+    # Speeds, so theirs over ours: the table holds seconds.
     goals = [at_least(job, "≥ 0.6 × a bare msgspec validation loop", table.ratio(MSGSPEC, FILE), 0.6)]
     if JQ in runs:
         goals.insert(0, at_least(job, "≥ 12 × `jq -c .`", table.ratio(JQ, FILE), 12))

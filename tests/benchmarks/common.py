@@ -4,7 +4,7 @@
 
 With `--save` a benchmark writes `tests/benchmarks/results/NAME.json`, from which `chart.py` makes the picture in the README and
 the table in the manual (`rillevents help performance`). Figures are compared within one run alone, by the median of the
-rounds' ratios: because the same machine differs by half within minutes.
+rounds' ratios: the same machine differs by half within minutes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Table:
             self.samples.setdefault(row, [])
             run()
         for number in range(rounds):
-            # In another order each time: because whoever comes after a heavy one finds the caches and the disk as it left them.
+            # In another order each time: the caches and the disk are as the previous one left them.
             for row in list(runs)[:: 1 if number % 2 else -1]:
                 self.add(row, runs[row]())
 
@@ -178,7 +178,7 @@ def environment(folder: Path, home: str = "home") -> dict[str, str]:
 def timed(words: Sequence[str], environ: Mapping[str, str]) -> float:
     """Run a command, and return how many milliseconds it took; raises SystemExit where it fails."""
     started = time.perf_counter()
-    # Not subprocess: because what that does itself is a tenth of what is measured here.
+    # Not subprocess: what that does itself is a tenth of what is measured here.
     code = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(words[0], words, environ), 0)[1])
     took = (time.perf_counter() - started) * 1000
     if code:

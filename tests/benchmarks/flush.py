@@ -135,7 +135,7 @@ class Bench:
         size = str(self.file.stat().st_size // flushes.requests)
         words = [self.python, "-c", COMPRESS_LOOP, str(self.file), size, compression]
         alone = alone_row(compression)
-        # Kept, not counted: because the sink would have to decompress for that, and they are small.
+        # Kept, not counted: the sink would have to decompress for that, and they are small.
         runs = {
             FLUSH: lambda: flushes.run("keep"),
             alone: lambda: measured(words, environment(self.folder)).seconds,

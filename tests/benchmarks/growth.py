@@ -78,7 +78,7 @@ class Home:
 
 def sequence(words: list[str], environ: dict[str, str]) -> float:
     """Run a command several times, and return the median of how many milliseconds each took."""
-    # The median, not the mean: because one process that somebody else kept waiting says nothing of the spool.
+    # The median, not the mean: one process that somebody else kept waiting says nothing of the spool.
     return statistics.median(timed(words, environ) for _ in range(REPEATS))
 
 
@@ -126,7 +126,7 @@ def states(script: str, folder: Path) -> dict[str, Home]:
         "record, 10⁶ by `record raw`": Home(script, folder, "many").bulk(many, 1_000_000),
         "record, 10⁶ by `record`": Home(script, folder, "slot").slot(many, 1_000_000),
     }
-    # So that the disk is at rest: because whoever appends to a page that is being written to it has to wait.
+    # So that the disk is idle: appending to a page that is being written to it has to wait.
     os.sync()
     return homes
 

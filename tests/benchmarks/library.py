@@ -131,7 +131,7 @@ class Bench:
         path = self.folder / "stored"
         words = [self.theirs if row in SDKS else self.ours, str(HERE / "peers_client.py"), (FILES | SENDERS)[row]]
         words += [str(calls), limits, str(self.sink.port), str(path)]
-        # Not in this checkout: because a library may look around where it is started, for a version to report.
+        # Not in this checkout: a library may look around where it is started, for a version to report.
         where, env = self.folder, environment(self.folder)
         done = subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -172,7 +172,7 @@ def main() -> int:
         rates = Table("delivered to a server on the same machine, until all has arrived", "events/s", "", less=False)
         kept = Table(f"{HOT_CALLS:,} calls in a hot loop at default limits", "% arrived", INTAKE, less=False)
         ready_made = measure(bench, calls, rates, options.rounds)
-        # Once: because it takes long, and what is lost by the tenth is seen well enough. A percent or less is chance.
+        # Once: it takes long, and what is lost by the tenth is seen well enough. A percent or less is chance.
         for row in SENDERS:
             kept.add(row, bench.run(row, HOT_CALLS, "default", f"{row}, default limits").kept)
     quickest, best = min(SDKS, key=calls.median), max(SDKS, key=rates.median)

@@ -29,7 +29,7 @@ RAW, FLUSH = "rillevents record raw, {:,} lines", "rillevents flush, {:,} events
 BEFORE, AFTER = "a client, before it records", f"a client, after {SOME:,} records"
 JQ, CURL = f"jq -c ., {SOME:,} lines", f"curl --data-binary, {MANY:,} lines"
 
-# Built-in modules alone, and no site: because whatever it imports is in the figure of everything that it starts.
+# Built-in modules alone, and no site: whatever it imports is in the figure of everything that it starts.
 LAUNCHER = """\
 import posix, sys, time
 told = int(sys.argv[1])
@@ -72,7 +72,7 @@ def measured(words: Sequence[str], environ: Mapping[str, str]) -> Measured:
     assert program, words[0]
     reads, writes = os.pipe()
     launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(writes), program, *words[1:]]
-    # What goes to stderr is caught: because a progress bar on a terminal is no part of the job.
+    # What goes to stderr is caught: a progress bar on a terminal is no part of the job.
     done = subprocess.run(launch, env=environ, capture_output=True, text=True, pass_fds=[writes], check=True)
     os.close(writes)
     with os.fdopen(reads) as told:
@@ -101,7 +101,7 @@ class Saved:
     def restore(self, config: str = "") -> None:
         """Put the home back, with *config* as its config.toml."""
         shutil.rmtree(self.home, ignore_errors=True)
-        # Copied, not linked: because a flush that unlinks the last name of a file has more to do.
+        # Copied, not linked: a flush that unlinks the last name of a file has more to do.
         shutil.copytree(self.saved, self.home)
         (self.home / "config.toml").write_text(config)
         for path in self.home.rglob("*.ndjson"):

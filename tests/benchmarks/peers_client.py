@@ -55,7 +55,7 @@ class Run:
 
 
 # Each row is a generator that yields when everything is ready, and again after the last call; then it delivers what is left.
-# The loop stands in each of them: because a function in between would be a part of every call.
+# The loop stands in each of them: a function in between would be a part of every call.
 Steps = Iterator[None]
 
 

@@ -72,7 +72,7 @@ KeepingNothing(
 ).run()
 """
 # An ID of its own for each event: the run, the request and the place in it; a time that moves on. Replaced in a body that is made
-# once: because wrk has one core of two, and is not what is measured.
+# once: wrk has one core of two, and is not what is measured.
 LUA = """\
 local events, run, n = tonumber(os.getenv("EVENTS")), os.getenv("RUN"), 0
 local lines = {}

@@ -62,7 +62,7 @@ class Sink(ThreadingTCPServer):
             if not self._changed.wait_for(lambda: not self._open, PATIENCE):
                 raise TimeoutError(f"{self._open} connections are still open")
         arrivals, self.arrivals = self.arrivals, []
-        # By bodies with events, not by the last: because some libraries have something to say about themselves at the end.
+        # By bodies with events, not by the last: some libraries have something to say about themselves at the end.
         last = max((when for when, body in arrivals if numbers(body)), default=0.0)
         size = sum(len(body) for _, body in arrivals)
         return {"requests": len(arrivals), "bytes": size, "last": last, **count(body for _, body in arrivals)}

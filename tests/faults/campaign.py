@@ -268,7 +268,7 @@ class Campaign:
     def left_over(self) -> list[Path]:
         """Return the files that still hold something.
 
-        Not those of no byte: because a writer killed before its first write leaves a slot that the next one takes.
+        Not those of no byte: a writer killed before its first write leaves a slot that the next one takes.
         """
         return [path for path in self.spool.glob("*.ndjson") if path.stat().st_size]
 

@@ -39,10 +39,10 @@ from rillevents.spool.state import load
 
 CORPUS = Path(__file__).parent / "corpus"
 MOST_BYTES = 3 * MAX_EVENT_BYTES
-# Of the processor's time, not of the day's: because the machine may be busy with others.
+# Of the processor's time, not of the day's: the machine may be busy with others.
 MOST_SECONDS = 2.0
 VERDICT_MAX = 300
-# Not the disk where it can be helped: because each damaged piece is synced to it.
+# Not the disk where it can be helped: each damaged piece is synced to it.
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 NOW = 1_795_428_000.0
 EVENT = b'{"event_id":"i","event_time":"2026-11-23T10:00:00Z","event_type":"t","event_name":"n"}'

@@ -218,7 +218,7 @@ def flush_killed() -> None:
     stops(play)
 
 
-# Somebody records while a flush is at it
+# An event is recorded during a flush
 
 
 def record_under_way() -> None:

@@ -63,7 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "delivery/settle.py": ("tests/test_delivery.py",),
     "delivery/exporters/intake_responses.py": ("tests/test_retry.py",),
     "delivery/exporters/intake.py": ("tests/test_intake_exporter.py", "tests/test_delivery_faults.py"),
-    # Without the test that mounts a disk: because a run that is killed would leave it there.
+    # Without the test that mounts a disk: a run that is killed would leave it there.
     "store/writer.py": (
         "tests/test_store_writer.py",
         "--deselect=tests/test_store_writer.py::TestFaults::test_full_disk",
@@ -154,7 +154,7 @@ _TURNED = {
     "<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "==",
     "in": "not in", "not in": "in", "is": "is not", "is not": "is", "and": "or", "or": "and",
 }  # fmt: skip
-# The edge alone, too: because that is what a test of a limit has to tell.
+# The edge alone, too: that is what a test of a limit has to tell.
 _EDGES = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 _OPERATOR = re.compile(r"not\s+in\b|is\s+not\b|in\b|is\b|[<>]=?|[=!]=|and\b|or\b")
 _NO_VALUES = {"str": '""', "bytes": 'b""', "tuple": "()", "list": "[]", "dict": "{}"}
@@ -312,7 +312,7 @@ def draw(seed: int, count: int = DEFAULT_COUNT, modules: Sequence[str] = tuple(T
 class Copy:
     """A copy of the package and its tests, and an interpreter that finds that copy before all others, in every process.
 
-    An interpreter of its own, not PYTHONPATH: because tests start the command line with an environment of their own.
+    An interpreter of its own, not PYTHONPATH: tests start the command line with an environment of their own.
     """
 
     def __init__(self, place: Path) -> None:
@@ -373,7 +373,7 @@ class Copy:
 
     def _write(self, path: Path, source: bytes) -> None:
         path.write_bytes(source)
-        # A time that no file had before: because Python tells by time and size whether what it has compiled is of this source.
+        # A time that no file had before: Python tells by time and size whether what it has compiled is of this source.
         self._changed += 2
         os.utime(path, (self._changed, self._changed))
 

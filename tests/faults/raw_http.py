@@ -48,7 +48,7 @@ class Line:
     def __init__(self, port: int, *, receive_buffer: int = 0, timeout: float = 20, host: str = "127.0.0.1") -> None:
         self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if receive_buffer:
-            # Before it connects: because the window that is offered then stays.
+            # Before it connects: the window that is offered then stays.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         try:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 ADDRESS = "192.0.2.1"
 _CLONE_NEWNET = 0x40000000
 
-# By ioctl, not by `ip`: because that is one program less to ask for.
+# By ioctl, not by `ip`: that is one program less to ask for.
 _HOLDER = f"""
 import fcntl, socket, struct, subprocess, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
@@ -62,7 +62,7 @@ class Running:
     """A process under way, which is killed after *limit* seconds."""
 
     def __init__(self, words: Sequence[str | bytes], environ: Mapping[str, str], cwd: Path, limit: float = 120) -> None:
-        # Files, not pipes: because nobody reads while the process runs. `end` closes them.
+        # Files, not pipes: nobody reads while the process runs. `end` closes them.
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             words, env=dict(environ), cwd=cwd, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err
@@ -88,7 +88,7 @@ class Running:
         return Ended(code, *texts, self.peak)
 
     def _watch(self) -> None:
-        # Not by the rusage of the process: because that begins with what we had ourselves when we started it.
+        # Not by the rusage of the process: that begins with what we had ourselves when we started it.
         while not self._over.wait(0.03):
             with contextlib.suppress(OSError):
                 found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
@@ -114,7 +114,7 @@ class Resolver:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         for _ in range(50):
-            # A loopback address that is hardly anybody's: because name servers have one port, and it may be taken.
+            # A loopback address that is hardly anybody's: name servers have one port, and it may be taken.
             self.address = f"127.{random.randrange(64, 250)}.{random.randrange(250)}.{random.randrange(1, 250)}"
             with contextlib.suppress(OSError):
                 self._socket.bind((self.address, 53))

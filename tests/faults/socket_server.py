@@ -97,7 +97,7 @@ class FaultServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
         if receive_buffer:
-            # Before anybody connects: because accepted sockets inherit it, and a window that was offered stays.
+            # Before anybody connects: accepted sockets inherit it, and a window that was offered stays.
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []

@@ -141,5 +141,5 @@ def _run(work: Callable[[Tell], None], channel: socket.socket) -> None:
         sys.setprofile(None)
         say("failed", traceback.format_exc())
     finally:
-        # Not os._exit: because whoever measures coverage has that save what was covered, in a file for each of us.
+        # Not os._exit: coverage saves its data at a normal exit, in a file per process.
         os.kill(os.getpid(), signal.SIGKILL)
