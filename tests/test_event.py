@@ -417,6 +417,18 @@ class TestTime:
         with pytest.raises(InvalidEvent, match="2026-11-23T10:00:00Z"):
             to_event_time(text)
 
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (1, "1970-01-01T00:00:00.000000001Z"),
+            (datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), "2026-01-02T00:00:00.000000000Z"),
+        ],
+        ids=["nanoseconds", "datetime"],
+    )
+    def test_values(self, value: int | datetime.datetime, expected: str) -> None:
+        """A time may also be nanoseconds since 1970, or a datetime."""
+        assert expected == to_event_time(value)
+
     @pytest.mark.parametrize("text", ["2026-11-23 10:00:00Z", "2026-11-23t10:00:00Z", "2026-11-23T10:00:00+0200", "@1"])
     def test_strict(self, text: str) -> None:
         """A raw event's time has to be what every reader understands: RFC 3339 to the letter."""
@@ -497,6 +509,11 @@ class TestRaw:
         """Each of the four fields has to be a string that is not empty."""
         with pytest.raises(InvalidEvent, match=field):
             check_raw({**self.GOOD, field: value})
+
+    def test_good(self) -> None:
+        """What has all four comes back as it is."""
+        fields = {**self.GOOD, "a": 1}
+        assert fields is check_raw(fields)
 
     def test_order(self) -> None:
         """The fields are checked in the order ID, time, type, name."""
