@@ -39,6 +39,7 @@ MUTANTS = {
     "commit-before-delivery": Mutant(
         "delivery/flusher.py",
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
+        "            from rillevents.event.batch import DELIVERED\n"
         "            drain.commit(batch, [DELIVERED] * len(lines))\n"
         "            settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None\n",
         "flush_killed",
@@ -101,13 +102,13 @@ MUTANTS = {
         "deleted_between_records",
     ),
     "torn-tail-not-mended": Mutant(
-        "spool/slots.py",
+        "local/files.py",
         '    torn = size > 0 and read_at(fd, 1, size - 1) != b"\\n"\n',
         "    torn = False\n",
         "torn_tail",
     ),
     "short-write-not-undone": Mutant(
-        "spool/slots.py",
+        "local/files.py",
         "        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))\n",
         "",
         "full_disk",
@@ -162,7 +163,7 @@ PARSER_MUTANTS = {
     "lines-that-are-none": Mutant(
         "delivery/exporters/intake_responses.py", "1 <= line <= lines", "line <= lines", "answer"
     ),
-    "control-characters": Mutant("delivery/exporters/intake_responses.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
+    "control-characters": Mutant("delivery/outcome.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
 }
 
 
