@@ -125,7 +125,8 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         # Only if the frame does not say its size: zstd reports "too large" and "damaged" as the same error.
         if claimed < 0 and len(unzip.stream_reader(body).read(limit + 1)) > limit:
             raise BadBody(413, f"the body has more than {limit} bytes")
-        return unzip.decompress(body, max_output_size=limit, allow_extra_data=False)
+        found: bytes = unzip.decompress(body, max_output_size=limit, allow_extra_data=False)
+        return found
     except zstandard.ZstdError:
         raise BadBody(400, "the body is not one frame of zstd, or is damaged") from None
 

@@ -241,4 +241,5 @@ def _unzstd(body: bytes) -> bytes:
             return zstd.decompress(body)
     import zstandard
 
-    return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+    found: bytes = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+    return found
