@@ -160,14 +160,21 @@ def machine() -> str:
     )
 
 
+def install_release(folder: Path) -> str:
+    """Return the console script of a plain venv with the last release in it."""
+    return _installed(folder / "released", ROOT / "tests/wheels/rillevents-0.1.0-py3-none-any.whl")[1]
+
+
 def install(folder: Path, *more: str) -> tuple[str, str]:
     """Return the Python and the console script of a plain venv with this checkout (and *more* packages) in it."""
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True)
-    venv.create(folder / "venv", with_pip=True)
-    wheel = next(folder.glob("*.whl"))
-    words = [folder / "venv/bin/pip", "install", "-q", "--disable-pip-version-check", wheel, *more]
-    subprocess.run(words, check=True)
-    return str(folder / "venv/bin/python"), str(folder / "venv/bin/rillevents")
+    return _installed(folder / "venv", next(folder.glob("*.whl")), *more)
+
+
+def _installed(place: Path, *what: str | Path) -> tuple[str, str]:
+    venv.create(place, with_pip=True)
+    subprocess.run([place / "bin/pip", "install", "-q", "--disable-pip-version-check", *what], check=True)
+    return str(place / "bin/python"), str(place / "bin/rillevents")
 
 
 def environment(folder: Path, home: str = "home") -> dict[str, str]:

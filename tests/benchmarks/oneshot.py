@@ -2,8 +2,8 @@
 
     python tests/benchmarks/oneshot.py [ROUNDS] [--save]
 
-Builds the wheel of this checkout, installs it into a plain venv with the pip that comes with this Python, and runs the
-installed console script and its peers in turn. Every event has to be in the spool afterwards. It decides nothing.
+Builds the wheel of this checkout, installs it into a plain venv with the pip that comes with this Python, the last release into
+another, and runs the installed console scripts and their peers in turn. Every event has to be in the spool afterwards. It decides nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from common import Goal, Table, arguments, at_most, environment, install, report, version_of
+from common import Goal, Table, arguments, at_most, environment, install, install_release, report, version_of
 
 PYTHON, RECORD, DURABLE = "python -c pass", "rillevents record", "rillevents record --durable"
+RELEASED = "rillevents record of 0.1.0"
 # What stands in the way: all that `record` loads, with the same quick exit, and nothing done.
 IMPORTS = "record's modules, nothing else"
 IMPORT_THEM = "import os, rillevents.cli, rillevents.cli.record_quick, rillevents.spool.slots; os._exit(0)"
@@ -36,6 +37,7 @@ def main() -> int:
         commands = {
             PYTHON: [python, "-c", "pass"],
             RECORD: [script, "record", "behavioral", "login-start", "-a", "plan=pro"],
+            RELEASED: [install_release(folder), "record", "behavioral", "login-start", "-a", "plan=pro"],
             DURABLE: [script, "record", "behavioral", "login-start", "--durable"],
             IMPORTS: [python, "-c", IMPORT_THEM],
         }
@@ -47,11 +49,14 @@ def main() -> int:
             commands[CURL] = ["curl", "--version"]
             versions["curl"] = version_of("curl", "--version").split()[1]
         table = Table("one event from a shell, the whole process", "ms", PYTHON)
-        table.measure({name: timed(words, environ) for name, words in commands.items()}, options.rounds)
+        homes = {RELEASED: environment(folder, "home of 0.1.0")}
+        runs = {name: timed(words, homes.get(name, environ)) for name, words in commands.items()}
+        table.measure(runs, options.rounds)
         words = [script, "events", "--count"]
         stored = int(subprocess.run(words, env=environ, capture_output=True, text=True, check=True).stdout)
     recorded = 2 * (options.rounds + 1)
     goals = [at_most("`record`, whole process", "≤ 1.15 × `python -c pass`", table.ratio(RECORD), 1.15)]
+    goals.append(at_most("`record`, whole process", "≤ 1.03 × 0.1.0's", table.ratio(RECORD, RELEASED), 1.03))
     if JQ in commands:
         ratio = table.ratio(RECORD, JQ)
         goals.append(Goal("`record`, whole process", "below `jq -n … >> file`", f"{ratio:.2f} ×", ratio < 1))
