@@ -351,7 +351,6 @@ class TestSink:
             client.close()
         assert 2 == sink.counts["delivered"]
 
-    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_fork(self, cluster: MockCluster) -> None:
         """e8: a forked child sends with a producer of its own, and ends; its parent's goes on."""
         sink = KafkaSink(cluster.url())
@@ -376,7 +375,6 @@ def record_in_child(client: Client) -> None:
     client.close()
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_exporter_after_a_fork(cluster: MockCluster) -> None:
     """e8: an exporter that was used before a fork is recreated in the child, which ends without waiting for the parent's threads."""
     exporter = KafkaExporter(cluster.url())
@@ -415,7 +413,6 @@ print(code, time.monotonic() - started < 0.9)
 """
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_that_ends_as_usual(cluster: MockCluster) -> None:
     """e8: a child that clears up at its end does not wait for threads of librdkafka's that only its parent has."""
     done = subprocess.run(
