@@ -41,6 +41,7 @@ from rillevents.event.validate import (
     decode_line,
     fill,
     parse_raw,
+    without_halves,
 )
 
 JSON = st.recursive(
@@ -694,3 +695,28 @@ class TestJson:
         assert int("9" * 4300) == ndjson.loads("9" * 4300)
         with pytest.raises(ValueError, match="a number of 4301 digits is too long"):
             ndjson.loads("9" * 4301)
+
+
+class TestHalfCharacters:
+    LINE = rb'{"event_id":"i","event_time":"2026-11-23T10:00:00Z","event_type":"t","event_name":"n","m":"%b"}'
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            pytest.param(rb"cut \ud83d", rb"cut \ufffd", id="high"),
+            pytest.param(rb"\uDE00 cut", rb"\ufffd cut", id="low"),
+            pytest.param(rb"\ud83d\ud83d\ude00", rb"\ufffd\ud83d\ude00", id="high-then-pair"),
+            pytest.param(rb"\ud83d\ude00", rb"\ud83d\ude00", id="pair"),
+            pytest.param(rb"\\ud83d", rb"\\ud83d", id="escaped-backslash"),
+            pytest.param(rb"\\\ud83d", rb"\\\ufffd", id="backslash-then-high"),
+        ],
+    )
+    def test_replaced(self, text: bytes, expected: bytes) -> None:
+        """A lone surrogate becomes U+FFFD, as Go's decoder reads it; pairs and escaped backslashes stay byte for byte."""
+        assert self.LINE % expected == without_halves(self.LINE % text)
+        assert self.LINE % expected + b"\n" == fill(self.LINE % text, "t", "n")
+
+    def test_said(self) -> None:
+        """Where bytes are kept as they are, the reason for refusing names the lone surrogate."""
+        with pytest.raises(InvalidEvent, match=r"a lone surrogate .* is not valid Unicode; send \\ufffd"):
+            checked_line(self.LINE % rb"\ud83d")

@@ -93,6 +93,12 @@ class TestAppending:
 
 
 class TestLocks:
+    def test_the_date_without_a_percent_sign(self, tmp_path: Path) -> None:
+        """`{date}` is the day of each event: a crontab cuts a line at a percent sign, and systemd reads one its own way."""
+        day = b'{"event_time":"2026-11-23T10:00:00Z"}\n'
+        assert Outcome(Kind.ACCEPTED) == FileExporter(tmp_path / "ev-{date}.ndjson").export(Batch([day]))
+        assert day == (tmp_path / "ev-2026-11-23.ndjson").read_bytes()
+
     def test_a_file_that_was_moved_away_is_not_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was renamed during the wait for its lock stays as it is, and the lines are where the path leads."""
         path = tmp_path / "out"

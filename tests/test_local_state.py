@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from faults.sandbox import need_root
 from support import PACE, Tool, need, only, snapshot
 
 from rillevents.errors import ConfigError
 from rillevents.local import Application, Paths, config, consent, install_id
 from rillevents.local.config import Config
 from rillevents.local.config_file import KEYS, change, parse, size
+from rillevents.testing import FakeIntake
 
 UUID4 = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 
@@ -52,6 +55,11 @@ class TestPaths:
             paths.install_id_file,
             paths.spool_dir,
         ]
+
+    @pytest.mark.parametrize("text", ["/x/", "/x//"])
+    def test_trailing_slash(self, text: str) -> None:
+        """A slash at the end of an XDG folder is not doubled in what is shown."""
+        assert "/x/rillevents/config.toml" == Paths({"XDG_CONFIG_HOME": text}).config_file
 
     def test_spool_dir_wins(self) -> None:
         """RILLEVENTS_SPOOL_DIR wins over RILLEVENTS_HOME, and leaves no fallback."""
@@ -129,7 +137,74 @@ class TestConsent:
         assert "DO_NOT_TRACK" in done.stderr
 
 
+class TestByteOrderMark:
+    def test_files(self, tool: Tool) -> None:
+        """The mark that some editors put before a text is no part of config.toml, the decision, the ID or a password."""
+        mark = "\ufeff"
+        tool.home.mkdir()
+        (tool.home / "config.toml").write_text(f'{mark}[attributes]\nteam = "core"\n')
+        (tool.home / "telemetry").write_text(f"{mark}on\n")
+        (tool.home / "install_id").write_text(f"{mark}0123-the-id\n")
+        (tool.home / "password").write_text(f"{mark}hunter2\n")
+        assert 0 == tool("record", "behavioral", "x").returncode
+        [event] = tool.events()
+        assert ("core", "0123-the-id") == (event["team"], event["install_id"])
+        with FakeIntake("u", "hunter2") as intake:
+            given = {"RILLEVENTS_INTAKE_USER": "u", "RILLEVENTS_INTAKE_PASSWORD_FILE": str(tool.home / "password")}
+            assert 0 == tool("flush", RILLEVENTS_INTAKE_URL=intake.url, **given).returncode
+        assert 0 == tool("config", "set", "attributes.team", "other").returncode
+        assert "other\n" == tool("config", "get", "attributes.team").stdout
+
+    @pytest.mark.parametrize("words", [["record", "raw"], ["spool", "import", "-"]], ids=["raw", "import"])
+    def test_ndjson(self, words: list[str], tool: Tool) -> None:
+        """It is no part of the first event, either, and is not stored."""
+        text = b'{"event_id":"i","event_time":"2026-11-23T10:00:00Z","event_type":"t","event_name":"n"}\n'
+        assert 0 == tool(*words, stdin=b"\xef\xbb\xbf" + text).returncode
+        assert [text] == tool.lines()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="bind mounts are Linux")
+class TestBindMount:
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("config.toml", ["config", "set", "attributes.team", "core"]),
+            ("telemetry", ["telemetry", "on"]),
+            ("install_id", ["id", "reset"]),
+        ],
+        ids=["config", "telemetry", "id"],
+    )
+    def test_written_in_place(self, name: str, words: list[str], tool: Tool, tmp_path: Path) -> None:
+        """A file that is a mount of its own, as in a container, cannot be replaced: it is written in place, and stays mounted."""
+        need_root()
+        need("unshare")
+        tool.home.mkdir()
+        for path in (tmp_path / "outside", tool.home / name):
+            path.write_text("x = 1\n" if name == "config.toml" else "off and a longer text than the next one\n")
+        command = f'mount --bind {tmp_path}/outside {tool.home}/{name} && exec "$@"'
+        words = ["unshare", "--mount", "sh", "-c", command, "sh", *map(str, tool.command(*words))]
+        done = subprocess.run(words, env=tool.environ, capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stderr
+        written = (tmp_path / "outside").read_text()
+        expected = {"config.toml": 'x = 1\n\n[attributes]\nteam = "core"\n', "telemetry": "on\n"}.get(name)
+        assert written == expected or (name == "install_id" and re.fullmatch(UUID4, written.strip()))
+        assert [] == [path.name for path in tool.home.iterdir() if path.name.endswith(".tmp")]
+
+
 class TestInstallId:
+    def test_config_folder_that_cannot_be_written(self, tool: Tool) -> None:
+        """Without a place in the config folder the ID is kept in the state folder, and stays when that place comes."""
+        tool.environ.pop("RILLEVENTS_HOME")
+        user = Path(tool.environ["HOME"])
+        # A file where the folder should be: that holds for root as well.
+        (user / ".config").write_text("")
+        told = {tool.json("id", "show")["install_id"] for _ in range(3)}
+        assert told == {(user / ".local/state/rillevents/install_id").read_text().strip()}
+        (user / ".config").unlink()
+        assert told == {tool.json("id", "show")["install_id"]}
+        assert 0 == tool("id", "reset").returncode
+        assert told != {tool.json("id", "show")["install_id"]}
+
     def test_made_once_by_fifty(self, tool: Tool) -> None:
         """Fifty first runs at once agree on one install ID, and it stays."""
         running = [

@@ -462,11 +462,33 @@ class TestFolder:
         with pytest.raises(SpoolError, match="not a folder"):
             (elsewhere / "v1").mkdir(), create(str(tmp_path / ("link" if which == "spool" else "spool")))
 
-    def test_open_to_others(self, spool: Spool) -> None:
-        """A folder that others may write to is not used."""
+    @pytest.mark.parametrize("mode", [0o2770, 0o775, 0o777], ids=["fsGroup", "group", "everybody"])
+    @pytest.mark.parametrize("which", ["spool", "v1"])
+    def test_opened_to_others(self, which: str, mode: int, spool: Spool) -> None:
+        """A folder of ours that was opened to others, as Kubernetes does at each start of a pod, is closed to them and used."""
+        spool.add(1)
+        path = spool.path if which == "spool" else spool.folder
+        os.chmod(path, mode)
+        assert spool.folder == create(spool.path)
+        spool.add(2)
+        # Only what others can do harm with is taken back: a group may not put files among ours.
+        if which == "v1" or mode == 0o777:
+            assert 0o700 == os.stat(path).st_mode & 0o777
+        assert [1, 2] == spool.drain()
+
+    def test_what_others_have_put_there(self, spool: Spool, tmp_path: Path) -> None:
+        """While the folder was open to everybody, others may have put links and second names there: nobody reads those."""
+        theirs = line(7)
+        (tmp_path / "theirs").write_bytes(theirs)
+        os.link(tmp_path / "theirs", f"{spool.folder}/slot-0.ndjson")
+        os.symlink(tmp_path / "theirs", f"{spool.folder}/slot-1.ndjson")
+        Path(spool.folder, "slot-2.ndjson").write_bytes(line(1))
         os.chmod(spool.folder, 0o777)
-        with pytest.raises(SpoolUnwritable, match="chmod 700"):
-            check(spool.path)
+        assert spool.folder == check(spool.path)
+        spool.add(2)
+        assert {1, 2} == set(spool.drain())
+        assert theirs == (tmp_path / "theirs").read_bytes()
+        assert 2 == len([name for name in os.listdir(spool.folder) if name.startswith("stranger-")])
 
     def test_other_versions_are_left_alone(self, spool: Spool) -> None:
         """Files with unknown prefixes and folders of other versions are neither read nor touched."""
@@ -778,12 +800,12 @@ class TestInterrupted:
         assert left
         assert (len(left), lost) == (load(spool.folder).counts["rejected"], load(spool.folder).dropped["rejected-full"])
 
-    def test_outer_folder_open_to_all(self, spool: Spool) -> None:
-        """A spool in a folder from which others can take it away is not used, but by root."""
+    def test_outer_folder_of_others(self, spool: Spool) -> None:
+        """A spool in a folder of somebody else's from which others can take it away is not used, but by root."""
         os.chmod(spool.path, 0o777)
         script = f"from rillevents.spool import check; check({spool.path!r})"
         if os.geteuid() == 0:
-            os.chown(spool.path, 12345, 12345)
+            os.chown(spool.path, 12346, 12346)
             os.chown(spool.folder, 12345, 12345)
             parent = Path(spool.path)
             while parent != Path("/tmp") and parent != Path("/"):

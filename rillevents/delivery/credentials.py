@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rillevents.errors import ConfigError
-from rillevents.local.files import read_file
+from rillevents.local.files import read_text_file
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +32,7 @@ def _password(told: Mapping[str, Any], warn: Callable[[str], None], timeout: flo
 def read_secret(path: str, warn: Callable[[str], None]) -> str:
     """Return the one line of a password file; raises ConfigError, and warns if other users can read it."""
     try:
-        content = read_file(path, 64 << 10)
+        content = read_text_file(path, 64 << 10)
         mode = os.stat(path).st_mode
     except OSError as error:
         raise ConfigError(f"the password file {path} cannot be read: {error.strerror or error}") from None

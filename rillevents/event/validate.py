@@ -25,6 +25,17 @@ from rillevents.event.timestamp import microseconds, parse_time
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % ndjson.MAX_DIGITS)
 
 
+# A UTF-16 half of a character, as JavaScript leaves it where it cuts a text; escaped backslashes and whole pairs are passed over.
+_HALF = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def without_halves(line: bytes) -> bytes:
+    """Return *line* with U+FFFD in place of each lone surrogate, as Go's decoder reads it; the same bytes where there is none."""
+    return _HALF.sub(lambda found: b"\\ufffd" if found[1] else found[0], line)
+
+
 def decode_line(line: bytes) -> dict[str, Any]:
     """Return the JSON object in *line*; raises InvalidEvent that says what it is instead."""
     if len(line) > MAX_EVENT_BYTES + line.endswith(b"\n"):
@@ -54,6 +65,9 @@ def checked_line(line: bytes) -> bytes:
         good = False
     if not good:
         check_raw(decode_line(line))
+        if without_halves(line) != line:
+            reason = r"a lone surrogate (half a character, such as \ud83d) is not valid Unicode"
+            raise InvalidEvent(reason, hint=r"send \ufffd in its place")
         raise InvalidEvent("not JSON that all readers understand")
     return line + b"\n"
 
@@ -137,6 +151,7 @@ def fill(line: bytes, event_type: str, event_name: str) -> bytes:
 
     Raises InvalidEvent if it is not an object, or too large.
     """
+    line = without_halves(line)
     fields = decode_line(line.rstrip(b"\r\n"))
     missing = {field: value for field, value in _defaults(event_type, event_name).items() if not fields.get(field)}
     if not missing:

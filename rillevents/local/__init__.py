@@ -73,6 +73,11 @@ class Paths:
         return _join(self.config_dir, "install_id")
 
     @property
+    def install_id_files(self) -> tuple[str, ...]:
+        """The places of the install ID, in the order in which they are read: the config folder, else the state folder."""
+        return tuple(dict.fromkeys(filter(None, (self.install_id_file, _join(self.state_dir, "install_id")))))
+
+    @property
     def config_cache(self) -> str:
         """The part of config.toml that `record` needs, parsed; never a secret."""
         return _join(self.state_dir, "config.json")
@@ -126,7 +131,7 @@ def _join(folder: str, name: str) -> str:
 def _user_dir(environ: Mapping[str, str], app: Application, kind: str) -> str:
     if sys.platform != "linux":
         return _platform_dir(app, kind)
-    base = environ.get(f"XDG_{kind}_HOME", "")
+    base = environ.get(f"XDG_{kind}_HOME", "").rstrip("/")
     if base[:1] != "/":
         home = environ.get("HOME", "")
         home = home if home[:1] == "/" else _passwd_home()

@@ -11,7 +11,7 @@ import os
 
 from rillevents.event import ENVELOPE, IS_DEV, SERVICE_COMMIT, SERVICE_NAME, SERVICE_VERSION, USER_ID, ndjson
 from rillevents.local import __version__
-from rillevents.local.files import make_folder, prepare_home, read_file, replace_file
+from rillevents.local.files import make_folder, prepare_home, read_file, read_text_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def load(paths: Paths, *, lenient: bool = False) -> Config:
     from rillevents.local.config_file import parse
 
     try:
-        content = read_file(paths.config_file) if paths.config_file else None
+        content = read_text_file(paths.config_file) if paths.config_file else None
     except OSError as error:
         from rillevents.errors import ConfigError
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event import ENVELOPE, ndjson
 from rillevents.local import Paths
-from rillevents.local.files import make_folder, prepare_home, read_file, replace_file
+from rillevents.local.files import make_folder, prepare_home, read_text_file, replace_file
 
 # How a warning about a wrong value ends if the value was left out.
 WITHOUT_IT = "; recorded without it"
@@ -217,7 +217,7 @@ def change(paths: Paths, key: str, value: Any) -> bool:
     if os.path.islink(target):
         raise ConfigError(f"{target} is a link and was not changed", hint="edit the file that it points to")
     try:
-        document = tomlkit.parse((read_file(target) or b"").decode())
+        document = tomlkit.parse((read_text_file(target) or b"").decode())
     except (TOMLKitError, ValueError) as error:
         raise ConfigError(f"{target} is not TOML: {error}", hint="correct it, or move it away") from None
     section, _, name = key.partition(".")

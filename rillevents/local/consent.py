@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rillevents.local.files import make_folder, prepare_home, read_file, replace_file
+from rillevents.local.files import make_folder, prepare_home, read_text_file, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def decide(paths: Paths) -> Consent:
 
 def _from_file(path: str) -> Consent:
     try:
-        content = read_file(path, 64) if path else None
+        content = read_text_file(path, 64) if path else None
     except OSError as error:
         return Consent(False, path, f"{path} cannot be read: {error.strerror or error}: telemetry is off")
     if content is None:

@@ -16,6 +16,7 @@ NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 CLOEXEC: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0) | getattr(os, "O_BINARY", 0)
 NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
 APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC | NONBLOCK
+BOM = b"\xef\xbb\xbf"
 # A name that is too long for the system cannot exist.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -49,6 +50,12 @@ def read_file(path: str, limit: int = 1 << 20) -> bytes | None:
         return content
     finally:
         os.close(fd)
+
+
+def read_text_file(path: str, limit: int = 1 << 20) -> bytes | None:
+    """Return what `read_file` returns, without the byte order mark that some editors put before a text."""
+    content = read_file(path, limit)
+    return content.removeprefix(BOM) if content else content
 
 
 def make_folder(path: str, *, on_create: Callable[[str], None] | None = None) -> None:
@@ -124,7 +131,14 @@ def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
     """
     temporary = write_temporary(path, data, durable=durable)
     try:
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            # A file that is a mount of its own (bind-mounted into a container) cannot be replaced, only written.
+            if error.errno != errno.EBUSY:
+                raise
+            _write_in_place(path, data, durable)
+            os.unlink(temporary)
     except BaseException:
         # A signal may arrive after the rename: the file is then gone, and that error must not hide the signal.
         try:
@@ -132,6 +146,17 @@ def replace_file(path: str, data: bytes, *, durable: bool = True) -> None:
         except FileNotFoundError:
             pass
         raise
+
+
+def _write_in_place(path: str, data: bytes, durable: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | NO_FOLLOW | CLOEXEC)
+    try:
+        write_all(fd, data)
+        os.ftruncate(fd, len(data))
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from rillevents.local.files import make_folder, prepare_home, read_file, replace_file, write_temporary
+from rillevents.local.files import make_folder, prepare_home, read_text_file, replace_file, write_temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,38 +31,50 @@ def peek(paths: Paths) -> InstallId | None:
     # Unprintable text is not an ID: no event could be recorded with it.
     if value and value.isprintable():
         return InstallId(value, "env")
-    try:
-        known = _read(paths.install_id_file)
-    except OSError:
-        return None
-    return InstallId(known, "file") if known else None
+    for path in paths.install_id_files:
+        try:
+            known = _read(path)
+        except OSError:
+            continue
+        if known:
+            return InstallId(known, "file")
+    return None
 
 
 def read_or_create(paths: Paths) -> InstallId:
     """Return the install ID, creating it if there is none; any number of processes that race for it agree on one.
 
-    If it cannot be stored (no home folder, a read-only one), it is valid for this process only. Never raises.
+    It is kept in the config folder, or in the state folder if that one cannot be written, and stays there. If neither can be
+    written, the ID is valid for this process only. Never raises.
     """
     known = peek(paths)
     if known:
         return known
     new = mint()
-    try:
-        prepare_home(paths.home)
-        make_folder(paths.config_dir)
-        value = _create(paths.install_id_file, new)
-    except OSError:
-        return InstallId(new, "process")
-    return InstallId(value, "new" if value == new else "file")
+    for path in paths.install_id_files:
+        try:
+            prepare_home(paths.home)
+            make_folder(os.path.dirname(path))
+            value = _create(path, new)
+        except OSError:
+            continue
+        return InstallId(value, "new" if value == new else "file")
+    return InstallId(new, "process")
 
 
 def reset(paths: Paths) -> str:
-    """Replace the install ID and return the new one; raises OSError."""
-    prepare_home(paths.home)
-    make_folder(paths.config_dir)
+    """Replace the install ID where it is kept, and return the new one; raises OSError."""
     new = mint()
-    replace_file(paths.install_id_file, f"{new}\n".encode())
+    first, *others = paths.install_id_files
+    path = next((path for path in others if _is_there(path) and not _is_there(first)), first)
+    prepare_home(paths.home)
+    make_folder(os.path.dirname(path))
+    replace_file(path, f"{new}\n".encode())
     return new
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path)
 
 
 def mint() -> str:
@@ -73,7 +85,7 @@ def mint() -> str:
 
 def _read(path: str) -> str:
     try:
-        content = read_file(path, 256) if path else None
+        content = read_text_file(path, 256) if path else None
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise

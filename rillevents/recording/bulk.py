@@ -16,7 +16,7 @@ from rillevents.event.envelope import required_fields
 from rillevents.event.validate import checked_line, count_events
 from rillevents.event.validate import fill as fill_line
 from rillevents.local import Paths, config, consent
-from rillevents.local.files import ensure_home
+from rillevents.local.files import BOM, ensure_home
 from rillevents.recording.sinks.noop import NoopSink
 from rillevents.recording.sinks.spool import SpoolSink
 
@@ -151,6 +151,8 @@ def _blocks(file: str) -> Iterator[bytes]:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise UsageError(f"{file} is a folder", hint="give an NDJSON file")
         # read, not readline: it returns what a pipe holds now, so each line is stored as it arrives.
+        block = os.read(fd, _READ_BYTES)
+        yield block.removeprefix(BOM)
         while block := os.read(fd, _READ_BYTES):
             yield block
     except (OSError, ValueError) as error:

@@ -123,8 +123,9 @@ def _checked_origin(text: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    bare = f"{parts.scheme}://{parts.netloc}" == text and "@" not in text
-    if parts.scheme not in ("http", "https") or not parts.hostname or not bare or port == 0:
+    bare = f"{parts.scheme}://{parts.netloc}".lower() == text.lower() and "@" not in text
+    # Any scheme: browser extensions and desktop shells have their own. Pages of file: have the Origin `null`, as many others.
+    if parts.scheme in ("", "file") or not parts.hostname or "*" in text or not bare or port == 0:
         hint = "write --allow-origin https://app.example.com, without a path"
         raise UsageError(f"--allow-origin {text!r} is not a valid origin", hint=hint)
     return text.lower()

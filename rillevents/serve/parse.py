@@ -13,7 +13,8 @@ import msgspec
 from rillevents.errors import InvalidEvent
 from rillevents.event import MAX_EVENT_BYTES
 from rillevents.event.envelope import required_fields
-from rillevents.event.validate import certain_event, certain_events, checked_line
+from rillevents.event.validate import certain_event, certain_events, checked_line, without_halves
+from rillevents.local.files import BOM
 from rillevents.serve.limits import MAX_EVENTS
 from rillevents.store.incoming import Incoming, InvalidLine
 
@@ -57,12 +58,15 @@ def quick_ndjson(body: bytes) -> Incoming | None:
 
 def parse_ndjson(body: bytes) -> Incoming:
     """Return the events of NDJSON, one per line; raises TooMany."""
-    return quick_ndjson(body) or _checked(enumerate(body.split(b"\n"), 1), len(body))
+    text = body.removeprefix(BOM)
+    return quick_ndjson(text) or _checked(enumerate(text.split(b"\n"), 1), len(body))
 
 
 def parse_local(body: bytes) -> Incoming:
     """Return the events sent by a page: one object, an array of objects, or NDJSON; raises TooMany."""
-    text = body.strip()
+    text = body.removeprefix(BOM).strip()
+    # A page cuts a text by UTF-16 units, and may cut a character in half; its event is not lost for that.
+    text = without_halves(text) if b"\\u" in text else text
     if text[:1] == b"[":
         return _listed(text, _array.decode)
     if b"\n" in text and _is_one_object(text):
@@ -72,7 +76,7 @@ def parse_local(body: bytes) -> Incoming:
 
 def parse_wrapped(body: bytes) -> Incoming:
     """Return the events of `{"events": [...]}`; raises TooMany."""
-    return _listed(body.strip(), lambda text: _wrapped.decode(text).events)
+    return _listed(body.removeprefix(BOM).strip(), lambda text: _wrapped.decode(text).events)
 
 
 def _is_one_object(text: bytes) -> bool:

@@ -26,13 +26,15 @@ import os
 import stat
 
 from rillevents.errors import SpoolError, SpoolFull, SpoolUnwritable
-from rillevents.local.files import make_folder
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, make_folder
 
 VERSION = "v1"
 SLOTS = 64
 SUFFIX = ".ndjson"
 SLOT, LIVE, CLAIM, DONE, TALLY, TEMPORARY = "slot-", "live-", "claim-", "done-", "tally-", "tmp-"
 READ_PREFIXES = (CLAIM, DONE, LIVE)
+# What somebody else has put into the folder; nobody reads it.
+STRANGER = "stranger-"
 STATE, FLUSH_LOCK, BACKLOG = "state.json", "flush.lock", "backlog"
 REJECTED, CORRUPT = "rejected", "corrupt"
 
@@ -67,6 +69,8 @@ def check(spool: str) -> str:
             if not stat.S_ISDIR(found.st_mode):
                 raise SpoolError(f"{path} is not a folder (links are not followed)", hint="set RILLEVENTS_SPOOL_DIR")
             me = os.geteuid() if hasattr(os, "geteuid") else -1
+            if me == found.st_uid and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                found = _tightened(path, found)
             if me >= 0 and (not is_ours(found, me) or _is_planted(path, found, me)):
                 raise Unusable(
                     f"{path} belongs to or is open to other users and was not used", hint=f"run: chmod 700 {path}"
@@ -76,6 +80,32 @@ def check(spool: str) -> str:
     except OSError as error:
         raise unwritable(f"the spool {spool} cannot be used", error) from None
     return folder
+
+
+def _tightened(path: str, found: os.stat_result) -> os.stat_result:
+    """Take a folder of ours back from a group, or from everybody, and return its status; raises OSError.
+
+    Kubernetes opens a volume to its group at each start of a pod. What others may have put there while it was open to
+    everybody is renamed, so that nobody reads it as ours: links, files of others, and files with a second name elsewhere.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW | CLOEXEC)
+    try:
+        if (os.fstat(fd).st_dev, os.fstat(fd).st_ino) == (found.st_dev, found.st_ino):
+            os.fchmod(fd, 0o700)
+        tight = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if found.st_mode & stat.S_IWOTH:
+        _set_strangers_aside(path, tight.st_uid)
+    return tight
+
+
+def _set_strangers_aside(folder: str, me: int) -> None:
+    for name in os.listdir(folder):
+        found = os.lstat(f"{folder}/{name}")
+        plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if found.st_uid != me or not (plain or stat.S_ISDIR(found.st_mode)):
+            os.rename(f"{folder}/{name}", f"{folder}/{STRANGER}{name}")
 
 
 def _outer_is_safe(found: os.stat_result, me: int) -> bool:

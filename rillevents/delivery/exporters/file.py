@@ -19,7 +19,9 @@ from rillevents.local.files import APPEND, Moved, check_named, is_torn, sync, sy
 if TYPE_CHECKING:
     from rillevents.event.batch import Batch
 
+# `{date}` says the same as %Y-%m-%d: cron, systemd and supervisor have meanings of their own for a percent sign.
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+_DATE = "{date}"
 _FORMATS = {"Y": "{:%Y}", "m": "{:%m}", "d": "{:%d}", "%": "%"}
 _REOPENINGS = 10
 _ADVICE = {
@@ -38,16 +40,16 @@ _ADVICE = {
 class FileExporter:
     """Appends batches to a file; the data is on the disk when it returns ACCEPTED.
 
-    `%Y`, `%m` and `%d` in the path stand for the day of each event (UTC), `%%` for a percent sign; anything else raises
-    ConfigError. An incomplete write is undone. Several processes may append to one file at the same time.
+    `{date}`, or `%Y`, `%m` and `%d`, in the path stand for the day of each event (UTC), `%%` for a percent sign; anything else
+    raises ConfigError. An incomplete write is undone. Several processes may append to one file at the same time.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
+        self._path = os.fspath(path).replace(_DATE, "%Y-%m-%d")
         directives = _DIRECTIVE.findall(self._path)
         unknown = [name for name in directives if name not in _FORMATS]
         if unknown:
-            raise ConfigError(f"%{unknown[0]} in a file: path is unknown", hint="possible are: %Y, %m, %d, %%")
+            raise ConfigError(f"%{unknown[0]} in a file: path is unknown", hint="possible are: {date}, %Y, %m, %d, %%")
         if not self._path or "\0" in self._path:
             raise ConfigError("a file: destination needs a path", hint="write file:PATH")
         self._dated = any(name != "%" for name in directives)
