@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support import Tool, need, only
+from support import PACE, Tool, need, only
 
 import rillevents
 from rillevents.event.validate import count_events
@@ -593,3 +594,52 @@ def test_a_failed_sync_leaves_nothing(tool: Tool) -> None:
     assert (73, True) == (done.returncode, "Input/output error" in done.stderr)
     tool("record", "behavioral", "after", "--durable")
     assert ["before", "after"] == [event["event_name"] for event in tool.events()]
+
+
+class TestFullPipe:
+    @pytest.mark.parametrize(
+        ("words", "environ", "code"),
+        [
+            (["record", "behavioral"], {}, 2),
+            (
+                ["record", "behavioral", "x"],
+                {"RILLEVENTS_HOME": "/dev/null/x", "RILLEVENTS_SPOOL_DIR": "/dev/null/s"},
+                0,
+            ),
+            (["flush"], {}, 78),
+            (["--help", "--nonsense"], {}, 2),
+        ],
+        ids=["usage", "unusable-home", "flush", "unknown-option"],
+    )
+    def test_nobody_reads_stderr(self, words: list[str], environ: dict[str, str], code: int, tool: Tool) -> None:
+        """A command with something to say ends by itself, with its own exit code, though its stderr is a full pipe."""
+        tool("record", "behavioral", "first")
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, b"x" * 4096)
+        os.set_blocking(write, True)
+        try:
+            done = subprocess.run(
+                tool.command(*words),
+                env=tool.environ | environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=write,
+                timeout=30 * PACE,
+                check=False,
+            )
+        finally:
+            os.close(read)
+            os.close(write)
+        assert code == done.returncode
+
+    def test_a_slow_reader(self, tool: Tool) -> None:
+        """Whoever reads late, but reads, gets every line whole."""
+        words = tool.command("record", "raw")
+        bad = b"".join(b"{%d\n" % number for number in range(5000))
+        with subprocess.Popen(words, env=tool.environ, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+            told, _ = b"", None
+            _, told = running.communicate(bad)
+        assert b"rillevents: and 4980 more bad lines" == told.splitlines()[-1]

@@ -415,3 +415,15 @@ def is_up(port: int) -> bool:
     except ConnectionRefusedError:
         time.sleep(0.1)
         return False
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["chrome-extension://abcdefghijklmnop", "vscode-webview://0af1", "tauri://localhost", "app://obsidian.md:1"],
+)
+def test_origins_of_other_schemes(origin: str) -> None:
+    """Browser extensions and desktop shells have schemes of their own: each of them can be allowed, and no other comes with it."""
+    access = Access(origins=[origin])
+    assert access.allows_origin(origin.encode())
+    assert not access.allows_origin(b"other" + origin.encode()[origin.index(":") :])
+    assert not access.allows_origin(origin.encode() + b"x")

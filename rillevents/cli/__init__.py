@@ -11,6 +11,10 @@ import sys
 # Imported at the top: if anything fails to load later, the exit code and --quiet are still handled.
 from rillevents.cli.record_quick import failure_mode, is_quiet, on_error_flag, parse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 
 def main() -> None:
     """Run the command line of this process and exit with its code; never returns."""
@@ -35,10 +39,19 @@ def _failed(error: Exception) -> int:
     mode, _ = failure_mode(on_error_flag(words), os.environ)
     try:
         if sys.stderr is not None and not {"-q", "--quiet"} & set(words) and not is_quiet(os.environ):
-            sys.stderr.write(f"rillevents: nothing was done: {type(error).__name__}: {str(error)!a}\n")
+            print(f"rillevents: nothing was done: {type(error).__name__}: {str(error)!a}", file=_bounded_stderr())
     except OSError:
         pass
     return 1 if mode == "fail" or "record" not in words[:2] else 0
+
+
+def _bounded_stderr() -> TextIO:
+    try:
+        from rillevents.cli.stderr import bounded
+
+        return bounded(sys.stderr)
+    except Exception:  # noqa: BLE001 - what kept other modules from loading keeps this one, too
+        return sys.stderr
 
 
 def _quick(argv: list[str]) -> int | None:

@@ -21,6 +21,7 @@ from rillevents.cli.command import Quiet, Version, count_refused, failed, paths,
 from rillevents.cli.record_quick import failure_mode, is_quiet, on_error_flag
 from rillevents.cli.result import Failure, Result, Shown
 from rillevents.cli.status import status as read_status
+from rillevents.cli.stderr import bounded
 from rillevents.errors import RilleventsError
 
 # The order of `rillevents --help`: by use. Commands that are not listed come last.
@@ -98,6 +99,7 @@ def run(argv: Sequence[str]) -> int:
         if isinstance(stream, TextIOWrapper):
             # A character that the locale cannot write (ASCII) is shown escaped; nothing fails.
             stream.reconfigure(errors="backslashreplace")
+    sys.stderr = bounded(sys.stderr)
     try:
         return _guarded(argv)
     except KeyboardInterrupt:

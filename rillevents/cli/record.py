@@ -158,9 +158,11 @@ def show(report: Report, *, quiet: bool) -> int:
             sys.stdout.buffer.write(_shown(report.out) if sys.stdout.isatty() else report.out)
         if report.messages and not quiet and sys.stderr is not None:
             from rillevents.cli.printable import printable
+            from rillevents.cli.stderr import bounded
 
+            stream = bounded(sys.stderr)
             for message in report.messages:
-                sys.stderr.write(f"rillevents: {printable(message)}\n")
+                stream.write(f"rillevents: {printable(message)}\n")
     except OSError:
         pass
     return report.code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -102,6 +103,7 @@ def _named(to: str) -> str:
     return to
 
 
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(/|$)")
 _POSSIBLE = "possible destinations: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
 
 
@@ -152,7 +154,9 @@ def _settings_for(to: str, scheme: str, intake: IntakeSettings | None) -> Intake
             raise ConfigError("no destination is configured", hint=hint)
         return intake
     if scheme not in DEFAULT_PORTS or "://" not in to:
-        raise ConfigError("this is not a valid destination", hint=_POSSIBLE)
+        # `localhost:8787`: whoever leaves the scheme out is told what it lacks.
+        hint = f"write --to http://{to}" if _HOST_AND_PORT.match(to) else _POSSIBLE
+        raise ConfigError("this is not a valid destination", hint=hint)
     if "@" in split_url(to).netloc:
         hint = "set RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD"
         raise UsageError("secrets do not belong in arguments, which every user of this machine can read", hint=hint)
