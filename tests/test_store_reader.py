@@ -233,6 +233,7 @@ class TestFile:
                 make_store(path, [line(str(number))])
                 assert number == store.count()
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.parametrize("name", ["name-1*", ""], ids=["glob", "all"])
     def test_interrupted(self, name: str, large: Store) -> None:
         """An interrupt while a store is read is an interrupt, and not an error of the store's."""
