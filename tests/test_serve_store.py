@@ -107,7 +107,7 @@ def test_deleted(tool: Tool) -> None:
         for name in ("", "-wal", "-shm"):
             os.unlink(f"{store}{name}")
         assert 200 == serving.post(event("b")).status
-        until(lambda: "was deleted or moved" in serving.stderr)
+        until(lambda: "was deleted, replaced" in serving.stderr)
     assert ["b"] == stored_ids(store)
 
 
