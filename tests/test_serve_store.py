@@ -107,8 +107,69 @@ def test_deleted(tool: Tool) -> None:
         for name in ("", "-wal", "-shm"):
             os.unlink(f"{store}{name}")
         assert 200 == serving.post(event("b")).status
-        until(lambda: "was deleted or moved" in serving.stderr)
+        until(lambda: "was deleted, replaced" in serving.stderr)
     assert ["b"] == stored_ids(store)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_moved(number: signal.Signals, tool: Tool) -> None:
+    """A store that is moved has what was answered for, whether the server is then stopped or killed; the next one sees to it."""
+    store = tool.paths.default_store
+    with Serving(tool) as serving:
+        answered = [str(n) for n in range(50) if 200 == serving.post(event(str(n))).status]
+        os.rename(store, f"{store}.moved")
+        serving.stop(number)
+    with Serving(tool) as serving:
+        assert 200 == serving.post(event("new")).status
+        assert 143 == serving.stop()
+    assert answered == stored_ids(f"{store}.moved")
+    assert ["new"] == stored_ids(store)
+
+
+def test_moved_while_idle(tool: Tool) -> None:
+    """A server that receives nothing notices a move by itself, and says where the events are."""
+    store = tool.paths.default_store
+    with Serving(tool) as serving:
+        serving.post(event("a"))
+        os.rename(store, f"{store}.moved")
+        until(lambda: "was moved; all its events are in the moved file; continuing with a new one" in serving.stderr)
+    assert ["a"] == stored_ids(f"{store}.moved")
+
+
+def test_moved_under_two_servers(tool: Tool) -> None:
+    """Of two servers on one store, each has what it answered for in the moved file; a killed one's successor does not disturb."""
+    store = tool.paths.default_store
+    with Serving(tool) as one:
+        with Serving(tool) as two:
+            for number in range(20):
+                assert 200 == (one, two)[number % 2].post(event(str(number))).status
+            two.stop(signal.SIGKILL)
+        os.rename(store, f"{store}.moved")
+        with Serving(tool) as two:
+            assert 200 == two.post(event("a")).status
+            assert 200 == one.post(event("b")).status
+            assert (143, 143) == (one.stop(), two.stop())
+    assert {str(number) for number in range(20)} <= set(stored_ids(f"{store}.moved"))
+    assert {"a", "b"} == set(stored_ids(store))
+
+
+def test_restored_after_a_kill(tool: Tool) -> None:
+    """A backup that is put in the place of a killed server's store has its events and the new ones, and stays whole."""
+    store = Path(tool.paths.default_store)
+    backup = store.with_name("backup.db")
+    with Serving(tool) as serving:
+        serving.post(b"".join(event(str(n), pad="x" * 500) for n in range(500)))
+        with contextlib.closing(sqlite3.connect(store)) as connection:
+            connection.execute("VACUUM INTO ?", (str(backup),))
+        serving.post(b"".join(event(str(n), pad="x" * 500) for n in range(500, 1000)))
+        serving.stop(signal.SIGKILL)
+    os.rename(backup, store)
+    with Serving(tool) as serving:
+        assert 200 == serving.post(event("new")).status
+        assert ".journal-" in serving.stderr
+        assert "rillevents_stores_put_aside_total 0.0" in serving.ask("GET", "/metrics").body.decode()
+    assert [*map(str, range(500)), "new"] == stored_ids(store)
+    assert ["ok"] == rows(store, "PRAGMA integrity_check")
 
 
 def test_unknown_version(tool: Tool) -> None:

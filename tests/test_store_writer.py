@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import event, rows, stored_ids
 
-from rillevents.errors import StoreError
+from rillevents.errors import Busy, StoreError
 from rillevents.event.validate import certain_events
 from rillevents.store import schema
 from rillevents.store.incoming import Incoming, InvalidLine, Stored, Unavailable
+from rillevents.store.reader import Store
 from rillevents.store.writer import MAX_REJECTED, StoreWriter
 
 
@@ -202,7 +206,7 @@ class TestFaults:
             assert [Stored(1)] == writer.store([incoming(event("b"))])
         assert ["b"] == stored_ids(path)
         assert len(told) == 1
-        assert "deleted or moved" in told[0]
+        assert ("was moved" if moved else "was deleted") in told[0]
 
     def test_another_server_was_quicker(self, path: str) -> None:
         """Of two servers that find a store damaged, the second does not put aside what the first has begun anew."""
@@ -297,6 +301,283 @@ class TestFaults:
             assert [Stored(1)] == one.store([incoming(event("a"))])
             assert [Stored(1, 1)] == two.store([incoming(event("a"), event("b"))])
         assert ["a", "b"] == stored_ids(path)
+
+
+class TestMoves:
+    """What was stored is in the file that it was stored in, wherever that is now."""
+
+    def test_moved(self, path: str) -> None:
+        """Where a store is moved while it is open, all that was stored before is in the moved file, and nothing stays behind."""
+        with writing(path) as writer:
+            writer.store([incoming(event("a"))])
+            os.rename(path, f"{path}.moved")
+            writer.store([incoming(event("b"))])
+        assert ["events.db", "events.db.moved"] == names(path)
+        assert {"a", "b"} == set(stored_ids(f"{path}.moved"))
+        assert ["b"] == stored_ids(path)
+
+    def test_moved_before_the_end(self, path: str) -> None:
+        """Where a store is moved just before its writer ends, all is in the moved file."""
+        with writing(path) as writer:
+            writer.store([incoming(event("a"))])
+            os.rename(path, f"{path}.moved")
+        assert ["events.db.moved"] == names(path)
+        assert ["a"] == stored_ids(f"{path}.moved")
+
+    def test_idle(self, path: str) -> None:
+        """A writer that is given nothing notices a move within a second."""
+        now = [0.0]
+        with writing(path, clock=lambda: now[0]) as writer:
+            writer.store([incoming(event("a"))])
+            writer.tidy()
+            os.rename(path, f"{path}.moved")
+            now[0] = 1.0
+            writer.tidy()
+            assert ["a"] == stored_ids(f"{path}.moved")
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+    def test_two_writers(self, order: tuple[int, int], path: str) -> None:
+        """Of two writers on one store, each has what it stored in the moved file, whichever of them notices first."""
+        with writing(path) as one, writing(path) as two:
+            both = (one, two)
+            for number in range(20):
+                both[number % 2].store([incoming(event(str(number)))])
+            os.rename(path, f"{path}.moved")
+            for number in order:
+                assert [Stored(1)] == both[number].store([incoming(event(f"new-{number}"))])
+        assert {str(number) for number in range(20)} <= set(stored_ids(f"{path}.moved"))
+        assert {"new-0", "new-1"} == set(stored_ids(path))
+        assert ["ok"] == rows(path, "PRAGMA integrity_check") == rows(f"{path}.moved", "PRAGMA integrity_check")
+
+    def test_a_reader_in_the_way(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a program reads an old state of a moved store, nothing is acknowledged until its journal can be written."""
+        monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.05)
+        with writing(path) as writer, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM events").fetchall()
+            writer.store([incoming(event("a"))])
+            os.rename(path, f"{path}.moved")
+            with pytest.raises(Unavailable, match="another process reads it"):
+                writer.store([incoming(event("b"))])
+            reader.execute("COMMIT")
+            assert [Stored(1)] == writer.store([incoming(event("b"))])
+        assert "a" in stored_ids(f"{path}.moved")
+        assert ["b"] == stored_ids(path)
+
+    @pytest.mark.parametrize("names_left", ["all", "database"])
+    def test_deleted(self, names_left: str, path: str) -> None:
+        """A journal whose store was deleted is set aside: the file may have been moved to another file system."""
+        told: list[str] = []
+        with writing(path, warn=told.append) as writer:
+            writer.store([incoming(event("a"))])
+            copy = Path(path).read_bytes()
+            os.unlink(path)
+            if names_left == "all":
+                os.unlink(f"{path}-wal")
+            writer.store([incoming(event("b"))])
+        kept = [name for name in names(path) if ".journal-" in name]
+        assert (names_left == "database") == bool(kept)
+        if kept:
+            assert kept[0] in told[0]
+            Path(f"{path}.elsewhere").write_bytes(copy)
+            os.rename(Path(path).parent / kept[0], f"{path}.elsewhere-wal")
+            assert {"a"} <= set(stored_ids(f"{path}.elsewhere"))
+        assert ["b"] == stored_ids(path)
+
+    def test_journal_deleted(self, path: str) -> None:
+        """Where somebody deletes the journal of an open store, everything is written into the store, also while it is read."""
+        with writing(path) as writer, Store(path) as reader:
+            writer.store([incoming(event("a"))])
+            assert reader.has_events()
+            os.unlink(f"{path}-wal")
+            writer.store([incoming(event("b"))])
+            assert 2 == reader.count()
+            assert [Stored(1)] == writer.store([incoming(event("c"))])
+            assert 3 == reader.count()
+        assert ["a", "b", "c"] == stored_ids(path)
+        assert ["ok"] == rows(path, "PRAGMA integrity_check")
+
+
+class TestRestored:
+    """A backup in a store's place is what it is: nothing of the old store gets into it."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("how", ["cp", "backup", "VACUUM INTO"])
+    @pytest.mark.parametrize("by", ["mv", "rm and cp"])
+    @pytest.mark.parametrize("end", ["under way", "killed"])
+    def test_backup(self, end: str, by: str, how: str, path: str) -> None:
+        """A backup that replaces a store, under a writer or after a kill, has its events and the new ones, and is whole.
+
+        After a kill, a backup that equals the old file byte for byte cannot be told from it, and takes the journal as well.
+        """
+        writer = killed(path) if end == "killed" else StoreWriter(path)
+        if writer:
+            writer.store([incoming(*map(numbered, range(300)))])
+        back_up(path, f"{path}.backup", how)
+        expected = stored_ids(f"{path}.backup")
+        if writer:
+            writer.store([incoming(*map(numbered, range(300, 600)))])
+        else:
+            killed(path, 300)
+        if by == "mv":
+            os.rename(f"{path}.backup", path)
+        else:
+            os.unlink(path)
+            Path(path).write_bytes(Path(f"{path}.backup").read_bytes())
+        told: list[str] = []
+        with contextlib.closing(writer or StoreWriter(path, warn=told.append)) as writer:
+            assert [Stored(1)] == writer.store([incoming(event("new"))])
+            assert 0 == writer.put_aside
+        if (end, how) == ("killed", "cp"):
+            expected = [str(number) for number in range(600)]
+        assert [*expected, "new"] == stored_ids(path)
+        assert ["ok"] == rows(path, "PRAGMA integrity_check")
+
+    @pytest.mark.parametrize("moved_to", ["events.db.moved", "other/m.db"])
+    def test_moved_after_a_kill(self, moved_to: str, path: str) -> None:
+        """Where a store is moved after a kill, the next writer at its old name writes its last events into the moved file."""
+        killed(path)
+        moved = Path(path).parent / moved_to
+        moved.parent.mkdir(exist_ok=True)
+        os.rename(path, moved)
+        told: list[str] = []
+        with writing(path, warn=told.append) as writer:
+            writer.store([incoming(event("new"))])
+        assert [str(number) for number in range(300)] == stored_ids(moved)
+        assert ["new"] == stored_ids(path)
+        assert [f"{path} was moved; all its events are in the moved file"] == told
+
+    def test_renamed_and_served(self, path: str) -> None:
+        """A writer at the new name of a store that was renamed after a kill finds the journal at the old name."""
+        killed(path)
+        os.rename(path, f"{path}.moved")
+        with pytest.raises(Busy, match="was moved while a server had it open"):
+            list(Store(f"{path}.moved").lines())
+        with writing(f"{path}.moved") as writer:
+            writer.store([incoming(event("new"))])
+        assert ["events.db.moved"] == names(path)
+        assert [*map(str, range(300)), "new"] == stored_ids(f"{path}.moved")
+
+    def test_journal_no_longer_fits(self, path: str) -> None:
+        """A journal is not written into a moved file that was changed meanwhile so that it would be damaged."""
+        with writing(path) as writer:
+            writer.store([incoming(*map(numbered, range(1000, 4000)))])
+        killed(path)
+        os.rename(path, f"{path}.moved")
+        with contextlib.closing(sqlite3.connect(f"{path}.moved", isolation_level=None)) as other:
+            other.execute("DELETE FROM events WHERE rowid % 3 > 0")
+            other.execute("VACUUM")
+        before = stored_ids(f"{path}.moved")
+        told: list[str] = []
+        with writing(path, warn=told.append) as writer:
+            writer.store([incoming(event("new"))])
+        assert "no longer fits" in told[0]
+        assert before == stored_ids(f"{path}.moved")
+        assert ["ok"] == rows(f"{path}.moved", "PRAGMA integrity_check")
+        assert ["new"] == stored_ids(path)
+
+    def test_folder_copied(self, path: str, tmp_path: Path) -> None:
+        """A copy of the folder of a killed server's store has all its events, also without its hard links."""
+        killed(path)
+        shutil.copytree(os.path.dirname(path), tmp_path / "copy")
+        copy = str(tmp_path / "copy" / "events.db")
+        with contextlib.closing(Store(copy)) as reader:
+            assert 300 == len(list(reader.lines()))
+        with writing(copy) as writer:
+            assert [Stored(0, 300)] == writer.store([incoming(*map(numbered, range(300)))])
+
+    def test_read_before_the_server(self, path: str) -> None:
+        """A backup in the place of a killed server's store can be read before any server starts; nothing is mixed in."""
+        killed(path)
+        back_up(path, f"{path}.backup", "VACUUM INTO")
+        expected = stored_ids(f"{path}.backup")
+        killed(path, 300)
+        os.rename(f"{path}.backup", path)
+        with contextlib.closing(Store(path)) as reader:
+            assert sorted(expected) == sorted(json.loads(line)["event_id"] for line in reader.lines())
+
+    def test_damaged_backup(self, path: str) -> None:
+        """A damaged backup that is put in the place of an open store is put aside, and nothing is answered into it."""
+        with writing(path) as writer:
+            writer.store([incoming(*(event(str(n), pad="x" * 500) for n in range(2000)))])
+        damaged = bytearray(Path(path).read_bytes())
+        damaged[len(damaged) // 2 :] = b"\xaa" * (len(damaged) - len(damaged) // 2)
+        told: list[str] = []
+        with writing(path, warn=told.append) as writer:
+            writer.store([incoming(event("a"))])
+            Path(f"{path}.backup").write_bytes(damaged)
+            os.rename(f"{path}.backup", path)
+            assert [Stored(1)] == writer.store([incoming(event("b"))])
+            assert 1 == writer.put_aside
+        assert ["b"] == stored_ids(path)
+        assert "is damaged" in told[-1]
+
+    def test_no_hard_links(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a file system without hard links a moved store has its events; a journal without a file is set aside."""
+        monkeypatch.setattr(os, "link", refuse)
+        with writing(path) as writer:
+            writer.store([incoming(event("a"))])
+            os.rename(path, f"{path}.moved")
+            writer.store([incoming(event("b"))])
+        assert "a" in stored_ids(f"{path}.moved")
+        killed(path)
+        os.unlink(f"{path}-held")
+        os.unlink(path)
+        with writing(path) as writer:
+            writer.store([incoming(event("new"))])
+        assert ["new"] == stored_ids(path)
+        assert [".journal-"] == [name[9:18] for name in names(path) if "journal" in name]
+
+    @pytest.mark.parametrize("mode", [0o644, 0o660])
+    def test_mode(self, mode: int, path: str) -> None:
+        """A store that was restored with the umask's mode is closed to others, as are its journals, and one line says so."""
+        with writing(path) as writer:
+            writer.store([incoming(event("a"))])
+        os.chmod(path, mode)
+        told: list[str] = []
+        with writing(path, warn=told.append) as writer:
+            writer.store([incoming(event("b"))])
+            found = {name: stat.S_IMODE(os.stat(f"{path}{name}").st_mode) for name in ("", "-wal", "-shm")}
+        assert {"": 0o600, "-wal": 0o600, "-shm": 0o600} == found
+        assert [f"{path} was readable by others (mode {mode:04o}); it is now readable by its owner only (0600)"] == told
+
+
+def names(path: str) -> list[str]:
+    """Return what is in the folder of a store."""
+    return sorted(os.listdir(os.path.dirname(path)))
+
+
+def numbered(number: int) -> bytes:
+    return event(str(number), pad="x" * 300)
+
+
+def refuse(*words: object, **settings: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+def back_up(path: str, copy: str, how: str) -> None:
+    """Copy a store as people do."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.closing(sqlite3.connect(copy)) as other:
+        if how == "backup":
+            connection.backup(other)
+        elif how == "cp":
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            Path(copy).write_bytes(Path(path).read_bytes())
+        else:
+            connection.execute("VACUUM INTO ?", (copy,))
+
+
+def killed(path: str, first: int = 0) -> None:
+    """Store 300 events in a process that is killed."""
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_store_writer import StoreWriter, incoming, numbered
+StoreWriter({path!r}).store([incoming(*map(numbered, range({first}, {first + 300})))])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert -signal.SIGKILL == done.returncode
 
 
 class TestTidying:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import stat
 import time
@@ -11,7 +12,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from rillevents.errors import Busy, RilleventsError, StoreError
-from rillevents.store.schema import VERSION, unknown_version
+from rillevents.store.journal import belongs, former_name, has_frames
+from rillevents.store.schema import VERSION, identity_of, unknown_version
 
 _BUSY_SECONDS = 2.0
 _TRIES = 5
@@ -22,8 +24,8 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Values = Sequence[Any] | Mapping[str, Any]
-# Which file a path names now, its content as far as the inode shows, and whether a process has it open for writing.
-Identity = tuple[int, int, int, int, bool]
+# Which file a path names now, its content as far as the inode shows, and its journal, if a process has it open for writing.
+Identity = tuple[int, int, int, int, tuple[int, int] | None]
 
 
 class Replaced(Exception):
@@ -88,7 +90,7 @@ class ReadOnlyFile:
         self._identity = found
         # Reopen while the last change is fresh: a second change within one tick of the file system's clock leaves no trace.
         self._is_fresh = not found[-1] and abs(time.time_ns() - found[3]) < _TICK_NS
-        self._connection = _connect(self.path, is_written=found[-1])
+        self._connection = _connect(self.path, is_written=bool(found[-1]))
         return self._connection
 
     def _has_moved(self) -> bool:
@@ -99,11 +101,11 @@ class ReadOnlyFile:
             return True
         before = self._identity or now
         # Compare contents only while nobody writes: otherwise SQLite itself notices changes.
-        return now[:2] != before[:2] or (not before[-1] and now != before)
+        return (now[:2], now[-1]) != (before[:2], before[-1]) or (not before[-1] and now != before)
 
 
 def _identify(path: str) -> Identity:
-    """Return the identity of the file at *path*; raises StoreError if it is not a regular file.
+    """Return the identity of the file at *path*; raises StoreError if it is not a regular file, Busy if its journal is elsewhere.
 
     Uses lstat and does not open the file: closing any descriptor of it would drop the locks of this process, which may be
     the server that writes the store.
@@ -116,8 +118,15 @@ def _identify(path: str) -> Identity:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}", hint=_HINT) from None
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{path} is not a regular file (links are not followed)", hint=_HINT)
-    is_written = any(os.path.lexists(f"{path}{suffix}") for suffix in _JOURNALS)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_written
+    # A journal that a killed server left beside another file must not be read as this one's.
+    journal = next(filter(None, (identity_of(f"{path}{suffix}") for suffix in _JOURNALS)), None)
+    former = former_name(path) if found.st_nlink > 1 else ""
+    if former and has_frames(former):
+        raise Busy(
+            f"{path} was moved while a server had it open, and its newest events are still in {former}-wal",
+            hint=f"try again in a second; if no server is running, start one: rillevents serve --store {shlex.quote(path)}",
+        )
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, journal if journal and belongs(path) else None
 
 
 def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,6 +15,7 @@ from rillevents.local.files import (
     CLOEXEC,
     NO_FOLLOW,
     NONBLOCK,
+    discard,
     give_to_owner_of,
     make_folder,
     sync_folder,
@@ -35,20 +36,25 @@ CREATE TABLE IF NOT EXISTS counts(name TEXT PRIMARY KEY, n INTEGER NOT NULL) WIT
 """
 # The files that SQLite keeps beside a database while it is open.
 BESIDE: Final = ("-wal", "-shm", "-journal")
+# A second name of the file that a writer has open: journal.py.
+HELD: Final = "-held"
 _MAGIC: Final = b"SQLite format 3\0"
 # Suffixes of files meant to be databases: such a file without an SQLite header is a damaged database.
 _SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 _COLUMNS: Final = ["event_id", "event_time", "event_us", "event_type", "event_name", "stream", "received_us", "body"]
 _BUSY_SECONDS = 2.0
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def open_to_write(path: str) -> sqlite3.Connection:
+def open_to_write(path: str, warn: Callable[[str], None] = lambda message: None) -> sqlite3.Connection:
     """Return a connection to the store at *path*, created if missing: WAL mode, and a commit is on the disk when it returns.
 
     Raises StoreError if the file is a link, not a regular file, another user's, another program's, or of an unknown version;
     and sqlite3.Error if the disk or the database fails. Use it in one thread at a time.
     """
     _make_private_file(path)
+    for suffix in ("", *BESIDE):
+        _tighten(f"{path}{suffix}", warn)
     # Not tied to this thread: one thread checks at startup that the store is usable, another one writes later.
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -64,6 +70,8 @@ def open_to_write(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA wal_autocheckpoint=8000")
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+        # SQLite creates the journal at the first read.
+        connection.execute("SELECT 1 FROM events LIMIT 1").fetchall()
     except BaseException:
         connection.close()
         raise
@@ -132,13 +140,48 @@ def _make_private_file(path: str) -> None:
     sync_folder(folder)
 
 
-def identity_of(path: str) -> tuple[int, int] | None:
-    """Return what identifies the file at *path* among all others that may stand there, None if there is none."""
+def _tighten(path: str, warn: Callable[[str], None]) -> None:
+    """Close a file of ours to others: a restored store has the umask's mode, and SQLite gives the same to its journals."""
+    found = stat_of(path)
+    if found is None or not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o077 or not hasattr(os, "geteuid"):
+        return
+    what = f"{path} was readable by others (mode {stat.S_IMODE(found.st_mode):04o})"
+    if os.geteuid() != found.st_uid:
+        warn(f"{what} and belongs to another user, so it stays as it is; to close it, run: chmod 600 {path}")
+        return
     try:
-        found = os.lstat(path)
+        _make_private(path)
+    except OSError as error:
+        warn(f"{what} and cannot be closed to them: {error.strerror or error}")
+    else:
+        warn(f"{what}; it is now readable by its owner only (0600)")
+
+
+def _make_private(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+
+
+def damaged(error: sqlite3.Error) -> bool:
+    """Return whether SQLite says that the file is damaged, or none of its own."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
+
+
+def stat_of(path: str) -> os.stat_result | None:
+    """Return what the file system says about *path*, None if there is nothing; links are not followed."""
+    try:
+        return os.lstat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Return what identifies the file at *path* among all others that may stand there, None if there is none."""
+    found = stat_of(path)
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def put_aside(path: str, identity: tuple[int, int] | None) -> str:
@@ -146,14 +189,19 @@ def put_aside(path: str, identity: tuple[int, int] | None) -> str:
 
     Returns "" if another file stands at *path* by now; that one stays. Two processes take turns. Raises OSError.
     """
-    with _alone_in(os.path.dirname(path)):
+    with alone_in(os.path.dirname(path)):
         return _put_aside(path) if identity and identity == identity_of(path) else ""
 
 
 @contextmanager
-def _alone_in(folder: str) -> Iterator[None]:
-    # Lock the folder, not the file: closing a descriptor of the file drops SQLite's locks on it.
-    fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | CLOEXEC)
+def alone_in(folder: str) -> Iterator[None]:
+    """Let one process at a time change which files stand at a path; without locks, or without the folder, nobody waits."""
+    try:
+        # Lock the folder, not the file: closing a descriptor of the file drops SQLite's locks on it.
+        fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | CLOEXEC)
+    except OSError:
+        yield
+        return
     try:
         wait_for_lock(fd)
         yield
@@ -170,4 +218,5 @@ def _put_aside(path: str) -> str:
             continue
     # The database last: without its journal it cannot be repaired, and its journal beside a new store would damage that.
     os.rename(path, aside)
+    discard(f"{path}{HELD}")
     return aside

@@ -5,7 +5,8 @@ already. If as many rows were inserted as given, that is all. Otherwise the tran
 row: the same event again is a duplicate; an ID that belongs to another event is a conflict and goes to the table `rejected`.
 Few statements are used because each one releases the interpreter lock and must wait for it afterwards.
 
-The path is checked after each commit: a file that was deleted or moved still takes commits, and nobody finds them.
+The path is checked after each commit: a file that was deleted or moved still takes commits, and nobody finds them. What then
+becomes of the file and its journal is in journal.py.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from urllib.parse import quote
 from rillevents.errors import StoreError
 from rillevents.event.timestamp import microseconds
 from rillevents.store.incoming import Incoming, Stored, Unavailable
-from rillevents.store.schema import check_is_no_other_file, identity_of, open_to_write, put_aside
+from rillevents.store.journal import OpenStore, check_whole
+from rillevents.store.schema import check_is_no_other_file, damaged, identity_of, put_aside
 
 T = TypeVar("T")
 Row = tuple[str, str, int, str, str, str, int, str]
 
 MAX_REJECTED = 2000
 TIDY_SECONDS = 10.0
+# How soon a server that receives nothing notices that its file was moved.
+LOOK_SECONDS = 1.0
 # Rows deleted at a time, since requests wait meanwhile.
 _SLICE = 2000
 # Rows inserted by one statement.
@@ -36,7 +40,6 @@ _ROWS = 128
 _MARKS = "(?,?,?,?,?,?,?,?)"
 _REJECT = "INSERT INTO rejected VALUES (?,?,?,?,?)"
 _COUNT = "INSERT INTO counts VALUES (?,?) ON CONFLICT(name) DO UPDATE SET n = n + excluded.n"
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _ATTEMPTS = 4
 _ONE = Stored(1)
 CONFLICT = "another event has this event_id"
@@ -66,7 +69,8 @@ class StoreWriter:
         self._now_ns = now_ns
         self._clock = clock
         self._tidied = -TIDY_SECONDS
-        self._connection: sqlite3.Connection | None = None
+        self._looked = -LOOK_SECONDS
+        self._file: OpenStore | None = None
         self._identity: tuple[int, int] | None = None
         self._began = False
         check_is_no_other_file(path)
@@ -85,6 +89,7 @@ class StoreWriter:
 
         Runs every ten seconds, or at once while there is more. This is also how soon damage to the file is noticed.
         """
+        self._look_for_moves()
         if self._clock() - self._tidied < TIDY_SECONDS:
             return False
         self._look_from_outside()
@@ -98,9 +103,10 @@ class StoreWriter:
 
     def close(self) -> None:
         """Close the file; SQLite merges its journal into it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        file, self._file = self._file, None
+        told = file.close() if file else ""
+        if told:
+            self._warn(told)
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
         for _ in range(_ATTEMPTS):
@@ -117,15 +123,28 @@ class StoreWriter:
                     raise
                 raise Unavailable(error.message) from None
             else:
-                if self._is_named():
+                if self._file and self._file.is_named():
                     return done
-                self._warn(f"{self.path} was deleted or moved; continuing with a new one")
-                self.close()
+                self._leave()
         raise Unavailable(f"{self.path} cannot be used: it keeps being replaced or damaged")
+
+    def _leave(self) -> None:
+        """Go on with the file that the path names now."""
+        if self._file:
+            what = self._file.leave()
+            self._file = None
+            there = "the file that is there now" if identity_of(self.path) else "a new one"
+            self._warn(f"{what}; continuing with {there}")
+
+    def _look_for_moves(self) -> None:
+        if self._clock() - self._looked >= LOOK_SECONDS:
+            self._looked = self._clock()
+            if not (self._file and self._file.is_named()):
+                self._attempt(lambda connection: None)
 
     def _look_from_outside(self) -> None:
         """Check through a second connection: ours caches pages, and does not notice damage to those in the file."""
-        if not self._is_named():
+        if not (self._file and self._file.is_named()):
             return  # The next `store` notices that and starts a new file.
         try:
             # Open for reading: a missing file would otherwise be created, with the umask's mode.
@@ -134,20 +153,18 @@ class StoreWriter:
                 other.execute("PRAGMA trusted_schema=OFF")
                 other.execute("SELECT body FROM events ORDER BY rowid DESC LIMIT 1").fetchone()
         except sqlite3.Error as error:
-            if _code(error) in _DAMAGED:
+            if damaged(error):
                 self._recover(error)
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
+        if self._file is None:
             # Before opening: if that fails, we must know which file it was.
             self._identity = identity_of(self.path)
-            self._connection = open_to_write(self.path)
-            # And again after: the file may have been created only then, or already be another one, which `_is_named` notices.
+            self._file = OpenStore(self.path, self._warn)
             self._identity = self._identity or identity_of(self.path)
-        return self._connection
-
-    def _is_named(self) -> bool:
-        return self._identity is not None and self._identity == identity_of(self.path)
+            # A file that was put here, or not closed, may be damaged: find that out before anything is stored in it.
+            check_whole(self._file.connection)
+        return self._file.connection
 
     def _recover(self, error: sqlite3.Error) -> None:
         """Put a damaged file aside; raise Unavailable for any other error, and open a new connection next time."""
@@ -156,7 +173,7 @@ class StoreWriter:
         except sqlite3.Error:
             # A file that cannot even be closed is dropped: its journal is still there for the next process that opens it.
             pass
-        if _code(error) not in _DAMAGED:
+        if not damaged(error):
             raise Unavailable(f"{self.path} cannot be written: {error}") from None
         try:
             # Move only the damaged file: another server may have started a new one by now, or somebody may have restored a
@@ -168,10 +185,6 @@ class StoreWriter:
             return
         self.put_aside += 1
         self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was started")
-
-
-def _code(error: sqlite3.Error) -> int:
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list[Stored]:
