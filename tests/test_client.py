@@ -122,7 +122,7 @@ class TestRecord:
         assert expected == {key: value for key, value in second.items() if key not in ENVELOPE}
 
     def test_truncated(self, sink: CapturingSink, caplog: pytest.LogCaptureFixture) -> None:
-        """An event over 32 KiB is recorded without its attributes, and the log says so."""
+        """An event over 32 KiB is recorded truncated, and the log says so."""
         assert Client(sink).record("t", "n", blob="x" * 40_000)
         assert fields(sink)["truncated"] is True
         assert "32 KiB" in caplog.text

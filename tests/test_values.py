@@ -47,6 +47,9 @@ class Int64:
     def __index__(self) -> int:
         return self.value
 
+    def __repr__(self) -> str:
+        return f"Int64({self.value})"
+
 
 class Float32:
     """Like numpy's float32: no float, but one by `__float__`."""
@@ -57,6 +60,9 @@ class Float32:
     def __float__(self) -> float:
         return self.value
 
+    def __repr__(self) -> str:
+        return f"Float32({self.value})"
+
 
 class Array:
     """Like an array of three: it has both methods, which raise, and no truth."""
@@ -66,6 +72,9 @@ class Array:
 
     def __float__(self) -> float:
         raise RuntimeError("only length-1 arrays can be converted")
+
+    def __repr__(self) -> str:
+        return "Array()"
 
     def __bool__(self) -> bool:
         raise ValueError("the truth value of an array is ambiguous")
@@ -83,7 +92,9 @@ class Weight(enum.Enum):
         return 3.0
 
 
-numpy_bool = type("bool_", (), {"__bool__": lambda self: True, "__float__": lambda self: 1.0})
+numpy_bool = type(
+    "bool_", (), {"__bool__": lambda self: True, "__float__": lambda self: 1.0, "__repr__": lambda self: "True_"}
+)
 EAST = datetime.timezone(datetime.timedelta(hours=14))
 
 

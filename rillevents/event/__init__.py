@@ -79,14 +79,16 @@ class Event:
     """One event; `line` is the NDJSON that is stored and sent, created once and never again.
 
     `attributes` is everything besides the four required fields; do not change it after reading `line`. `own` holds what this
-    event does not share with others. `truncated` is the size in bytes of an event that was too large, 0 for all others; it is
-    known once `line` is. `invalid` is None if an attribute that is no JSON makes the event invalid; else such attributes are left
-    out, and their keys and types are in it once `line` is known.
+    event does not share with others. Known once `line` is: `truncated`, the size in bytes of an event that was too large (0 for
+    all others), whose `reason` says what it lost; and `invalid`, the keys and types of attributes that were left out because they
+    are no JSON (None: one of them makes the event invalid).
     """
 
     __slots__ = (
-        "_line", "_shared", "event_id", "event_name", "event_time", "event_type", "invalid", "is_raw", "own", "truncated",
+        "_line", "_shared", "event_id", "event_name", "event_time", "event_type", "invalid", "is_raw", "own",
+        "reason", "truncated",
     )  # fmt: skip
+    reason: str  # Set with `truncated` alone.
 
     def __init__(
         self,
@@ -151,19 +153,18 @@ class Event:
         return event
 
     def drop_invalid(self) -> None:
-        """Leave out the attributes that are no JSON; raises InvalidEvent if they make the event invalid."""
+        """Leave out the attributes that are no JSON."""
         from rillevents.event.mending import without_invalid
 
-        if self.invalid is None:
-            raise InvalidEvent("an attribute is not JSON")
         self.attributes = without_invalid(self.attributes, self.invalid)
 
     def _encode(self) -> bytes:
         line = self._joined() or self._encoded()
         if len(line) > MAX_EVENT_BYTES + 1:
+            from rillevents.event.mending import shortened
+
             self.truncated = len(line) - 1
-            reason = f"the event had {self.truncated} bytes, more than {MAX_EVENT_BYTES}: its attributes were left out"
-            line = encode_line({**self._envelope(), "truncated": True, "reason": reason})
+            line, self.reason = shortened(line, MAX_EVENT_BYTES, self._envelope())
         self._line = line
         return line
 
@@ -275,9 +276,9 @@ def check_text(field: str, value: object) -> str:
 
 def check_mapping(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return *attributes*, an empty mapping for None; raises InvalidEvent if they are none."""
-    if not hasattr(attributes, "keys") and attributes is not None:
-        raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
-    return attributes if attributes is not None else {}
+    if attributes is None or hasattr(attributes, "keys"):
+        return {} if attributes is None else attributes
+    raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
 
 
 def check_number(value: object) -> int | float:
@@ -296,17 +297,15 @@ def format_time(nanoseconds: int) -> str:
     Times of a clock outside the years 0 to 9999, which RFC 3339 cannot express, become the nearest one it can.
     """
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{_second(seconds)}.{rest:09d}Z" if _FIRST <= seconds <= _LAST else format_time(_nearest(seconds))
+    if _FIRST <= seconds <= _LAST:
+        return f"{_second(seconds)}.{rest:09d}Z"
+    return format_time(_FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999)
 
 
 _FIRST, _LAST = -62167219200, 253402300799
 
 
-def _nearest(seconds: int) -> int:
-    return _FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999
-
-
-# The latest of each is cached, number and text as one value, since threads and signal handlers share it.
+# The latest of each is cached as one value: threads and signal handlers share it.
 _latest_second = (0, "1970-01-01T00:00:00")
 _latest_stamp = (0, "00000000-0000-7")
 
@@ -332,9 +331,9 @@ def _stamp(milliseconds: int) -> str:
 
 
 def to_event_time(value: object, nanoseconds: object = None, tell: Callable[[str], None] | None = None) -> str:
-    """Return a time in the form of `event_time`, "" for None; raises InvalidEvent.
+    """Return a time (text, a datetime, seconds since 1970) or *nanoseconds* in the form of `event_time`; raises InvalidEvent.
 
-    It is text, a datetime or seconds since 1970, or, instead, *nanoseconds*. *tell* gets a warning about a deprecated form.
+    "" for None. *tell* gets a warning about a deprecated form.
     """
     if value is None and nanoseconds is None:
         return ""

@@ -255,10 +255,7 @@ class Client:
             self._reporter.failed(error, RilleventsError)
             return None
         if event.truncated:
-            self._reporter.tell(
-                f"event {event.event_name!r} had {event.truncated} bytes and was recorded without its attributes; "
-                "the limit is 32 KiB"
-            )
+            self._reporter.tell(f"event {event.event_name!r} was truncated, the limit is 32 KiB: {event.reason}")
         if event.invalid:
             self._reporter.tell_invalid(event.event_name, event.invalid)
         return event.event_id

@@ -64,8 +64,8 @@ class Redactor:
     """Replaces secrets in attributes with `[redacted]`, at any depth; safe to share between threads.
 
     A value is a secret if its key is in KEYS or *keys* (and it is not empty, null, true or false). With *values*, so is each part
-    of a text that is a token in a known form, a JWT, a private key, or the user and password of a URL. Texts over 32 KiB are
-    not searched: an event with such a text is stored without its attributes.
+    of a text that is a token in a known form, a JWT, a private key, or the user and password of a URL. Of a text over
+    128 KiB only the start is kept and searched: no event holds more.
     """
 
     __slots__ = ("_clean", "_harmless", "_keys", "_values")
@@ -171,6 +171,8 @@ def redacted(redactor: Redactor, event: Event) -> Event:
     try:
         return event.replace(redactor.redact(event.attributes))
     except InvalidEvent:
+        if event.invalid is None:
+            raise
         event.drop_invalid()
         return event.replace(redactor.redact(event.attributes))
 
