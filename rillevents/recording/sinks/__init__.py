@@ -46,8 +46,8 @@ class Sink:
 
 
 def adapted(sink: Sink) -> Sink:
-    """Return *sink* itself if it is one of ours; for any other object, a Sink that adds what it lacks."""
-    if isinstance(sink, Sink) and _takes_timeout(sink.close):
+    """Return *sink* itself if it is one of ours; for any other object, a Sink that adds what it lacks, and mutes it."""
+    if isinstance(sink, Sink) and type(sink).__module__.startswith("rillevents.") and _takes_timeout(sink.close):
         return sink
     return _Adapted(sink)
 
@@ -61,8 +61,15 @@ class _Adapted(Sink):
     """A foreign sink, which may only have `emit` and `close`."""
 
     def __init__(self, sink: Any) -> None:
+        from rillevents.event.muting import Muted
+
         self._sink = sink
-        self.emit = sink.emit  # type: ignore[method-assign]
+        self._muted = Muted
+
+    def emit(self, event: Event) -> None:
+        """Pass the event on; what the sink logs meanwhile is not recorded."""
+        with self._muted():
+            self._sink.emit(event)
 
     @property
     def enabled(self) -> bool:  # type: ignore[override]
@@ -72,6 +79,8 @@ class _Adapted(Sink):
         """Close the sink; after *timeout* seconds it continues in the background."""
         if timeout is None:
             self._sink.close()
+        elif _takes_timeout(self._sink.close):
+            self._sink.close(timeout)
         else:
             _close_in_background(self._sink.close, timeout)
 

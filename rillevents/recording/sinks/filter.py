@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rillevents.event.muting import Muted
 from rillevents.event.pattern import matches
 from rillevents.recording.sinks import Sink, adapted
 
@@ -24,7 +25,9 @@ class FilterSink(Sink):
 
     def emit(self, event: Event) -> None:
         """Pass the event on, or drop it."""
-        if self._keep(event):
+        with Muted():
+            wanted = self._keep(event)
+        if wanted:
             self._sink.emit(event)
         else:
             self.count("dropped", "filter")
