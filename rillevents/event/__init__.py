@@ -9,7 +9,8 @@ import os
 import time
 
 from rillevents.errors import InvalidEvent
-from rillevents.event.ndjson import LARGEST, dumps, quoted, to_number
+from rillevents.event.ndjson import check_number as check_number
+from rillevents.event.ndjson import dumps, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -261,8 +262,14 @@ def new_event_id(now_ns: int = 0) -> str:
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
+# Types and names that were checked: a program has few of them.
+_good_texts: set[str] = set()
+
+
 def check_text(field: str, value: object) -> str:
     """Return *value* if it can be an event's ID, type or name; raises InvalidEvent otherwise."""
+    if type(value) is str and value in _good_texts:
+        return value
     if not isinstance(value, str) or not value.strip():
         raise InvalidEvent(f"{field} must be a non-empty string")
     try:
@@ -271,6 +278,10 @@ def check_text(field: str, value: object) -> str:
         raise InvalidEvent(f"{field} is not valid Unicode", hint="pass UTF-8") from None
     if size > MAX_NAME_BYTES:
         raise InvalidEvent(f"{field} has {size} bytes, more than {MAX_NAME_BYTES}")
+    if len(_good_texts) >= _MOST_KINDS:
+        _good_texts.clear()
+    if type(value) is str:
+        _good_texts.add(value)
     return value
 
 
@@ -279,16 +290,6 @@ def check_mapping(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if attributes is None or hasattr(attributes, "keys"):
         return {} if attributes is None else attributes
     raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
-
-
-def check_number(value: object) -> int | float:
-    """Return *value* as a finite number that a double can hold; raises InvalidEvent otherwise (a bool is not a number)."""
-    found = value if type(value) in (int, float) else to_number(value)
-    if not isinstance(found, (int, float)):
-        raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
-    if not -LARGEST <= found <= LARGEST:
-        raise InvalidEvent("a metric's value must be a finite number")
-    return found
 
 
 def format_time(nanoseconds: int) -> str:

@@ -6,6 +6,8 @@ starting Python (it imports `re`). If they are missing or have changed, `json` i
 
 from __future__ import annotations
 
+from rillevents.errors import InvalidEvent
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,6 +90,16 @@ def _plain(value: object) -> object:
     found = number(value)
     if found is None:
         raise TypeError
+    return found
+
+
+def check_number(value: object) -> int | float:
+    """Return *value* as a finite number that a double can hold; raises InvalidEvent otherwise (a bool is not a number)."""
+    found = value if type(value) in (int, float) else to_number(value)
+    if not isinstance(found, (int, float)):
+        raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
+    if not -LARGEST <= found <= LARGEST:
+        raise InvalidEvent("a metric's value must be a finite number")
     return found
 
 

@@ -213,7 +213,7 @@ class Client:
         event_type: str,
         event_name: str,
         attributes: Mapping[str, Any] | None,
-        more: Mapping[str, Any],
+        more: dict[str, Any],
         added: dict[str, Any],
         event_id: str | None,
         when: tuple[EventTime | None, int | None],
@@ -221,9 +221,12 @@ class Client:
         if not self._sink.enabled or (muted and get_ident() in muted):
             return None
         try:
-            if attributes is not None and type(attributes) is not dict:
-                check_mapping(attributes)
-            own = {**(_ambient() or {}), **(attributes or {}), **more, **added}
+            ambient = _ambient()
+            own = (
+                {**(ambient or {}), **check_mapping(attributes), **more, **added}
+                if ambient or attributes or added
+                else more
+            )
             event = Event(
                 check_text("the event's type", event_type),
                 check_text("the event's name", event_name),
@@ -280,18 +283,22 @@ class Client:
 
         if not self._sink.enabled or get_ident() in muted:
             return None
-        called = {**check_mapping(attributes), **more}
         given = None if isinstance(event_time, str) and not event_time else event_time
         when = to_event_time(given, event_time_ns, self._reporter.tell)
-        event = legacy_event(event_name, self._shared.attributes, called, event_id=event_id, event_time=when)
+        event = legacy_event(
+            event_name,
+            self._shared.attributes,
+            {**check_mapping(attributes), **more},
+            event_id=event_id,
+            event_time=when,
+        )
         event.invalid = None if self._reporter.raises else {}
         return self._emit(event)
 
     def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
-        """Pass on a complete event, checked for the four fields but not enriched, and return its ID.
+        """Pass on a complete event (a line of NDJSON byte for byte), checked but not enriched, and return its ID.
 
-        A line of NDJSON is passed on byte for byte. Raises InvalidEvent if a field is missing, if it is not a JSON object, or if
-        it is larger than 32 KiB.
+        Raises InvalidEvent if a required field is missing, or it is not a JSON object, or larger than 32 KiB.
         """
         from rillevents.event.validate import parse_raw
 

@@ -21,7 +21,11 @@ class FilterSink(Sink):
     def __init__(self, sink: Sink, keep: Callable[[Event], bool]) -> None:
         self._sink = adapted(sink)
         self._keep = keep
-        self.enabled = self._sink.enabled
+
+    @property
+    def enabled(self) -> bool:  # type: ignore[override]
+        """Whether the sink behind is enabled now."""
+        return self._sink.enabled
 
     def emit(self, event: Event) -> None:
         """Pass the event on, or drop it."""
