@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import only
+from support import Tool, only
 
 from rillevents import Client, InvalidEvent, RilleventsError
 from rillevents.event import mending, timestamp, to_event_time
+from rillevents.event.validate import certain_event, checked_line, count_events, fill
+from rillevents.serve.parse import parse_ndjson
 from rillevents.testing import CapturingSink
 
 NEW_YEAR = "2026-01-01T00:00:00.000000000Z"
@@ -361,6 +363,65 @@ class TestInvalidAttributes:
             now[0] += seconds
             client.record("t", "n", **{key: {1}})
             assert expected == len(told)
+
+
+def metric(value: str, key: str = "value", event_type: str = "metric") -> bytes:
+    start = f'{{"event_id":"i","event_time":"2026-11-23T10:00:00Z","event_type":"{event_type}","event_name":"n"'
+    return f'{start},"{key}":{value}}}\n'.encode()
+
+
+class TestRawValues:
+    """A raw metric's value is refused beyond a double, as `-a` refuses it, by everything that takes raw events."""
+
+    REFUSED = (
+        "1e400", "-1e400", "1.5E+309", "1e0000400", "9" * 400, f"-{'9' * 310}", f"{'9' * 150}.0e200", "2e308",
+    )  # fmt: skip
+    TAKEN = (
+        "1e308",
+        "-1.7976931348623157e308",
+        "1e-400",
+        "9" * 300,
+        "0.5",
+        f"0.{'9' * 400}",
+        f"0.{'0' * 200}1e400",
+        "null",
+        '"1e400"',
+    )
+
+    @pytest.mark.parametrize("key", ["value", "v\\u0061lue"], ids=["plain", "escaped"])
+    @pytest.mark.parametrize("value", REFUSED, ids=lambda value: value[:12] + f"-{len(value)}")
+    def test_refused(self, value: str, key: str, sink: CapturingSink) -> None:
+        """By a program's call, line by line, in a block, and by the server's quick way."""
+        line = metric(value, key)
+        with pytest.raises(InvalidEvent, match="a metric's value is too large for a number"):
+            Client(sink).record_raw(line)
+        with pytest.raises(InvalidEvent, match="too large"):
+            fill(line, "t", "n")
+        assert (0, None) == (count_events(metric("1") + line), certain_event(line))
+        bad = only(parse_ndjson(metric("1") + line + metric("2")).bad)
+        assert (2, "a metric's value is too large for a number") == (bad.number, bad.reason)
+
+    @pytest.mark.parametrize("value", TAKEN, ids=lambda value: value[:12] + f"-{len(value)}")
+    def test_taken(self, value: str, sink: CapturingSink) -> None:
+        """What a double holds, and what is no number, keeps its bytes."""
+        Client(sink).record_raw(metric(value))
+        assert metric(value) == only(sink.events).line == checked_line(metric(value))
+
+    def test_other_events(self, sink: CapturingSink) -> None:
+        """Other attributes and other types are no metric's value: they pass byte for byte."""
+        for line in (metric("1e400", "other"), metric("1e400", event_type="log")):
+            assert line == checked_line(line)
+
+    def test_mapping(self, sink: CapturingSink) -> None:
+        """A mapping is no exception."""
+        with pytest.raises(InvalidEvent, match="too large"):
+            Client(sink).record_raw(json.loads(metric("1")) | {"value": 10**400})
+
+    def test_commands(self, tool: Tool) -> None:
+        """`record raw` says which line it is, and stores the others."""
+        done = tool("record", "raw", stdin=metric("1") + metric("1e400") + metric("2"))
+        assert (2, True) == (done.returncode, "line 2: a metric's value is too large for a number" in done.stderr)
+        assert [1, 2] == [event["value"] for event in tool.events()]
 
 
 class TestErrors:

@@ -11,6 +11,7 @@ from rillevents.errors import InvalidEvent
 from rillevents.event import (
     ENVELOPE,
     MAX_EVENT_BYTES,
+    METRIC,
     Event,
     encode_line,
     format_time,
@@ -18,6 +19,7 @@ from rillevents.event import (
     new_event_id,
 )
 from rillevents.event.envelope import Required, is_event, required_fields
+from rillevents.event.ndjson import LARGEST
 from rillevents.event.timestamp import microseconds, parse_time
 
 if TYPE_CHECKING:
@@ -57,7 +59,25 @@ def checked_line(line: bytes) -> bytes:
     if not good:
         check_raw(decode_line(line))
         raise InvalidEvent("not JSON that all readers understand")
+    if _may_be_too_large(line):
+        _check_value(decode_line(line))
     return line + b"\n"
+
+
+# A metric's value that a double may not hold: it has a long exponent or many digits.
+_VALUE = re.compile(rb'"value"\s*+:\s*+-?+(?:[0-9.]{100}|[0-9.]++[eE]\+?+[0-9]{3})')
+# The same key, written with escapes.
+_ESCAPED_KEY = re.compile(rb"\\u00(?:76|61|6[cC]|75|65)")
+
+
+def _may_be_too_large(lines: bytes) -> bool:
+    return bool(_VALUE.search(lines) or (b"\\u00" in lines and _ESCAPED_KEY.search(lines)))
+
+
+def _check_value(fields: Mapping[str, Any]) -> None:
+    value = fields.get("value")
+    if fields.get("event_type") == METRIC and isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
+        raise InvalidEvent("a metric's value is too large for a number")
 
 
 def _is_understood(line: bytes) -> bool:
@@ -121,6 +141,8 @@ def certain_events(block: bytes) -> list[Required]:
         return []
     if longest > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)):
         return []
+    if _may_be_too_large(block):
+        return []
     text = "\n".join([*times, ""])
     # Compare the counts: a time that contains a newline would look like two.
     good = len(times) == len(lines) == text.count("\n") and _TIMES.fullmatch(text)
@@ -143,7 +165,7 @@ def certain_event(line: bytes) -> Required | None:
         and event.event_type
         and event.event_name
     )
-    return event if plain and not ndjson.is_too_deep(line) else None
+    return event if plain and not ndjson.is_too_deep(line) and not _may_be_too_large(line) else None
 
 
 def parse_raw(event: Mapping[str, Any] | bytes | None) -> Event:
