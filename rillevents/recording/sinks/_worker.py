@@ -58,7 +58,7 @@ class Worker:
             self.thread.start()
         except RuntimeError as error:
             # Too many threads, or too late for one. The events stay, the next emit tries again, and close() reports it.
-            self.stop = Outcome(Kind.TEMPORARY, str(error))
+            self.stop = Outcome(Kind.TEMPORARY, f"no thread could be started to deliver events: {error}")
             self.ended, self.memory.wake_at = True, 0
 
     def wake(self) -> None:
