@@ -75,13 +75,13 @@ class TestRecord:
         assert ("log", "done", "info") == tuple(fields(sink)[key] for key in ("event_type", "message", "level"))
 
     def test_id_and_time(self, sink: CapturingSink) -> None:
-        """An ID and a time may be given, the time as text, nanoseconds or a datetime."""
+        """An ID and a time may be given, the time as text, seconds or a datetime."""
         import datetime
 
         client = Client(sink, on_error="raise")
         for when in (
             "2026-01-01T01:00:00+01:00",
-            1767225600 * 10**9,
+            1767225600,
             datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         ):
             client.record_behavioral("x", event_id="mine", event_time=when)
@@ -122,7 +122,7 @@ class TestRecord:
         assert expected == {key: value for key, value in second.items() if key not in ENVELOPE}
 
     def test_truncated(self, sink: CapturingSink, caplog: pytest.LogCaptureFixture) -> None:
-        """An event over 32 KiB is recorded without its attributes, and the log says so."""
+        """An event over 32 KiB is recorded truncated, and the log says so."""
         assert Client(sink).record("t", "n", blob="x" * 40_000)
         assert fields(sink)["truncated"] is True
         assert "32 KiB" in caplog.text
@@ -134,13 +134,11 @@ class TestManners:
         [
             lambda client: client.record("t", ""),
             lambda client: client.record(3, "n"),
-            lambda client: client.record("t", "n", k=object()),
-            lambda client: client.record("t", "n", {"k": {1}}),
             lambda client: client.record("t", "n", 5),
             lambda client: client.record("t", "n", event_time="never"),
             lambda client: client.record("t", "x" * 2000),
         ],
-        ids=["empty-name", "type", "object", "set", "no-mapping", "time", "long-name"],
+        ids=["empty-name", "type", "no-mapping", "time", "long-name"],
     )
     def test_never_raises(self, call: object, tool: Tool, caplog: pytest.LogCaptureFixture) -> None:
         """A bad event is logged once, counted nowhere but in the ledger, and raises nothing."""
@@ -153,7 +151,7 @@ class TestManners:
     def test_refused_is_counted(self, tool: Tool, caplog: pytest.LogCaptureFixture) -> None:
         """A bad event is counted as refused."""
         client = Client.from_config(environ=tool.environ)
-        client.record("t", "n", k=object())
+        client.record("t", "")
         client.close()
         assert 1 == tool.json("status")["ledger"]["refused"]
         assert caplog.records
@@ -451,7 +449,7 @@ class TestClosing:
         """A bad event counts as refused, whatever is bad about it."""
         client = Client.from_config(environ=tool.environ)
         client.record("a", "b", 5)  # type: ignore[arg-type]
-        client.record("a", "b", event_time=1.5)  # type: ignore[arg-type]
+        client.record("a", "b", event_time=True)
         client.record("a", "")
         client.close()
         assert 3 == tool.json("status")["ledger"]["refused"] == len(caplog.messages)

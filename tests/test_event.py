@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import uuid
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,6 @@ from rillevents.event import (
     Event,
     Shared,
     check_number,
-    check_raw,
     check_text,
     format_time,
     ndjson,
@@ -36,6 +36,7 @@ from rillevents.event.timestamp import microseconds, parse_time
 from rillevents.event.validate import (
     certain_event,
     certain_events,
+    check_raw,
     checked_line,
     count_events,
     decode_line,
@@ -157,7 +158,7 @@ class TestLine:
         "size", [MAX_EVENT_BYTES - 1, MAX_EVENT_BYTES, MAX_EVENT_BYTES + 1], ids=["below", "at", "over"]
     )
     def test_limit(self, size: int) -> None:
-        """An event of exactly 32 KiB is kept whole; one byte more, and only its four fields stay, with a reason."""
+        """An event of exactly 32 KiB is kept whole; of one with a byte more the longest text is cut, with a reason."""
         event = Event("log", "n", {"é": ""}, event_id="i", event_time=format_time(0))
         short = Event("log", "n", {"é": "x" * (size - len(event.line) + 1)}, event_id="i", event_time=format_time(0))
         found = json.loads(short.line)
@@ -165,8 +166,48 @@ class TestLine:
             assert (size + 1, 0) == (len(short.line), short.truncated)
             return
         assert size == short.truncated
-        assert {*ENVELOPE, "truncated", "reason"} == found.keys()
+        assert {*ENVELOPE, "é", "truncated", "reason"} == found.keys()
         assert found["truncated"] is True
+
+    @pytest.mark.parametrize(
+        "letter", ["x", "ä", "😀", '"', "\n", "\0"], ids=["ascii", "two-bytes", "emoji", "quote", "newline", "nul"]
+    )
+    @pytest.mark.parametrize(
+        ("attributes", "name"),
+        [
+            (lambda text: {"a": 1, "message": text, "z": "stays"}, "message"),
+            (lambda text: {"a": {"b": ["stays", {"c": text}]}}, "a.b.c"),
+        ],
+        ids=["top", "nested"],
+    )
+    def test_longest_text_is_cut(self, attributes: Any, name: str, letter: str) -> None:
+        """The longest text of a too large event is cut to what fits, at any depth and in any script; all else stays."""
+        given = attributes(letter * (40_000 // len(letter.encode())))
+        event = Event("log", "n", given)
+        found = json.loads(event.line)
+        reason = f'the event had {event.truncated} bytes, more than 32768: the text of "{name}" was cut'
+        assert MAX_EVENT_BYTES - 12 < len(event.line) <= MAX_EVENT_BYTES + 1
+        cut = found["message"] if "message" in found else found["a"]["b"][1]["c"]
+        assert "…" == cut.strip(letter)
+        assert given.get("z") == found.get("z")
+        assert (True, reason, reason) == (found["truncated"], found["reason"], event.reason)
+
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            {"a": "x" * 40_000, "b": "x" * 40_000},
+            {"reason": "x" * 40_000},
+            {"a": [1] * 20_000, "b": "x" * 100},
+            {str(key): 1 for key in range(9000)},
+        ],
+        ids=["two-texts", "own-reason", "numbers", "keys"],
+    )
+    def test_no_cut_is_enough(self, attributes: dict[str, Any]) -> None:
+        """Where cutting one text is not enough, only the four fields stay, with a reason."""
+        event = Event("log", "n", attributes)
+        found = json.loads(event.line)
+        assert {*ENVELOPE, "truncated", "reason"} == found.keys()
+        assert found["reason"].endswith("its attributes were left out")
 
     @pytest.mark.parametrize(
         ("value", "expected"),
@@ -421,13 +462,13 @@ class TestTime:
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
-            (1, "1970-01-01T00:00:00.000000001Z"),
+            (1, "1970-01-01T00:00:01.000000000Z"),
             (datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), "2026-01-02T00:00:00.000000000Z"),
         ],
-        ids=["nanoseconds", "datetime"],
+        ids=["seconds", "datetime"],
     )
     def test_values(self, value: int | datetime.datetime, expected: str) -> None:
-        """A time may also be nanoseconds since 1970, or a datetime."""
+        """A time may also be seconds since 1970, or a datetime."""
         assert expected == to_event_time(value)
 
     @pytest.mark.parametrize("text", ["2026-11-23 10:00:00Z", "2026-11-23t10:00:00Z", "2026-11-23T10:00:00+0200", "@1"])

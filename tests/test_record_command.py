@@ -84,10 +84,14 @@ class TestForms:
         assert "-1" == tool.events()[1]["user_id"]
 
     def test_truncated(self, tool: Tool) -> None:
-        """An event over 32 KiB is stored without its attributes, said on stderr and counted."""
-        done = tool("record", "behavioral", "x", "-a", "k=" + "v" * 40_000)
+        """The longest text of an event over 32 KiB is cut, the rest stays; said on stderr and counted."""
+        done = tool("record", "log", "x", "m" * 40_000, "-a", "k=v")
         assert (0, 1) == (done.returncode, done.stderr.count("\n"))
-        assert only(tool.events())["truncated"] is True
+        assert 'the text of "message" was cut' in done.stderr
+        found = only(tool.events())
+        assert (True, "v") == (found["truncated"], found["k"])
+        assert found["install_id"]
+        assert found["message"].strip("m") == "…"
         assert 1 == tool.json("status")["ledger"]["truncated"]
 
     def test_print(self, tool: Tool) -> None:

@@ -260,11 +260,23 @@ class TestWhatStays:
             assert {"x": value} == found
 
     def test_long_texts(self) -> None:
-        """A text of 32 KiB is searched, a longer one left as it is: no event holds it."""
+        """A text is searched as far as it may be stored: whole up to 128 KiB, and of a longer one the start."""
         secret = SECRETS["github"][1]
-        text = f"{'x' * (MAX_EVENT_BYTES - len(secret) - 1)} {secret}"
+        text = f"{'x' * (4 * MAX_EVENT_BYTES - len(secret) - 1)} {secret}"
         assert text.replace(secret, REDACTED) == _token_forms.redacted(text, REDACTED)
-        assert f" {text}" == _token_forms.redacted(f" {text}", REDACTED)
+        assert f"{text.replace(secret, REDACTED)}…" == _token_forms.redacted(f"{text} {secret}", REDACTED)
+
+    @pytest.mark.parametrize("start", [0, 100, 32_000, 32_500, 32_700, 40_000, 140_000])
+    def test_text_that_is_cut(self, start: int) -> None:
+        """What is left of a text that is too long holds no secret, and no part of one, wherever it stood."""
+        secret = SECRETS["github"][1]
+        sink = CapturingSink()
+        assert Client(sink, warn=lambda message: None).record(
+            "t", "n", text=f"{'x ' * (start // 2)}{secret} {'y' * 40_000}"
+        )
+        event = only(sink.events)
+        assert secret[:8] not in event.line.decode()
+        assert event.truncated
 
     def test_keys_are_a_list(self) -> None:
         """A text in the place of the list of keys is a mistake that is told, not a list of letters."""

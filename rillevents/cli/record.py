@@ -129,7 +129,7 @@ def _notices(paths: Paths, plan: Plan) -> list[str]:
 
 
 def _record(client: Client, request: RecordCommand, plan: Plan) -> None:
-    given = {"event_id": plan.event_id, "event_time": plan.event_time}
+    given: dict[str, Any] = {"event_id": plan.event_id, "event_time": plan.event_time}
     if request.legacy:
         called = {key: value for key, value in plan.attributes.items() if key != USER_ID}
         known = client.with_user_id(plan.attributes[USER_ID]) if USER_ID in plan.attributes else client

@@ -14,6 +14,7 @@ from rillevents.delivery.flusher import Flusher
 from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
 from rillevents.delivery.url import DEFAULT_PORTS, IntakeSettings, is_kafka, origin, split_url, without_userinfo
 from rillevents.errors import ConfigError, UsageError
+from rillevents.event.muting import Muted
 from rillevents.local import Paths, config, consent
 from rillevents.spool.view import existing_spools, held_events
 
@@ -60,7 +61,8 @@ def flush(
     try:
         return flusher.flush(existing_spools(paths))
     finally:
-        exporter.close()
+        with Muted():
+            exporter.close()
 
 
 def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rillevents.delivery.outcome import Exporter, Kind, Outcome, clean
 from rillevents.delivery.pace import Backoff, Deadline
 from rillevents.errors import ConfigError
 from rillevents.event.batch import Batch
+from rillevents.event.muting import Muted
 
 WAIT_SLICE = 1.0
 
@@ -157,7 +158,9 @@ def _make_calls(exporter: Exporter, calls: SimpleQueue[_Call | None]) -> None:
 def attempt(exporter: Exporter, batch: Batch) -> Outcome:
     """Return the outcome of one call to an exporter; whatever it raises, the events are kept."""
     try:
-        outcome: object = exporter.export(batch)
+        # An HTTP client logs its requests; as events, these lines would cause requests without end.
+        with Muted():
+            outcome: object = exporter.export(batch)
     except ConfigError as error:
         return Outcome(Kind.MISCONFIGURED, clean(str(error)))
     except BaseException as error:  # noqa: BLE001 - a bug in an exporter must not lose events

@@ -9,12 +9,12 @@ import os
 import time
 
 from rillevents.errors import InvalidEvent
+from rillevents.event.ndjson import check_number as check_number
 from rillevents.event.ndjson import dumps, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 MAX_EVENT_BYTES = 32 * 1024
@@ -34,20 +34,15 @@ USER_ID = "user_id"
 ATTRIBUTE_KEYS = (SERVICE_NAME, SERVICE_VERSION, SERVICE_COMMIT, IS_DEV, INSTALL_ID, USER_ID)
 
 BEHAVIORAL_NAMES = (
-    "install-success",
-    "app-start",
-    "login-start",
-    "login-success",
-    "deploy-start",
-    "deploy-success",
-    "ghconnected-start",
-    "ghconnected-success",
-    "dataaccess-start",
-    "dataaccess-success",
-)
+    "install-success", "app-start", "login-start", "login-success", "deploy-start", "deploy-success",
+    "ghconnected-start", "ghconnected-success", "dataaccess-start", "dataaccess-success",
+)  # fmt: skip
 
 ENVELOPE = ("event_id", "event_time", "event_type", "event_name")
 METRIC_FIELDS = ("value", "name", "time")
+
+# The threads whose calls record nothing now: see muting.py.
+muted: set[int] = set()
 
 
 class Shared:
@@ -85,11 +80,16 @@ class Event:
     """One event; `line` is the NDJSON that is stored and sent, created once and never again.
 
     `attributes` is everything besides the four required fields; do not change it after reading `line`. `own` holds what this
-    event does not share with others. `truncated` is the size in bytes of an event that was too large, 0 for all others; it is
-    known once `line` is.
+    event does not share with others. Known once `line` is: `truncated`, the size in bytes of an event that was too large (0 for
+    all others), whose `reason` says what it lost; and `invalid`, the keys and types of attributes that were left out because they
+    are no JSON (None: one of them makes the event invalid).
     """
 
-    __slots__ = ("_line", "_shared", "event_id", "event_name", "event_time", "event_type", "is_raw", "own", "truncated")
+    __slots__ = (
+        "_line", "_shared", "event_id", "event_name", "event_time", "event_type", "invalid", "is_raw", "own",
+        "reason", "truncated",
+    )  # fmt: skip
+    reason: str  # Set with `truncated` alone.
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class Event:
         event_id: str = "",
         event_time: str = "",
         shared: Shared | None = None,
+        invalid: dict[str, str] | None = None,
     ) -> None:
         now = time.time_ns()
         self.event_id = event_id or new_event_id(now)
@@ -110,6 +111,7 @@ class Event:
         self._shared = shared
         self.truncated = 0
         self.is_raw = False
+        self.invalid = invalid
         self._line = b""
 
     @classmethod
@@ -147,16 +149,34 @@ class Event:
         """Return the same event with other attributes; itself if they are its own."""
         if attributes is self.attributes:
             return self
-        return Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
+        event = Event(self.event_type, self.event_name, attributes, event_id=self.event_id, event_time=self.event_time)
+        event.invalid = self.invalid
+        return event
+
+    def drop_invalid(self) -> None:
+        """Leave out the attributes that are no JSON."""
+        from rillevents.event.mending import without_invalid
+
+        self.attributes = without_invalid(self.attributes, self.invalid)
 
     def _encode(self) -> bytes:
-        line = self._joined() or encode_line({**self._envelope(), **self.attributes, **self._envelope()})
+        line = self._joined() or self._encoded()
         if len(line) > MAX_EVENT_BYTES + 1:
+            from rillevents.event.mending import shortened
+
             self.truncated = len(line) - 1
-            reason = f"the event had {self.truncated} bytes, more than {MAX_EVENT_BYTES}: its attributes were left out"
-            line = encode_line({**self._envelope(), "truncated": True, "reason": reason})
+            line, self.reason = shortened(line, MAX_EVENT_BYTES, self._envelope())
         self._line = line
         return line
+
+    def _encoded(self) -> bytes:
+        try:
+            return encode_line({**self._envelope(), **self.attributes, **self._envelope()})
+        except InvalidEvent:
+            if self.invalid is None:
+                raise
+            self.drop_invalid()
+        return encode_line({**self._envelope(), **self.attributes, **self._envelope()})
 
     def _envelope(self) -> dict[str, str]:
         return {
@@ -242,8 +262,14 @@ def new_event_id(now_ns: int = 0) -> str:
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
+# Types and names that were checked: a program has few of them.
+_good_texts: set[str] = set()
+
+
 def check_text(field: str, value: object) -> str:
     """Return *value* if it can be an event's ID, type or name; raises InvalidEvent otherwise."""
+    if type(value) is str and value in _good_texts:
+        return value
     if not isinstance(value, str) or not value.strip():
         raise InvalidEvent(f"{field} must be a non-empty string")
     try:
@@ -252,37 +278,18 @@ def check_text(field: str, value: object) -> str:
         raise InvalidEvent(f"{field} is not valid Unicode", hint="pass UTF-8") from None
     if size > MAX_NAME_BYTES:
         raise InvalidEvent(f"{field} has {size} bytes, more than {MAX_NAME_BYTES}")
+    if len(_good_texts) >= _MOST_KINDS:
+        _good_texts.clear()
+    if type(value) is str:
+        _good_texts.add(value)
     return value
 
 
-def check_number(value: object) -> int | float:
-    """Return *value* if it is a finite number; raises InvalidEvent otherwise (a bool is not a number)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
-    if value != value or value in (float("inf"), float("-inf")):
-        raise InvalidEvent("a metric's value must be a finite number")
-    return value
-
-
-def check_raw(fields: object) -> dict[str, Any]:
-    """Return the decoded raw event *fields* if it has the four required ones, checked in their order."""
-    if not isinstance(fields, dict) or not fields:
-        raise InvalidEvent("empty event" if fields in ({}, None) else "an event is a JSON object")
-    for field in ENVELOPE:
-        if not isinstance(fields.get(field), str) or not fields[field]:
-            raise InvalidEvent(f"missing {field}" if field not in fields else f"{field} must be a non-empty string")
-        if field == "event_time":
-            _check_time(fields[field])
-    return fields
-
-
-def _check_time(text: str) -> None:
-    from rillevents.event.timestamp import parse_time
-
-    try:
-        parse_time(text, strict=True)
-    except ValueError as error:
-        raise InvalidEvent(f"event_time: {error}") from None
+def check_mapping(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return *attributes*, an empty mapping for None; raises InvalidEvent if they are none."""
+    if attributes is None or hasattr(attributes, "keys"):
+        return {} if attributes is None else attributes
+    raise InvalidEvent(f"attributes must be a mapping, not {type(attributes).__name__}")
 
 
 def format_time(nanoseconds: int) -> str:
@@ -291,17 +298,15 @@ def format_time(nanoseconds: int) -> str:
     Times of a clock outside the years 0 to 9999, which RFC 3339 cannot express, become the nearest one it can.
     """
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{_second(seconds)}.{rest:09d}Z" if _FIRST <= seconds <= _LAST else format_time(_nearest(seconds))
+    if _FIRST <= seconds <= _LAST:
+        return f"{_second(seconds)}.{rest:09d}Z"
+    return format_time(_FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999)
 
 
 _FIRST, _LAST = -62167219200, 253402300799
 
 
-def _nearest(seconds: int) -> int:
-    return _FIRST * 1_000_000_000 if seconds < _FIRST else _LAST * 1_000_000_000 + 999_999_999
-
-
-# The latest of each is cached, number and text as one value, since threads and signal handlers share it.
+# The latest of each is cached as one value: threads and signal handlers share it.
 _latest_second = (0, "1970-01-01T00:00:00")
 _latest_stamp = (0, "00000000-0000-7")
 
@@ -326,13 +331,20 @@ def _stamp(milliseconds: int) -> str:
     return latest[1]
 
 
-def to_event_time(value: str | int | datetime) -> str:
-    """Return a time given as text, nanoseconds or a datetime in the form of `event_time`; raises InvalidEvent."""
-    if isinstance(value, int):
-        return format_time(value)
-    from rillevents.event.timestamp import parse_time
+def to_event_time(value: object, nanoseconds: object = None, tell: Callable[[str], None] | None = None) -> str:
+    """Return a time (text, a datetime, seconds since 1970) or *nanoseconds* in the form of `event_time`; raises InvalidEvent.
+
+    "" for None. *tell* gets a warning about a deprecated form.
+    """
+    if value is None and nanoseconds is None:
+        return ""
+    from rillevents.event.timestamp import nanoseconds_of, parse_time, whole_nanoseconds
 
     try:
-        return format_time(parse_time(value if isinstance(value, str) else value.astimezone().isoformat()))
+        if nanoseconds is None:
+            return format_time(parse_time(value) if isinstance(value, str) else nanoseconds_of(value, tell))
+        if value is not None:
+            raise ValueError("event_time and event_time_ns were both given; give one of them")
+        return format_time(whole_nanoseconds(nanoseconds))
     except ValueError as error:
         raise InvalidEvent(str(error)) from None

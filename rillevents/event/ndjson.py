@@ -6,9 +6,12 @@ starting Python (it imports `re`). If they are missing or have changed, `json` i
 
 from __future__ import annotations
 
+from rillevents.errors import InvalidEvent
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import SupportsIndex
 
 # Less than jq's 256 and Python's thousand, and less than the current stack allows: a reader's stack may already be
 # deeper.
@@ -24,7 +27,8 @@ _INFINITIES = (float("inf"), float("-inf"))
 def dumps(value: object) -> str:
     """Return *value* as compact JSON, Unicode kept as it is.
 
-    datetime becomes RFC 3339; UUID, Path, Enum and Decimal become strings. Any other type that JSON lacks raises TypeError;
+    datetime becomes RFC 3339; UUID, Path, Enum and Decimal become strings, other libraries' numbers numbers. Any other type that
+    JSON lacks raises TypeError;
     NaN and infinities raise ValueError; circular nesting, or nesting beyond MAX_DEPTH, raises RecursionError.
     """
     text = "".join(_encode(value, 0))
@@ -60,7 +64,14 @@ def _depth(data: bytes) -> int:
 
 
 def plain(value: object) -> object:
-    """Return the JSON form of a *value* that is not a JSON type."""
+    """Return the JSON form of a *value* that is not a JSON type; raises TypeError, and nothing else, if it has none."""
+    try:
+        return _plain(value)
+    except Exception:  # noqa: BLE001 - whatever another library's object raises, and datetime's own OverflowError
+        raise TypeError(f"{type(value).__name__} is not a JSON value") from None
+
+
+def _plain(value: object) -> object:
     from datetime import UTC, date, datetime
     from decimal import Decimal
     from enum import Enum
@@ -76,7 +87,53 @@ def plain(value: object) -> object:
         return str(value.value)
     if isinstance(value, (UUID, PurePath, Decimal)):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
+    found = number(value)
+    if found is None:
+        raise TypeError
+    return found
+
+
+def check_number(value: object) -> int | float:
+    """Return *value* as a finite number that a double can hold; raises InvalidEvent otherwise (a bool is not a number)."""
+    found = value if type(value) in (int, float) else to_number(value)
+    if not isinstance(found, (int, float)):
+        raise InvalidEvent(f"a metric's value must be a number, not {type(value).__name__}")
+    if not -LARGEST <= found <= LARGEST:
+        raise InvalidEvent("a metric's value must be a finite number")
+    return found
+
+
+def number(value: object) -> int | float | None:
+    """Return any library's number, or bool, as Python's own, by `__index__` or else `__float__`; None if it is none."""
+    if isinstance(value, (int, float)):
+        return value
+    kind = type(value)
+    if kind.__name__ in ("bool", "bool_"):
+        return bool(value)
+    for method, convert in (("__index__", _index), ("__float__", float)):
+        if hasattr(kind, method):
+            try:
+                return convert(value)  # type: ignore[arg-type]
+            except Exception:  # noqa: BLE001, S112 - an array of three numbers has both methods, and is no number
+                continue
+    return None
+
+
+def to_number(value: object) -> int | float | None:
+    """Return the number that an object of any class is, a Decimal too; None for a bool, an Enum of no number, and all others."""
+    from decimal import Decimal
+    from enum import Enum
+
+    found = None if isinstance(value, Enum) and not isinstance(value, (int, float)) else number(value)
+    if isinstance(value, Decimal) and found and -LARGEST <= found <= LARGEST and value.as_tuple().exponent == 0:
+        return int(value)
+    return None if isinstance(found, bool) else found
+
+
+def _index(value: SupportsIndex) -> int:
+    from operator import index
+
+    return index(value)
 
 
 def to_float(text: str) -> float:

@@ -1,10 +1,18 @@
-"""Times as people and programs write them → nanoseconds since 1970; pure, and exact to the nanosecond.
+"""Times as people and programs write them → nanoseconds since 1970, exact to the nanosecond.
 
-datetime is not used: it stops at microseconds, and importing it costs a fifth of Python's start.
+Text is read without datetime: that stops at microseconds, and importing it costs a fifth of Python's start.
 """
 
 from __future__ import annotations
 
+from rillevents.event import ndjson
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+FIRST_SECOND = -62167219200  # of the year 0
 LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -119,3 +127,103 @@ def _days_since_1970(year: int, month: int, day: int) -> int:
     year -= month < 3
     day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     return 365 * year + year // 4 - year // 100 + year // 400 + day_of_year - 719468
+
+
+# No time in seconds that anybody records; as milliseconds it is 1973, as nanoseconds (from the second number on) 1973, too.
+_NOT_SECONDS, _ONLY_NANOSECONDS = 10**11, 10**17
+_FORMS = "give text, a datetime, or seconds since 1970 (event_time_ns= takes nanoseconds)"
+
+
+def nanoseconds_of(value: object, tell: Callable[[str], None] | None = None) -> int:
+    """Return the nanoseconds since 1970 of a datetime, or of a number of seconds; raises ValueError for anything else.
+
+    A naive datetime means local time. Digits after the ninth are cut off. An int of 10**17 or more is taken as nanoseconds, as
+    version 0.1.0 took every int, with a DeprecationWarning and, once a process, a call of *tell*.
+    """
+    from datetime import date, datetime
+
+    if isinstance(value, datetime):
+        return _in_range(_of_datetime(value), value)
+    if isinstance(value, date):
+        raise ValueError("a date has no time of day; give a datetime")
+    return _in_range(_of_seconds(value, tell), value)
+
+
+def whole_nanoseconds(value: object) -> int:
+    """Return *value* if it is a number of nanoseconds since 1970 that RFC 3339 can write; raises ValueError otherwise."""
+    number = None if isinstance(value, bool) else ndjson.number(value)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError(f"event_time_ns must be a whole number, not {type(value).__name__}")
+    return _in_range(number, value)
+
+
+def _in_range(nanoseconds: int, value: object) -> int:
+    if not FIRST_SECOND <= nanoseconds // 1_000_000_000 <= LAST_SECOND:
+        raise ValueError(f"the time {_shown(value)} is outside of the years 0 to 9999")
+    return nanoseconds
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:40]
+    except Exception:  # noqa: BLE001 - another library's object, or a number with too many digits
+        return f"({type(value).__name__})"
+
+
+def _of_datetime(value: datetime) -> int:
+    """Return the nanoseconds of a datetime, or of an object of a subclass, which may know more digits (pandas)."""
+    try:
+        offset = value.utcoffset()
+        if offset is None:
+            offset = value.astimezone().utcoffset()
+        days = value.toordinal() - 719163 - (offset.days if offset else 0)
+        seconds = (
+            days * 86400 + value.hour * 3600 + value.minute * 60 + value.second - (offset.seconds if offset else 0)
+        )
+        below = value.microsecond - (offset.microseconds if offset else 0)
+        finer = getattr(value, "nanosecond", 0)
+        return seconds * 1_000_000_000 + below * 1000 + (finer if isinstance(finer, int) else 0)
+    except Exception:  # noqa: BLE001 - whatever a subclass raises, and datetime's own for a local time in the year 1
+        raise ValueError(f"{_shown(value)} is not a time that can be told; give one with a time zone") from None
+
+
+def _of_seconds(value: object, tell: Callable[[str], None] | None) -> int:
+    from decimal import ROUND_DOWN, Context, Decimal
+
+    number = value if isinstance(value, Decimal) else None if isinstance(value, bool) else ndjson.number(value)
+    if number is None or isinstance(number, bool):
+        raise ValueError(f"a time cannot be a {type(value).__name__}; {_FORMS}")
+    if isinstance(number, int) and number >= _ONLY_NANOSECONDS:
+        _in_range(number, value)
+        _warn_of_nanoseconds(tell)
+        return number
+    # By its shortest form, not by its exact value: 1700000000.1 means what `--time @1700000000.1` means.
+    exact = Decimal(float.__repr__(number)) if isinstance(number, float) else Decimal(number)
+    if not exact.is_finite():
+        raise ValueError(f"a time cannot be {_shown(value)}; {_FORMS}")
+    if _NOT_SECONDS <= exact < _ONLY_NANOSECONDS:
+        raise ValueError(f"the time {_shown(value)} looks like milliseconds or microseconds; {_FORMS}")
+    if abs(exact) >= _NOT_SECONDS:
+        raise ValueError(f"the time {_shown(value)} is outside of the years 0 to 9999; {_FORMS}")
+    return int(Context(prec=60, rounding=ROUND_DOWN).multiply(exact, Decimal(1_000_000_000)))
+
+
+def _warn_of_nanoseconds(tell: Callable[[str], None] | None) -> None:
+    """Warn of an event_time in nanoseconds: where it was written, and once a process in the log."""
+    import sys
+    import warnings
+
+    text = "event_time= in nanoseconds is deprecated, it takes seconds since 1970; write event_time_ns="
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rillevents."):
+        level, frame = level + 1, frame.f_back
+    try:
+        warnings.warn(text, DeprecationWarning, stacklevel=level)
+    except DeprecationWarning:
+        pass  # Warnings are errors here; the event is recorded all the same.
+    if tell and not _warned:
+        _warned.append(text)
+        tell(text)
+
+
+_warned: list[str] = []

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rillevents.errors import InvalidEvent
 from rillevents.event import (
     ENVELOPE,
     MAX_EVENT_BYTES,
+    METRIC,
     Event,
-    check_raw,
     encode_line,
     format_time,
     ndjson,
     new_event_id,
 )
 from rillevents.event.envelope import Required, is_event, required_fields
+from rillevents.event.ndjson import LARGEST
 from rillevents.event.timestamp import microseconds, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Match from a number's first digit only: matching from each digit would take as long again each time. A sign counts as a digit.
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % ndjson.MAX_DIGITS)
@@ -69,7 +73,25 @@ def checked_line(line: bytes) -> bytes:
             reason = r"a lone surrogate (half a character, such as \ud83d) is not valid Unicode"
             raise InvalidEvent(reason, hint=r"send \ufffd in its place")
         raise InvalidEvent("not JSON that all readers understand")
+    if _may_be_too_large(line):
+        _check_value(decode_line(line))
     return line + b"\n"
+
+
+# A metric's value that a double may not hold: it has a long exponent or many digits.
+_VALUE = re.compile(rb'"value"\s*+:\s*+-?+(?:[0-9.]{100}|[0-9.]++[eE]\+?+[0-9]{3})')
+# The same key, written with escapes.
+_ESCAPED_KEY = re.compile(rb"\\u00(?:76|61|6[cC]|75|65)")
+
+
+def _may_be_too_large(lines: bytes) -> bool:
+    return bool(_VALUE.search(lines) or (b"\\u00" in lines and _ESCAPED_KEY.search(lines)))
+
+
+def _check_value(fields: Mapping[str, Any]) -> None:
+    value = fields.get("value")
+    if fields.get("event_type") == METRIC and isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
+        raise InvalidEvent("a metric's value is too large for a number")
 
 
 def _is_understood(line: bytes) -> bool:
@@ -83,6 +105,25 @@ def _is_understood(line: bytes) -> bool:
         # Only then: no other line can contain a number that is too long for Python's own reader.
         decode_line(line)
     return bool(required.event_id and required.event_type and required.event_name) and not ndjson.is_too_deep(line)
+
+
+def check_raw(fields: object) -> dict[str, Any]:
+    """Return the decoded raw event *fields* if it has the four required ones, checked in their order."""
+    if not isinstance(fields, dict) or not fields:
+        raise InvalidEvent("empty event" if fields in ({}, None) else "an event is a JSON object")
+    for field in ENVELOPE:
+        if not isinstance(fields.get(field), str) or not fields[field]:
+            raise InvalidEvent(f"missing {field}" if field not in fields else f"{field} must be a non-empty string")
+        if field == "event_time":
+            _check_time(fields[field])
+    return fields
+
+
+def _check_time(text: str) -> None:
+    try:
+        parse_time(text, strict=True)
+    except ValueError as error:
+        raise InvalidEvent(f"event_time: {error}") from None
 
 
 # The times of most events, one per line; others (such as 29 February) are checked one by one.
@@ -114,6 +155,8 @@ def certain_events(block: bytes) -> list[Required]:
         return []
     if longest > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)):
         return []
+    if _may_be_too_large(block):
+        return []
     text = "\n".join([*times, ""])
     # Compare the counts: a time that contains a newline would look like two.
     good = len(times) == len(lines) == text.count("\n") and _TIMES.fullmatch(text)
@@ -136,14 +179,22 @@ def certain_event(line: bytes) -> Required | None:
         and event.event_type
         and event.event_name
     )
-    return event if plain and not ndjson.is_too_deep(line) else None
+    return event if plain and not ndjson.is_too_deep(line) and not _may_be_too_large(line) else None
 
 
-def parse_raw(line: bytes) -> Event:
-    """Return the event in *line*, keeping its bytes; raises InvalidEvent if one of the four fields is missing."""
+def parse_raw(event: Mapping[str, Any] | bytes | None) -> Event:
+    """Return the event in a line, keeping its bytes, or in a mapping; raises InvalidEvent if a required field is missing."""
+    line = event if isinstance(event, bytes) else encode_line(check_raw(_as_dict(event)))
     if b"\n" in line.rstrip(b"\r\n"):
         raise InvalidEvent("more than one line")
     return Event.raw(checked_line(line), decode_line(line))
+
+
+def _as_dict(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    try:
+        return None if event is None else dict(event)
+    except (TypeError, ValueError):
+        raise InvalidEvent(f"an event is a mapping or a line of bytes, not {type(event).__name__}") from None
 
 
 def fill(line: bytes, event_type: str, event_name: str) -> bytes:

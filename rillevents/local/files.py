@@ -9,6 +9,7 @@ import stat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 
 # On Windows the missing flags are 0: they only restrict what an open may do.
@@ -276,9 +277,14 @@ def write_whole(fd: int, data: bytes, *, keep: int = 0) -> None:
     """
     written = os.write(fd, data)
     if written < len(data):
-        # Measured, not *size*: a caller interrupted between a write and its note of it is behind the file.
-        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        undo_short_write(fd, written, keep=keep)
+
+
+def undo_short_write(fd: int, written: int, *, keep: int = 0) -> NoReturn:
+    """Take back the *written* bytes of a write that was cut short, but for the first *keep*; raises OSError."""
+    # Measured, not known by the caller: one that was interrupted between a write and its note of it is behind the file.
+    os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync(fd: int, folder: str = "") -> None:

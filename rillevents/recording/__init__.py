@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 
-from rillevents.errors import RilleventsError, SpoolError
+from rillevents.errors import InvalidEvent, RilleventsError
 from rillevents.event import (
     BEHAVIORAL,
     INSTALL_ID,
@@ -17,27 +18,29 @@ from rillevents.event import (
     USER_ID,
     Event,
     Shared,
+    check_mapping,
     check_number,
-    check_raw,
     check_text,
-    encode_line,
+    muted,
     to_event_time,
 )
-from rillevents.recording.redact import DEFAULT, Redactor
-from rillevents.recording.sinks import adapted
+from rillevents.recording.redact import DEFAULT, Redactor, redacted
+from rillevents.recording.sinks import Reporter, adapted, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
+    from decimal import Decimal
     from typing import Any, Literal
 
     from rillevents.delivery.outcome import FlushResult
     from rillevents.local import Application
     from rillevents.recording.sinks import Sink
 
-    EventTime = str | int | datetime
+    # A number is seconds since 1970.
+    EventTime = str | int | float | Decimal | datetime
     OnError = Literal["log", "raise"]
 
 
@@ -51,7 +54,7 @@ class Client:
     unchanged.
     """
 
-    __slots__ = ("_on_error", "_redactor", "_shared", "_shared_has_no_secrets", "_sink", "_warn", "sink")
+    __slots__ = ("_redactor", "_reporter", "_shared", "_shared_has_no_secrets", "_sink", "sink")
 
     def __init__(
         self,
@@ -66,13 +69,13 @@ class Client:
             raise ValueError(f"on_error must be 'log' or 'raise', not {on_error!r}")
         self.sink = sink
         self._sink = adapted(sink)
-        self._on_error = on_error
+        self._reporter = Reporter(self._sink, warn, raises=on_error == "raise")
         if warn is None:
             # Now, not when something fails: a program without free descriptors cannot import any more.
             import logging  # noqa: F401
 
+            import rillevents.event.mending
             import rillevents.recording.timed  # noqa: F401
-        self._warn = warn or _log
         self._shared = Shared(dict(attributes or {}))
         self._redactor = redactor
         # Only if a subclass or instance has not replaced the method: otherwise that one must see every event.
@@ -98,7 +101,7 @@ class Client:
 
         found = setup(environ, app)
         for warning in found.warnings:
-            _log(warning)
+            log(warning)
         return cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
 
     @property
@@ -115,8 +118,8 @@ class Client:
         """Return a copy of the client that adds these attributes to every event."""
         return self.__class__(
             self.sink,
-            on_error=self._on_error,
-            warn=self._warn,
+            on_error="raise" if self._reporter.raises else "log",
+            warn=self._reporter.warn,
             attributes={**self._shared.attributes, **(attributes or {}), **more},
             redactor=self._redactor,
         )
@@ -150,10 +153,11 @@ class Client:
         *,
         event_id: str | None = None,
         event_time: EventTime | None = None,
+        event_time_ns: int | None = None,
         **more: Any,
     ) -> str | None:
         """Record an event of any type, and return its ID; None if telemetry is off, or the event could not be stored."""
-        return self._record(event_type, event_name, attributes, more, {}, event_id, event_time)
+        return self._record(event_type, event_name, attributes, more, {}, event_id, (event_time, event_time_ns))
 
     def record_behavioral(
         self,
@@ -163,10 +167,11 @@ class Client:
         *,
         event_id: str | None = None,
         event_time: EventTime | None = None,
+        event_time_ns: int | None = None,
         **more: Any,
     ) -> str | None:
         """Record an action (`login-start`), and return the event's ID."""
-        return self._record(BEHAVIORAL, event_name, attributes, more, {}, event_id, event_time)
+        return self._record(BEHAVIORAL, event_name, attributes, more, {}, event_id, (event_time, event_time_ns))
 
     def record_metric(
         self,
@@ -177,6 +182,7 @@ class Client:
         *,
         event_id: str | None = None,
         event_time: EventTime | None = None,
+        event_time_ns: int | None = None,
         **more: Any,
     ) -> str | None:
         """Record a finite number, and return the event's ID.
@@ -184,7 +190,7 @@ class Client:
         `name` and `time` (to the second) are added for readers of a format older than `event_name` and `event_time`.
         """
         added = {"value": value, "name": event_name, "time": ""}
-        return self._record(METRIC, event_name, attributes, more, added, event_id, event_time)
+        return self._record(METRIC, event_name, attributes, more, added, event_id, (event_time, event_time_ns))
 
     def record_log(
         self,
@@ -195,39 +201,46 @@ class Client:
         *,
         event_id: str | None = None,
         event_time: EventTime | None = None,
+        event_time_ns: int | None = None,
         **more: Any,
     ) -> str | None:
         """Record a log line under a name, its text as the attribute `message`, and return the event's ID."""
         added = {"message": message} if message else {}
-        return self._record(LOG, event_name, attributes, more, added, event_id, event_time)
+        return self._record(LOG, event_name, attributes, more, added, event_id, (event_time, event_time_ns))
 
     def _record(
         self,
         event_type: str,
         event_name: str,
         attributes: Mapping[str, Any] | None,
-        more: Mapping[str, Any],
+        more: dict[str, Any],
         added: dict[str, Any],
         event_id: str | None,
-        event_time: EventTime | None,
+        when: tuple[EventTime | None, int | None],
     ) -> str | None:
-        if not self.enabled:
+        if not self._sink.enabled or (muted and get_ident() in muted):
             return None
         try:
-            own = {**(_ambient() or {}), **(attributes or {}), **more, **added}
+            ambient = _ambient()
+            own = (
+                {**(ambient or {}), **check_mapping(attributes), **more, **added}
+                if ambient or attributes or added
+                else more
+            )
             event = Event(
                 check_text("the event's type", event_type),
                 check_text("the event's name", event_name),
                 own,
                 event_id="" if event_id is None else check_text("event_id", event_id),
-                event_time="" if event_time is None else to_event_time(event_time),
+                event_time="" if when[0] is None and when[1] is None else to_event_time(*when, self._reporter.tell),
                 shared=self._shared,
+                invalid=None if self._reporter.raises else {},
             )
-            if event_type == METRIC and "value" in added:
-                check_number(added["value"])
+            if "value" in added:
+                own["value"] = check_number(added["value"])
                 own["time"] = f"{event.event_time[:19]}Z"
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
-            self._failed(error)
+            self._reporter.failed(error, InvalidEvent)
             return None
         return self._emit(event)
 
@@ -239,16 +252,15 @@ class Client:
                 and not (self._shared_has_no_secrets and redactor.has_no_secrets(event.own))
                 and not event.is_raw
             ):
-                event = event.replace(redactor.redact(event.attributes))
+                event = redacted(redactor, event)
             self._sink.emit(event)
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
-            self._failed(error)
+            self._reporter.failed(error, RilleventsError)
             return None
         if event.truncated:
-            self._warn(
-                f"event {event.event_name!r} had {event.truncated} bytes and was recorded without its attributes; "
-                "the limit is 32 KiB"
-            )
+            self._reporter.tell(f"event {event.event_name!r} was truncated, the limit is 32 KiB: {event.reason}")
+        if event.invalid:
+            self._reporter.tell_invalid(event.event_name, event.invalid)
         return event.event_id
 
     def record_behavioral_legacy(
@@ -258,7 +270,8 @@ class Client:
         /,
         *,
         event_id: str = "",
-        event_time: str = "",
+        event_time: EventTime | None = None,
+        event_time_ns: int | None = None,
         **more: Any,
     ) -> str | None:
         """Record a behavioral event that also has the fields of Rill's older format, and return its ID.
@@ -268,29 +281,29 @@ class Client:
         """
         from rillevents.event.legacy import legacy_event
 
-        if not self.enabled:
+        if not self._sink.enabled or get_ident() in muted:
             return None
-        called = {**(attributes or {}), **more}
-        return self._emit(
-            legacy_event(event_name, self._shared.attributes, called, event_id=event_id, event_time=event_time)
+        given = None if isinstance(event_time, str) and not event_time else event_time
+        when = to_event_time(given, event_time_ns, self._reporter.tell)
+        event = legacy_event(
+            event_name,
+            self._shared.attributes,
+            {**check_mapping(attributes), **more},
+            event_id=event_id,
+            event_time=when,
         )
+        event.invalid = None if self._reporter.raises else {}
+        return self._emit(event)
 
     def record_raw(self, event: Mapping[str, Any] | bytes) -> str | None:
-        """Pass on a complete event, checked for the four fields but not enriched, and return its ID.
+        """Pass on a complete event (a line of NDJSON byte for byte), checked but not enriched, and return its ID.
 
-        A line of NDJSON is passed on byte for byte. Raises InvalidEvent if a field is missing, if it is not a JSON object, or if
-        it is larger than 32 KiB.
+        Raises InvalidEvent if a required field is missing, or it is not a JSON object, or larger than 32 KiB.
         """
         from rillevents.event.validate import parse_raw
 
-        if isinstance(event, bytes):
-            parsed = parse_raw(event)
-        else:
-            fields = dict(check_raw(dict(event) if event is not None else None))
-            parsed = parse_raw(encode_line(fields))
-        if not self.enabled:
-            return None
-        return self._emit(parsed)
+        parsed = parse_raw(event)
+        return self._emit(parsed) if self._sink.enabled and get_ident() not in muted else None
 
     def timed(
         self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any
@@ -301,10 +314,7 @@ class Client:
         """
         from rillevents.recording.timed import Timed
 
-        def record(seconds: float, told: Mapping[str, Any]) -> None:
-            self.record_metric(event_name, seconds, told)
-
-        return Timed(record, {**(attributes or {}), **more})
+        return Timed(self.record_metric, event_name, attributes, more)
 
     def flush(self, timeout: float | None = 10.0) -> FlushResult:
         """Deliver what is held, in at most *timeout* seconds, and return the result; never raises."""
@@ -313,7 +323,7 @@ class Client:
         except Exception as error:  # noqa: BLE001 - never raises
             from rillevents.delivery.outcome import FlushOutcome, FlushResult
 
-            self._warn(f"flush failed, the events are kept: {error}")
+            self._reporter.tell(f"flush failed, the events are kept: {error}")
             return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
 
     def close(self, timeout: float = 2.0) -> None:
@@ -321,27 +331,13 @@ class Client:
         try:
             self._sink.close(timeout)
         except Exception as error:  # noqa: BLE001 - never raises
-            self._warn(f"close failed: {error}")
+            self._reporter.tell(f"close failed: {error}")
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _failed(self, error: Exception) -> None:
-        if self._on_error == "raise":
-            raise error
-        if not isinstance(error, (SpoolError, OSError)):
-            self._sink.count("refused")
-        known = isinstance(error, RilleventsError)
-        self._warn(f"event not recorded: {error}" if known else f"event not recorded: {type(error).__name__}: {error}")
-
-
-def _log(message: str) -> None:
-    import logging
-
-    logging.getLogger("rillevents").warning(message)
 
 
 def _ambient() -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from rillevents.event.validate import checked_line, count_events
 from rillevents.event.validate import fill as fill_line
 from rillevents.local import Paths, config, consent
 from rillevents.local.files import BOM, ensure_home
+from rillevents.recording.setup import watched_sink
 from rillevents.recording.sinks.noop import NoopSink
 from rillevents.recording.sinks.spool import SpoolSink
 
@@ -60,7 +61,8 @@ def record_lines(
     try:
         for block in _read_lines(file):
             good, count = _check(block, done, fill, wanted)
-            if count and isinstance(sink, SpoolSink) and not _store(sink, good, count, done):
+            # Asked again for each block: a pipe may be open for days.
+            if count and isinstance(sink, SpoolSink) and sink.enabled and not _store(sink, good, count, done):
                 break
             if on_progress:
                 on_progress(done.stored)
@@ -75,7 +77,7 @@ def spool_sink(paths: Paths) -> SpoolSink:
     """Return the sink that stores lines unchanged in this user's spool."""
     settings = config.load_for_recording(paths)
     ensure_home(paths.home)
-    return SpoolSink(paths.spool_dirs, max_bytes=settings.max_bytes, durable=settings.durable)
+    return watched_sink(paths)(paths.spool_dirs, max_bytes=settings.max_bytes, durable=settings.durable)
 
 
 def _check(

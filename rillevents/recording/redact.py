@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from rillevents.event import Event
+
 REDACTED = "[redacted]"
 # The attribute with the number of redacted values in an event.
 COUNT = "redacted"
@@ -62,8 +64,8 @@ class Redactor:
     """Replaces secrets in attributes with `[redacted]`, at any depth; safe to share between threads.
 
     A value is a secret if its key is in KEYS or *keys* (and it is not empty, null, true or false). With *values*, so is each part
-    of a text that is a token in a known form, a JWT, a private key, or the user and password of a URL. Texts over 32 KiB are
-    not searched: an event with such a text is stored without its attributes.
+    of a text that is a token in a known form, a JWT, a private key, or the user and password of a URL. Of a text over
+    128 KiB only the start is kept and searched: no event holds more.
     """
 
     __slots__ = ("_clean", "_harmless", "_keys", "_values")
@@ -129,7 +131,8 @@ class Redactor:
         }
 
     def _secret(self, value: object, found: list[str]) -> object:
-        if value is None or isinstance(value, bool) or value in ("", [], {}, ()):
+        # Not by `in`: an array of another library has no truth, and comparing it raises.
+        if value is None or isinstance(value, bool) or (isinstance(value, (str, list, dict, tuple)) and not value):
             return value
         found.append(REDACTED)
         return REDACTED
@@ -153,14 +156,30 @@ class Redactor:
             return value
         if not isinstance(text, str) or not self._may_match(text):
             return value
-        from rillevents.recording.secrets import redacted
+        from rillevents.recording import secrets
 
-        without = redacted(text, REDACTED)
+        without = secrets.redacted(text, REDACTED)
         if without == text:
             _remember(self._clean, text)
             return value
         found.append(without)
         return without
+
+
+def redacted(redactor: Redactor, event: Event) -> Event:
+    """Return *event* without secrets; attributes that are no JSON are left out first where that is what a redactor fails at."""
+    try:
+        if type(redactor).redact is Redactor.redact:
+            return event.replace(redactor.redact(event.attributes))
+        from rillevents.event.muting import Muted
+
+        with Muted():
+            return event.replace(redactor.redact(event.attributes))
+    except InvalidEvent:
+        if event.invalid is None:
+            raise
+        event.drop_invalid()
+        return event.replace(redactor.redact(event.attributes))
 
 
 def _remember(known: set[str], text: str) -> None:

@@ -31,6 +31,8 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
+# Several times what an event holds, so that a secret at the place where the text is cut is found whole.
+_SEARCHED = 4 * MAX_EVENT_BYTES
 # A key that was cut off has no end: then everything after it is removed.
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
@@ -49,9 +51,9 @@ _HEADER = re.compile(
 
 
 def redacted(text: str, replacement: str) -> str:
-    """Return *text* with every secret replaced; searches only texts of at most 32 KiB."""
-    if len(text) > MAX_EVENT_BYTES:
-        return text
+    """Return *text* with every secret replaced; of a text that no event holds whole, only the start, which is searched."""
+    if len(text) > _SEARCHED:
+        return f"{redacted(text[:_SEARCHED], replacement)}…"
     text = _PRIVATE_KEY.sub(replacement, text)
     text = _URL_CREDENTIALS.sub(replacement, text)
     text = _HEADER.sub(lambda found: f"{found[1] or found[2]}{replacement}", text)

@@ -12,7 +12,7 @@ from rillevents.recording.sinks.spool import SpoolSink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from rillevents.delivery.outcome import FlushResult
@@ -43,7 +43,7 @@ def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:
         from rillevents.recording.sinks.noop import NoopSink
 
         return Setup(NoopSink(), {}, DEFAULT, warnings)
-    found = recording_setup(paths)
+    found = recording_setup(paths, watched=True)
     found.warnings[:0] = warnings
     return found
 
@@ -52,11 +52,14 @@ def recording_setup(
     paths: Paths,
     *,
     short_lived: bool = False,
+    watched: bool = False,
     durable: bool = False,
     dry_run: bool = False,
     tap: TapSink | None = None,
 ) -> Setup:
     """Return the parts of a client for a user who has not opted out.
+
+    *watched* is for a program that runs on: it follows the user's decision.
 
     A *tap* sees every event as stored. With *dry_run* only the tap sees it, and nothing is created: no ID, no folder.
     """
@@ -66,7 +69,7 @@ def recording_setup(
     listed, warnings = config.identity_attributes(paths)
     known = (install_id.peek if dry_run else install_id.read_or_create)(paths)
     identity = known.value if known else install_id.mint()
-    sink: Sink = SpoolSink(
+    sink: Sink = (watched_sink(paths) if watched else SpoolSink)(
         paths.spool_dirs,
         max_bytes=settings.max_bytes,
         durable=durable or settings.durable,
@@ -78,6 +81,17 @@ def recording_setup(
         sink = tap
     attributes = {**settings.attributes, INSTALL_ID: identity, **listed}
     return Setup(_filtered(sink, settings), attributes, _redactor(settings), settings.warnings + warnings)
+
+
+def watched_sink(paths: Paths) -> Callable[..., SpoolSink]:
+    """Return what makes a sink that stores nothing while this user has telemetry off, also when they turn it off later."""
+    from rillevents.recording.sinks.watched import WatchedSpoolSink
+
+    def make(*args: Any, **options: Any) -> SpoolSink:
+        decide = lambda: consent.decide(paths).enabled  # noqa: E731
+        return WatchedSpoolSink(*args, file=paths.telemetry_file, decide=decide, **options)
+
+    return make
 
 
 def _redactor(settings: Config) -> Redactor | None:

@@ -4,7 +4,8 @@ Every change here must keep these rules:
 
 1. A writer holds the file's lock, and checks after locking that the path still names that file.
 2. Only the flusher renames or unlinks. It renames slots without their lock (a writer that holds it notices after its write,
-   and its line is still read), and unlinks a file only under that file's lock, after reading it once more.
+   and its line is still read), and unlinks a file only under that file's lock, after reading it once more. A purge unlinks
+   without the lock: a writer that finds its file gone after a write writes that line again, elsewhere.
 3. A line is acknowledged to the caller after one whole write. A short write is undone; the next writer closes a torn tail
    with a newline before it adds its own line.
 4. Offsets move only after an acknowledgement, together with the ledger, in one atomic replace.

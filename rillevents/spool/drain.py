@@ -38,7 +38,7 @@ from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
 _READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
 # Gone since the listing, or not a regular file: a link, a socket, a folder.
-_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
+NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
 
 
 class Drain:
@@ -171,7 +171,7 @@ class Drain:
         try:
             fd = os.open(f"{self.folder}/{name}", _READ)
         except OSError as error:
-            if error.errno not in _NO_FILE:
+            if error.errno not in NO_FILE:
                 self._tell(f"{name} cannot be read", error)
             return
         try:

@@ -14,7 +14,7 @@ import time
 from _thread import allocate_lock, get_ident
 from weakref import WeakSet
 
-from rillevents.local.files import CLOEXEC, NO_FOLLOW, NoLocks, lock, make_private, sync_or_undo, write_whole
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NoLocks, lock, make_private, sync_or_undo, undo_short_write
 from rillevents.spool import LIVE, create, full, unique, unwritable
 from rillevents.spool.slots import add_to_backlog, append, backlog, count_backlog, slot_bytes, write_own_file
 
@@ -35,7 +35,7 @@ class LiveWriter:
         self._mutex = allocate_lock()
         self._inside: set[int] = set()
         self._folder = ""
-        self._fd, self._path, self._identity = -1, "", (0, 0)
+        self._fd, self._path, self._inode, self._device = -1, b"", 0, 0
         self._size = self._noted = self._behind = 0
         _writers.add(self)
 
@@ -79,21 +79,21 @@ class LiveWriter:
             if self._size - self._noted >= self._note_every or self._behind + self._size + len(line) > self._max_bytes:
                 self._check_room(len(line))
             self._write(line)
-            if self._is_named():
-                return
+            # Does the path still name our file? Lines in a deleted or moved file are not in the spool.
+            try:
+                now = os.lstat(self._path)
+                if now.st_ino == self._inode and now.st_dev == self._device:
+                    return
+            except FileNotFoundError:
+                pass
             self._close()
-
-    def _is_named(self) -> bool:
-        """Whether the path still names our file: lines in a deleted or moved file are not in the spool."""
-        try:
-            now = os.lstat(self._path)
-        except FileNotFoundError:
-            return False
-        return (now.st_ino, now.st_dev) == self._identity
 
     def _write(self, line: bytes) -> None:
         try:
-            write_whole(self._fd, line)
+            # write_whole, without a call: every event passes here.
+            written = os.write(self._fd, line)
+            if written < len(line):
+                undo_short_write(self._fd, written)
             if self._durable:
                 sync_or_undo(self._fd, self._folder if not self._size else "", self._size)
             self._size += len(line)
@@ -137,7 +137,7 @@ class LiveWriter:
                 os.unlink(path)
                 raise
             os.close(fd)
-        self._fd, self._path, self._identity = fd, path, (found.st_ino, found.st_dev)
+        self._fd, self._path, self._inode, self._device = fd, os.fsencode(path), found.st_ino, found.st_dev
         self._size = self._noted = 0
         if old >= 0:
             os.close(old)
@@ -154,7 +154,7 @@ class LiveWriter:
             add_to_backlog(self._folder, unnoted)
 
     def _forget(self) -> None:
-        self._fd, self._path, self._identity = -1, "", (0, 0)
+        self._fd, self._path, self._inode, self._device = -1, b"", 0, 0
         self._size = self._noted = self._behind = 0
 
     def _after_fork(self) -> None:

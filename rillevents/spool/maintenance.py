@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from rillevents.errors import SpoolError
 from rillevents.event.batch import DELIVERED
-from rillevents.spool import DONE, REJECTED, check
-from rillevents.spool.drain import Drain
+from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK
+from rillevents.spool import DONE, READ_PREFIXES, REJECTED, check, listed
+from rillevents.spool.drain import NO_FILE, Drain
+from rillevents.spool.lines import complete_runs
 from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
 from rillevents.spool.slots import write_own_file
+from rillevents.spool.state import trusted_offset
 
 _NO_LIMIT = 1 << 62
 
@@ -51,7 +55,8 @@ def _put_back(drain: Drain, name: str) -> int:
 def purge(spool: str) -> int:
     """Delete everything in *spool*, rejected and corrupt events too, and return how many events there were; raises Busy.
 
-    The ledger counts them as dropped, with the reason `purged`.
+    The ledger counts them as dropped, with the reason `purged`. Also deleted is what a writer holds open: it notices that after
+    its next write, and writes that event to a new file. Raises SpoolError if something could not be deleted.
     """
     from rillevents.spool.quarantine import remove_all
 
@@ -62,7 +67,37 @@ def purge(spool: str) -> int:
         before = drain.state.dropped.get("purged", 0)
         for batch in drain.batches():
             drain.commit(batch, [DELIVERED] * len(batch.batch), purged=True)
+        problem = "".join(_delete_held(drain, name) for name in listed(folder) if name.startswith(READ_PREFIXES))
         rejected = remove_all(folder)
         drain.state.count("rejected", n=-rejected)
         drain.state.count("dropped", "purged", rejected)
-        return drain.state.dropped["purged"] - before
+        purged = drain.state.dropped["purged"] - before
+    if problem:
+        raise SpoolError(f"deleted {purged} events, but {problem}")
+    return purged
+
+
+def _delete_held(drain: Drain, name: str) -> str:
+    """Delete a file whose lock somebody else holds, and count what was added since it was read.
+
+    The name goes first: a writer that finds it gone does not acknowledge what it has just written here. Then the content, which
+    would otherwise stay on the disk as long as the writer runs. Returns what could not be deleted, and why.
+    """
+    path = f"{drain.folder}/{name}"
+    try:
+        fd = os.open(path, os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    except OSError as error:
+        return "" if error.errno in NO_FILE else f"{path} is kept: {error.strerror or error}. "
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        os.unlink(path)
+        start = trusted_offset(fd, drain.state.offsets.pop(name, None))
+        added = sum(len(run.good) for run in complete_runs(fd, start, os.fstat(fd).st_size))
+        os.ftruncate(fd, 0)
+        drain.state.count("dropped", "purged", added)
+    except OSError as error:
+        return f"{path} is kept: {error.strerror or error}. "
+    finally:
+        os.close(fd)
+    return ""

@@ -79,7 +79,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 # Module → the line as it stands after a mutation that changes nothing anybody could see → why.
 EQUIVALENT: dict[str, dict[str, str]] = {
     "event/__init__.py": {
-        "return _FIRST * 1_000_000_000 if seconds <= _FIRST else _LAST * 1_000_000_000 + 999_999_999": (
+        "return format_time(_FIRST * 1_000_000_000 if seconds <= _FIRST else _LAST * 1_000_000_000 + 999_999_999)": (
             "only a second beyond the ends comes here"
         ),
     },

@@ -32,6 +32,10 @@ CONNECT_TIMEOUT = 10.0
 SOCKET_TIMEOUT = 600.0
 
 
+class UnusableEnvironment(ConfigError):
+    """A variable of the environment (a proxy, certificates) cannot be used; the arguments may be good."""
+
+
 class IntakeExporter:
     """Posts batches as NDJSON to one URL.
 
@@ -235,10 +239,11 @@ def _transport(
         via = None if proxy is None else httpx.Proxy(proxy, ssl_context=proxy_tls)
         return httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)
     except ImportError:
-        raise ConfigError("a SOCKS proxy needs the package socksio", hint="run: pip install socksio") from None
+        hint = "run: pip install 'rillevents[socks]'"
+        raise UnusableEnvironment("a SOCKS proxy needs the package socksio", hint=hint) from None
     except (ValueError, httpx.InvalidURL):
         hint = "it must look like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
-        raise ConfigError("the proxy's URL cannot be used", hint=hint) from None
+        raise UnusableEnvironment("the proxy's URL cannot be used", hint=hint) from None
 
 
 def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
@@ -257,7 +262,8 @@ def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> 
             context.load_verify_locations(ca_cert)
     except OSError as error:
         reason = f"the certificates of {source} cannot be read: {error.strerror or error}"
-        raise ConfigError(reason, hint="give a file with certificates in PEM format") from None
+        kind = ConfigError if source == "--ca-cert" else UnusableEnvironment
+        raise kind(reason, hint="give a file with certificates in PEM format") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

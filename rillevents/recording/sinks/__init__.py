@@ -6,9 +6,14 @@ batching.py   a queue in memory and an exporter, in the background
 
 from __future__ import annotations
 
+from _thread import get_ident
+
+from rillevents.errors import RilleventsError, SpoolError
+from rillevents.event import muted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from rillevents.delivery.outcome import FlushResult
@@ -41,8 +46,8 @@ class Sink:
 
 
 def adapted(sink: Sink) -> Sink:
-    """Return *sink* itself if it is one of ours; for any other object, a Sink that adds what it lacks."""
-    if isinstance(sink, Sink) and _takes_timeout(sink.close):
+    """Return *sink* itself if it is one of ours; for any other object, a Sink that adds what it lacks, and mutes it."""
+    if isinstance(sink, Sink) and type(sink).__module__.startswith("rillevents.") and _takes_timeout(sink.close):
         return sink
     return _Adapted(sink)
 
@@ -56,8 +61,15 @@ class _Adapted(Sink):
     """A foreign sink, which may only have `emit` and `close`."""
 
     def __init__(self, sink: Any) -> None:
+        from rillevents.event.muting import Muted
+
         self._sink = sink
-        self.emit = sink.emit  # type: ignore[method-assign]
+        self._muted = Muted
+
+    def emit(self, event: Event) -> None:
+        """Pass the event on; what the sink logs meanwhile is not recorded."""
+        with self._muted():
+            self._sink.emit(event)
 
     @property
     def enabled(self) -> bool:  # type: ignore[override]
@@ -67,6 +79,8 @@ class _Adapted(Sink):
         """Close the sink; after *timeout* seconds it continues in the background."""
         if timeout is None:
             self._sink.close()
+        elif _takes_timeout(self._sink.close):
+            self._sink.close(timeout)
         else:
             _close_in_background(self._sink.close, timeout)
 
@@ -102,3 +116,52 @@ def _close_in_background(close: Callable[[], None], timeout: float) -> None:
         closing.join(timeout)
     for error in failed:
         raise error
+
+
+class Reporter:
+    """What a client does about a failure: it raises, or counts it in the *sink* and calls *warn*, by default a log line."""
+
+    __slots__ = ("_sink", "raises", "warn")
+
+    def __init__(self, sink: Sink, warn: Callable[[str], None] | None, *, raises: bool) -> None:
+        self._sink = sink
+        self.warn = warn or log
+        self.raises = raises
+
+    def failed(self, error: Exception, kind: type[RilleventsError]) -> None:
+        """Report that an event was not recorded; raises the error, as *kind* if it is not one of ours, or nothing."""
+        known = isinstance(error, RilleventsError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        if self.raises:
+            raise error if known else kind(text) from error
+        if not isinstance(error, (SpoolError, OSError)):
+            self._sink.count("refused")
+        self.tell(f"event not recorded: {text}")
+
+    def tell_invalid(self, event_name: str, invalid: Mapping[str, str]) -> None:
+        """Report the attributes (key, type) that an event was recorded without; each kind at most once a minute."""
+        from rillevents.event.mending import is_news
+
+        for key, kind in invalid.items():
+            if is_news((event_name, key, kind)):
+                self.tell(f"event {event_name!r} was recorded without {key!r}: JSON has no form for this {kind}")
+
+    def tell(self, message: str) -> None:
+        """Warn; what is logged meanwhile is not recorded, and a handler that raises is no concern of the caller."""
+        me = get_ident()
+        is_outer = me not in muted
+        muted.add(me)
+        try:
+            self.warn(message)
+        except Exception:  # noqa: BLE001, S110 - in somebody's program recording never raises
+            pass
+        finally:
+            if is_outer:
+                muted.discard(me)
+
+
+def log(message: str) -> None:
+    """Write a warning to the logger of the library."""
+    import logging
+
+    logging.getLogger("rillevents").warning(message)

@@ -10,6 +10,7 @@ from rillevents.delivery.outcome import Exporter, Kind, Outcome
 from rillevents.delivery.pace import Backoff, Deadline
 from rillevents.errors import ConfigError
 from rillevents.event.batch import Batch
+from rillevents.event.muting import Muted
 
 _LONGEST = 60  # After this many attempts every Backoff has reached its cap.
 _log = logging.getLogger("rillevents")
@@ -48,9 +49,11 @@ class ExporterHandle:
         closed, self._closed = self._closed, True
         try:
             if self._exporter is not None and not closed:
-                self._exporter.close()
+                with Muted():
+                    self._exporter.close()
         except Exception as error:  # noqa: BLE001 - a bug in the exporter; the caller of close cannot help it
-            _log.warning("the exporter could not be closed: %s: %s", type(error).__name__, error)
+            with Muted():
+                _log.warning("the exporter could not be closed: %s: %s", type(error).__name__, error)
 
     def successor(self) -> ExporterHandle:
         if self._renew is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.delivery.settle import Delivery
 from rillevents.event.batch import Batch, LineVerdict
+from rillevents.event.muting import Muted
 from rillevents.recording.sinks._link import ExporterHandle, LastingBackoff, RoundDeadline
 from rillevents.recording.sinks._queue import EventQueue
 
@@ -49,7 +50,7 @@ class Worker:
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._run, name="rillevents-batching", daemon=True)
+        self.thread = threading.Thread(target=self._run_muted, name="rillevents-batching", daemon=True)
 
     def start(self) -> None:
         """Start the thread; without an available thread the worker is `ended`."""
@@ -57,7 +58,7 @@ class Worker:
             self.thread.start()
         except RuntimeError as error:
             # Too many threads, or too late for one. The events stay, the next emit tries again, and close() reports it.
-            self.stop = Outcome(Kind.TEMPORARY, str(error))
+            self.stop = Outcome(Kind.TEMPORARY, f"no thread could be started to deliver events: {error}")
             self.ended, self.memory.wake_at = True, 0
 
     def wake(self) -> None:
@@ -97,12 +98,18 @@ class Worker:
 
     def tell_dropped(self) -> None:
         """Log once how many events were dropped; called by the waiter, since the thread may be stopped at exit."""
-        self._tell_overflow()
-        with self.memory.lock:
-            n, self._untold = self._untold, 0
-        if n:
-            reason = self.stop.reason if self.stop else ""
-            _log.warning("%d events could not be delivered before the end and were dropped: %s", n, reason)
+        with Muted():
+            self._tell_overflow()
+            with self.memory.lock:
+                n, self._untold = self._untold, 0
+            if n:
+                reason = self.stop.reason if self.stop else ""
+                _log.warning("%d events could not be delivered before the end and were dropped: %s", n, reason)
+
+    def _run_muted(self) -> None:
+        # What this thread logs is about events; as an event itself, it would be told of again.
+        with Muted():
+            self._run()
 
     def _run(self) -> None:
         try:

@@ -15,6 +15,7 @@ events, record to the spool.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from weakref import WeakSet, finalize
 
 from rillevents.delivery.outcome import Exporter, Kind, Outcome
 from rillevents.delivery.pace import Backoff
+from rillevents.event.muting import Muted
 from rillevents.recording.sinks import Sink
 from rillevents.recording.sinks._link import ExporterHandle, LastingBackoff
 from rillevents.recording.sinks._queue import EventQueue
@@ -54,7 +56,7 @@ class BatchingSink(Sink):
 
     def __init__(
         self,
-        exporter: Exporter,
+        exporter: Exporter | None,
         *,
         renew: Callable[[], Exporter] | None = None,
         buffer_size: int = 10_000,
@@ -168,6 +170,8 @@ class BatchingSink(Sink):
 
     def _ask_and_wait(self, timeout: float | None) -> Outcome | None:
         worker = self._start()
+        if worker.ended and not worker.has_thread():
+            return worker.stop  # It says why there is no thread.
         ticket = worker.ask()
         self._memory.changed.wait_for(
             lambda: worker.answered >= ticket or worker.ended or not self._memory.lines,
@@ -227,8 +231,9 @@ class BatchingSink(Sink):
 class IntakeSink(BatchingSink):
     """Sends events to an intake over HTTP, in the background; everything about BatchingSink applies.
 
-    Raises ConfigError if the URL, the credentials or the certificates are not usable, as IntakeExporter does. Forked children,
-    and a sink that is used after `close`, get connections of their own.
+    Raises ConfigError if the URL, the credentials or the certificates are not usable, as IntakeExporter does. If it is the
+    environment that is not (a proxy, `SSL_CERT_FILE`), that is logged, and the events wait: a program must start without
+    telemetry. Forked children, and a sink that is used after `close`, get connections of their own.
     """
 
     def __init__(
@@ -254,7 +259,7 @@ class IntakeSink(BatchingSink):
             IntakeExporter, url, user=user, password=password, token=token, compression=compression, ca_cert=ca_cert
         )
         super().__init__(
-            make(),
+            _made(make),
             renew=make,
             buffer_size=buffer_size,
             batch_events=batch_events,
@@ -262,6 +267,18 @@ class IntakeSink(BatchingSink):
             close_timeout=close_timeout,
             max_wait=max_wait,
         )
+
+
+def _made(make: Callable[[], Exporter]) -> Exporter | None:
+    """Return the exporter; None, which is logged, if the environment does not allow one now: each delivery tries again."""
+    from rillevents.delivery.exporters.intake import UnusableEnvironment
+
+    try:
+        return make()
+    except UnusableEnvironment as error:
+        with Muted():
+            logging.getLogger("rillevents").warning("events cannot be delivered, and wait in memory: %s", error)
+        return None
 
 
 _sinks: WeakSet[BatchingSink] = WeakSet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rillevents.event.muting import Muted
 from rillevents.event.pattern import matches
 from rillevents.recording.sinks import Sink, adapted
 
@@ -20,11 +21,17 @@ class FilterSink(Sink):
     def __init__(self, sink: Sink, keep: Callable[[Event], bool]) -> None:
         self._sink = adapted(sink)
         self._keep = keep
-        self.enabled = self._sink.enabled
+
+    @property
+    def enabled(self) -> bool:  # type: ignore[override]
+        """Whether the sink behind is enabled now."""
+        return self._sink.enabled
 
     def emit(self, event: Event) -> None:
         """Pass the event on, or drop it."""
-        if self._keep(event):
+        with Muted():
+            wanted = self._keep(event)
+        if wanted:
             self._sink.emit(event)
         else:
             self.count("dropped", "filter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from rillevents.event import Event
+from rillevents.event.muting import Muted
 from rillevents.recording.sinks import Sink
 
 
@@ -18,7 +19,8 @@ class LoggerSink(Sink):
     def emit(self, event: Event) -> None:
         """Log the event."""
         if self._logger.isEnabledFor(self._level):
-            self._logger.log(self._level, "%s", event.line.decode().rstrip("\n"))
+            with Muted():
+                self._logger.log(self._level, "%s", event.line.decode().rstrip("\n"))
 
     def close(self, timeout: float | None = None) -> None:
         """Do nothing: the logger is not ours."""

@@ -58,7 +58,7 @@ class SpoolSink(Sink):
     def append(self, lines: bytes) -> None:
         """Store one line, or several that are stored or refused together; raises SpoolError."""
         live = self._live
-        if live is not None and self._spools == (live.spool,):
+        if live is not None and self._spools[0] == live.spool and len(self._spools) == 1:
             live.append(lines)
         else:
             self._in_first_usable(self._append_short_lived if self._short_lived else self._append_live, lines)
