@@ -52,7 +52,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, lines: int
     kind = _KINDS.get(status) or (Kind.MISCONFIGURED if 400 <= status < 500 else Kind.TEMPORARY)
     waits = kind in (Kind.TEMPORARY, Kind.SERVER_ERROR)
     retry_after = retry_after_seconds(fields.get("retry-after"), now) if waits else None
-    return Outcome(kind, _reason(status, fields.get("content-type", ""), body), retry_after)
+    # A server that says when to come back, or that a login is missing in between, speaks of itself, not of an event.
+    fault = status if status > 500 and status != 511 and retry_after is None else 0
+    return Outcome(kind, _reason(status, fields.get("content-type", ""), body), retry_after, fault=fault)
 
 
 def retry_after_seconds(value: str | None, now: datetime | float) -> float | None:
