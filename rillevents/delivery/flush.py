@@ -55,6 +55,7 @@ def flush(
         wait=wait,
         on_progress=on_progress,
         on_wait=on_wait,
+        warn=warn,
     )
     try:
         return flusher.flush(existing_spools(paths))

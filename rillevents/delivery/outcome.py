@@ -40,7 +40,8 @@ class Outcome:
 
     `retry_after` is the minimum wait in seconds, infinity if an early retry is useless. `rejected` holds (0-based index into the
     batch's lines, reason) and only counts if the kind is ACCEPTED. `fault` is the status of a temporary 5xx that may be about
-    an event of the batch, else 0: if it is repeated for one batch, it is taken for a SERVER_ERROR.
+    an event of the batch, else 0: if it is repeated for one batch, it is taken for a SERVER_ERROR. `unidentified` is how many
+    events an acknowledgement refuses without naming them, for `reason`. `warning` is for a person: the events are settled.
     """
 
     kind: Kind
@@ -48,6 +49,8 @@ class Outcome:
     retry_after: float | None = None
     rejected: tuple[tuple[int, str], ...] = ()
     fault: int = 0
+    unidentified: int = 0
+    warning: str = ""
 
 
 class FlushOutcome(StrEnum):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.sender import Sender, Stop
-from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, LineVerdict, Rejected
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, Doubtful, LineVerdict, Rejected
 
 SERVER_ERROR_ATTEMPTS = REFUSED_SINGLES = 3
 MOST_SUSPECTS = 8
@@ -102,10 +102,14 @@ class Settling:
             pieces, attempts = self._unsettled(), 1
 
     def _samples(self) -> Iterator[Batch]:
-        """Yield parts of the batch of which one may be accepted: both halves, then in turns a single event and everything."""
+        """Yield parts of the batch of which one may be accepted: the halves, then in turns a single event and everything.
+
+        Everything comes between the halves, too: after an outage the events should arrive in their order.
+        """
         count = len(self._batch)
         if count > 1:
-            yield from self._batch.split()
+            left, right = self._batch.split()
+            yield from (left, self._batch, right)
         while True:
             for nth in range(count):
                 # A golden step: the singles are spread over the batch, since bad events often stand beside each other.
@@ -177,12 +181,21 @@ class Settling:
         self.verdicts[piece.start : piece.start + len(piece)] = [DELIVERED] * len(piece)
         for offset, reason in named.items():
             self.verdicts[piece.start + int(offset)] = Rejected(reason)
+        refused = len(named) + self._put_in_doubt([at for at in lines if at not in named], piece.start, outcome)
         self._sender.progress()
-        if len(named) == len(piece):
+        if refused == len(piece):
             return  # An acknowledgement that accepts nothing is no evidence that the destination accepts events.
         self._evidence.accepted_any = True
         self._acceptances += 1
         self._server_errors = 0
+
+    def _put_in_doubt(self, offsets: list[int], start: int, outcome: Outcome) -> int:
+        """Count as many events as were refused without a name; return how many."""
+        count = min(max(0, outcome.unidentified), len(offsets))
+        for nth, offset in enumerate(offsets if count else ()):
+            kept = Rejected if nth < count else Doubtful
+            self.verdicts[start + offset] = kept(outcome.reason)
+        return count
 
     def _suspect(self, piece: Batch, answer: Outcome) -> None:
         self._suspects[piece.start] = answer
@@ -218,7 +231,8 @@ class Settling:
 
         Where it fails now, too, it is sent again until it passes, or no time is left.
         """
-        accepted, waits = self._batch.one(self.verdicts.index(DELIVERED)), 0
+        is_accepted = [verdict is DELIVERED or isinstance(verdict, Doubtful) for verdict in self.verdicts]
+        accepted, waits = self._batch.one(is_accepted.index(True)), 0
         while self._server_errors:
             answer = self._sender.request(accepted)
             if answer.kind is Kind.ACCEPTED:

@@ -54,6 +54,11 @@ class Delivery:
         return self._sender.bytes
 
     @property
+    def warning(self) -> str:
+        """The first warning beside an answer, for a person, or ""."""
+        return self._sender.warning
+
+    @property
     def accepted_any(self) -> bool:
         """Whether the destination has accepted any event so far."""
         return self.evidence.accepted_any

@@ -88,4 +88,14 @@ class Rejected:
     reason: str
 
 
-LineVerdict: TypeAlias = Verdict | Rejected
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """The verdict on an event that was acknowledged beside others that were refused, without a word about which.
+
+    It counts as delivered, and a copy of it is kept with the reason.
+    """
+
+    reason: str
+
+
+LineVerdict: TypeAlias = Verdict | Rejected | Doubtful

@@ -8,7 +8,7 @@ from rillevents.errors import SpoolError
 from rillevents.event.batch import DELIVERED
 from rillevents.spool import DONE, REJECTED, check
 from rillevents.spool.drain import Drain
-from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
+from rillevents.spool.quarantine import COPY, keep_damaged, read_rejected, rejected_names
 from rillevents.spool.slots import write_own_file
 
 _NO_LIMIT = 1 << 62
@@ -44,7 +44,7 @@ def _put_back(drain: Drain, name: str) -> int:
         keep_damaged(drain.folder, name, found.damaged)
         drain.state.count("corrupt", n=len(found.damaged))
     os.unlink(f"{drain.folder}/{REJECTED}/{name}")
-    drain.state.count("rejected", n=-len(found.entries))
+    drain.state.count("delivered" if name.startswith(COPY) else "rejected", n=-len(found.entries))
     return len(found.entries)
 
 

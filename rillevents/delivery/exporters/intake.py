@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rillevents.delivery.exporters.encoding import Compression, Encoding, encoder
+from rillevents.delivery.exporters.encoding import Compression, Encoding, decoded, encoder
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE, classify
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import DEFAULT_PORTS, authorization, bracketed, is_loopback, origin, proxy_for, split_url
@@ -171,7 +171,11 @@ class IntakeExporter:
         if response.is_success and not self._sent_all:
             # httpcore reads the answer even if the upload broke off: right for a 413, but nobody can accept what was not sent.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had received all of the events")
-        answer = self._read(response)
+        answer, warning = self._read(response), ""
+        try:
+            answer = answer and decoded(answer, response.headers.get("content-encoding", ""), ANSWER_MAX)
+        except ValueError as problem:
+            answer, warning = b"", clean(f"the answer of {self.name} could not be read: {problem}")
         if answer is None and response.is_success:
             # Not accepted: an acknowledgement is short, and the unread part may reject events.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
@@ -181,7 +185,8 @@ class IntakeExporter:
             text = self._without_secrets(text.decode("utf-8", "replace")).encode()
         outcome = classify(response.status_code, response.headers, text, lines=lines, now=time.time())
         rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
-        return replace(outcome, reason=self._without_secrets(outcome.reason), rejected=rejected)
+        reason, warning = map(self._without_secrets, (outcome.reason, outcome.warning or warning))
+        return replace(outcome, reason=reason, rejected=rejected, warning=warning)
 
     def _read(self, response: httpx.Response) -> bytes | None:
         import httpx
