@@ -238,12 +238,17 @@ def _transport(
     try:
         proxy_tls = context if (proxy or "").lower().startswith("https:") else None
         via = None if proxy is None else httpx.Proxy(proxy, ssl_context=proxy_tls)
-        return httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)
+        transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)
     except ImportError:
         raise ConfigError("a SOCKS proxy needs the package socksio", hint="run: pip install socksio") from None
     except (ValueError, httpx.InvalidURL):
         hint = "it must look like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
         raise ConfigError("the proxy's URL cannot be used", hint=hint) from None
+    from rillevents.delivery.exporters.connecting import Connecting
+
+    # httpx has no parameter for it; httpcore's pool does.
+    transport._pool._network_backend = Connecting()
+    return transport
 
 
 def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
