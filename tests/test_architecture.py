@@ -224,6 +224,7 @@ def test_core_dependencies_are_enough() -> None:
             found |= {name.split(".")[0] for name in names}
     assert found - set(sys.stdlib_module_names) - {"rillevents", "", "compression"} <= wanted | optional | {
         "certifi",
+        "httpcore",
         "idna",
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rillevents.delivery.outcome import Kind, Outcome
-from rillevents.delivery.pace import Backoff
-from rillevents.delivery.settle import DELIVERED, HELD, UNSETTLED, Deadline, Delivery, Rejected, Settlement
+from rillevents.delivery.pace import Backoff, Deadline
+from rillevents.delivery.settle import Delivery, Settlement
 from rillevents.errors import ConfigError
-from rillevents.event.batch import Batch
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, Rejected
 
 Answer = Callable[[Batch], object]
 POISON = "poison"
@@ -347,14 +348,14 @@ class TestServerError:
             assert Settlement((DELIVERED,) * 8) == settlement
 
     def test_a_server_that_is_down_rejects_nothing(self) -> None:
-        """Where nothing is accepted everything is kept, after requests as few as a search takes."""
+        """Where nothing is accepted everything is kept, after requests as few as a search and the back-off take."""
         settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 64)
         assert Settlement((UNSETTLED,) * 64, Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
-        assert len(exporter.batches) <= 20
+        assert len(exporter.batches) <= 25
 
-    @pytest.mark.parametrize(("n", "requests"), [(8, 15), (16, 17), (32, 19)])
+    @pytest.mark.parametrize(("n", "requests"), [(8, 15 + 4), (16, 17 + 4), (32, 19 + 4)])
     def test_a_server_that_is_down_is_asked_so_often(self, n: int, requests: int) -> None:
-        """Twice as many events take one more halving, which is two requests, until the server is taken for one that is down."""
+        """Twice as many events take one more halving, which is two requests; then one request follows each back-off."""
         _, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), n)
         assert requests == len(exporter.batches)
 
@@ -373,14 +374,14 @@ class TestServerError:
         """A 500 for the only event there is says nothing about the event."""
         settlement, exporter, _ = settle(kind(Kind.SERVER_ERROR, "HTTP 500"), 1)
         assert Settlement((UNSETTLED,), Outcome(Kind.TEMPORARY, "HTTP 500")) == settlement
-        assert 3 == len(exporter.batches)
+        assert 7 == len(exporter.batches)
 
     def test_a_server_that_goes_down_meanwhile_rejects_nothing(self) -> None:
         """After one accepted half a row of 500s stops the search with the rest kept."""
         answers = [kind(Kind.SERVER_ERROR)] * 4 + [OK, kind(Kind.SERVER_ERROR)]
         settlement, exporter, _ = settle(in_turn(*answers), 64)
         assert (32, 32) == (settlement.verdicts.count(DELIVERED), settlement.verdicts.count(UNSETTLED))
-        assert len(exporter.batches) < 25
+        assert len(exporter.batches) < 30
 
     def test_two_bad_neighbours_are_parked_once_a_good_one_passes_again(self) -> None:
         """Two lines that fail beside each other are told from a server that went down by sending an accepted one again."""
@@ -399,6 +400,77 @@ class TestServerError:
         settlement, _, _ = settle(answer, 8)
         assert ((UNSETTLED,) * 2 + (DELIVERED,) * 6) == settlement.verdicts
         assert settlement.stop is not None
+
+
+def fault(status: int) -> Answer:
+    if status == 500:
+        return kind(Kind.SERVER_ERROR, "HTTP 500")
+    return lambda batch: Outcome(Kind.TEMPORARY, f"HTTP {status}", fault=status)
+
+
+def failing(bad: set[int], status: int) -> Answer:
+    found = {lines(n + 1)[n] for n in bad}
+    return lambda batch: (fault(status) if found & set(batch.lines) else OK)(batch)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 599])
+class TestFailsAgainAndAgain:
+    @pytest.mark.parametrize("n", [1, 2, 1000])
+    def test_the_time_is_used(self, status: int, n: int) -> None:
+        """A server that fails for everything is asked until the time is up, less and less often, and nothing is rejected."""
+        exporter = Scripted(fault(status))
+        delivery, clock = make(exporter, total=15)
+        settlement = delivery.deliver(Batch(lines(n)))
+        delivery.close()
+        assert Settlement((UNSETTLED,) * n, Outcome(Kind.TEMPORARY, f"HTTP {status}")) == replace(
+            settlement, stop=replace(settlement.stop, fault=0)
+        )
+        assert clock.now > 1000 + 15 / 2
+        assert len(exporter.batches) <= 30
+
+    @pytest.mark.parametrize("failures", range(1, 40, 3))
+    def test_a_server_that_comes_back_gets_everything(self, status: int, failures: int) -> None:
+        """Where an outage ends within the time, every event is delivered, once, and none is rejected."""
+        exporter = Scripted(in_turn(*[fault(status)] * failures, OK))
+        delivery, _ = make(exporter, total=1e6, stall=1e6)
+        assert Settlement((DELIVERED,) * 16) == delivery.deliver(Batch(lines(16)))
+        delivery.close()
+        assert sorted(lines(16)) == sorted(line for batch in exporter.batches[failures:] for line in batch)
+
+    @pytest.mark.parametrize("bad", [{637}, {0}, {999}, {1, 998}, set(range(7)), set(range(0, 1000, 200))], ids=str)
+    def test_an_event_that_makes_it_fail_is_found(self, status: int, bad: set[int]) -> None:
+        """Where others pass, the events for which the server fails are rejected, and the rest is delivered."""
+        settlement, exporter, _ = settle(failing(bad, status), 1000)
+        assert bad == {n for n, verdict in enumerate(settlement.verdicts) if verdict == Rejected(f"HTTP {status}")}
+        assert (1000 - len(bad), None) == (settlement.verdicts.count(DELIVERED), settlement.stop)
+        assert len(exporter.batches) < 40 * (1 + len(bad))
+
+    def test_the_next_batch_is_searched_at_once(self, status: int) -> None:
+        """What a status means here is known for the rest of the flush: a bad event of the next batch costs less time."""
+        delivery, clock = make(Scripted(failing({3, 11}, status)))
+        seconds = []
+        for part in (lines(8), lines(16)[8:]):
+            before = clock.now
+            assert 1 == sum(isinstance(verdict, Rejected) for verdict in delivery.deliver(Batch(part)).verdicts)
+            seconds.append(clock.now - before)
+        delivery.close()
+        assert seconds[1] <= seconds[0]
+
+    def test_a_server_that_goes_down_within_the_search_is_waited_for(self, status: int) -> None:
+        """After an acceptance and an outage the rest is delivered once the server is back."""
+        delivery, _ = make(Scripted(in_turn(*[fault(status)] * 4, OK, *[fault(status)] * 25, OK)), total=1e6, stall=1e6)
+        assert Settlement((DELIVERED,) * 64) == delivery.deliver(Batch(lines(64)))
+        delivery.close()
+
+
+def test_a_server_that_is_down_is_not_asked_with_single_events() -> None:
+    """A gateway without its server gets no more requests than there are waits, and mostly the batch or a half of it."""
+    exporter = Scripted(fault(502))
+    delivery, clock = make(exporter, total=None)
+    delivery.deliver(Batch(lines(1000)))
+    delivery.close()
+    assert [1000, 1000, 1000, 500, 1000, 500, 1] == [len(batch) for batch in exporter.batches]
+    assert len(clock.sleeps) == len(exporter.batches) - 1
 
 
 class TestLeavingBehind:
@@ -503,6 +575,7 @@ OUTCOMES = st.builds(
     st.just("reason"),
     st.none() | st.floats(0, 100),
     st.lists(st.tuples(st.integers(-1, 20), st.just("named")), max_size=3).map(tuple),
+    st.sampled_from([0, 0, 502, 503]),
 )
 
 

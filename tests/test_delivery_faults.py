@@ -14,9 +14,9 @@ from support import PACE
 
 from rillevents.delivery.exporters.intake import IntakeExporter
 from rillevents.delivery.outcome import Kind
-from rillevents.delivery.pace import Backoff
-from rillevents.delivery.settle import DELIVERED, UNSETTLED, Deadline, Delivery, Rejected, Settlement
-from rillevents.event.batch import Batch
+from rillevents.delivery.pace import Backoff, Deadline
+from rillevents.delivery.settle import Delivery, Settlement
+from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected
 from rillevents.testing import FakeIntake, Request, Response
 
 from .faults.socket_server import (
@@ -295,7 +295,7 @@ class TestTheClock:
 
 
 class TestTheWholeWay:
-    @pytest.mark.parametrize("status", [400, 422, 500])
+    @pytest.mark.parametrize("status", [400, 422, 500, 502, 503])
     def test_one_poisoned_event(self, status: int) -> None:
         """One event that a real server refuses is isolated, and the rest arrive once."""
         with FakeIntake() as intake:

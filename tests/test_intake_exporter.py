@@ -439,13 +439,13 @@ class TestTLS:
 
     def test_only_those_that_were_named(self, certificate: tuple[Path, ssl.SSLContext]) -> None:
         """Where the environment names certificates, no others are trusted beside them."""
-        from rillevents.delivery.exporters.intake import _tls
+        from rillevents.delivery.exporters.transport import _tls
 
         assert 1 == len(_tls(None, {"SSL_CERT_FILE": str(certificate[0])}).get_ca_certs())
 
     def test_certificates_of_the_system(self, tmp_path: Path) -> None:
         """A system has certificates where it has their file, or a folder with anything in it."""
-        from rillevents.delivery.exporters.intake import _system_has_certificates
+        from rillevents.delivery.exporters.transport import _system_has_certificates
 
         (tmp_path / "empty").mkdir()
         (tmp_path / "full").mkdir()
@@ -463,7 +463,7 @@ class TestTLS:
 
     def test_old_tls_is_not_spoken(self) -> None:
         """TLS 1.2 is the least."""
-        from rillevents.delivery.exporters.intake import _tls
+        from rillevents.delivery.exporters.transport import _tls
 
         assert ssl.TLSVersion.TLSv1_2 <= _tls(None, {}).minimum_version
 

@@ -23,7 +23,8 @@ from support import PACE
 from rillevents import Client, ConfigError, Event, KafkaExporter, KafkaSink
 from rillevents.delivery.flush import exporter_for
 from rillevents.delivery.outcome import Kind, Outcome
-from rillevents.delivery.settle import Deadline, Delivery
+from rillevents.delivery.pace import Deadline
+from rillevents.delivery.settle import Delivery
 from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected
 
 # As the protocol numbers them.

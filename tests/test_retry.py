@@ -58,7 +58,6 @@ class TestClassify:
             pytest.param(b"ok", id="text"),
             pytest.param(b"{", id="torn"),
             pytest.param(b"[]", id="array"),
-            pytest.param(b'{"rejected": 1}', id="number"),
             pytest.param(b'{"a":' * 100_000, id="deep"),
             pytest.param(b'{"a":' + b"9" * 5000 + b"}", id="huge-number"),
             pytest.param(b'{"a": "\xff"}', id="not-utf-8"),
@@ -153,6 +152,14 @@ class TestRetryAfter:
         """Any text is a number within the limits, or none."""
         seconds = retry_after_seconds(value, NOW)
         assert seconds is None or 0 <= seconds <= RETRY_AFTER_MAX
+
+    @pytest.mark.parametrize(
+        ("status", "waits", "fault"),
+        [(502, False, 502), (503, False, 503), (503, True, 0), (511, False, 0), (500, False, 0), (429, False, 0)],
+    )
+    def test_which_answers_may_be_about_an_event(self, status: int, waits: bool, fault: int) -> None:
+        """A 5xx may be about one event of the batch, unless the server says when to come back."""
+        assert fault == answer(status, headers={"Retry-After": "9"} if waits else {}).fault
 
     @pytest.mark.parametrize(("status", "seconds"), [(429, 9.0), (503, 9.0), (500, 9.0), (401, None), (413, None)])
     def test_it_counts_where_trying_again_helps(self, status: int, seconds: float | None) -> None:

@@ -69,10 +69,14 @@ def rejected() -> Result:
 @register(app, "retry", "rillevents spool retry && rillevents flush", json=True)
 def retry() -> Result:
     """Put the rejected events back, for the next flush."""
+    from rillevents.spool import view
     from rillevents.spool.maintenance import retry as put_back
 
-    count = sum(put_back(place) for place in existing_spools(paths()))
+    places = existing_spools(paths())
+    unsure = sum(entry.reason.startswith("unidentified:") for place in places for entry in view.rejected(place))
+    count = sum(put_back(place) for place in places)
     hint = "; run: rillevents flush" if count else ""
+    hint = f" ({unsure} of them may have been delivered already)" * bool(unsure) + hint
     return Result("retry", {"retried": count}, messages=(f"put {events(count)} back into the spool{hint}",))
 
 

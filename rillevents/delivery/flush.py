@@ -57,6 +57,7 @@ def flush(
         wait=wait,
         on_progress=on_progress,
         on_wait=on_wait,
+        warn=warn,
     )
     try:
         return flusher.flush(existing_spools(paths))
@@ -85,6 +86,11 @@ def exporter_to(
 ) -> Exporter:
     """Return an exporter to *to* or to the configured destination; raises ConfigError, and UsageError."""
     name = to or _named(destination_name(paths, settings))
+
+    def renew() -> IntakeSettings | None:
+        found = intake_settings(paths, config.load(paths), timeout=timeout)
+        return found and _settings_for(name, name.partition(":")[0].lower(), found)
+
     return exporter_for(
         name,
         intake_settings(paths, settings, warn=warn, timeout=timeout),
@@ -92,6 +98,7 @@ def exporter_to(
         compression=settings.get("flush", "compression", "none"),
         environ=paths.environ,
         kafka=kafka_settings(paths, settings, name),
+        renew=renew,
     )
 
 
@@ -117,11 +124,13 @@ def exporter_for(
     compression: Compression = "none",
     environ: Mapping[str, str] | None = None,
     kafka: Mapping[str, Any] | None = None,
+    renew: Callable[[], IntakeSettings | None] | None = None,
 ) -> Exporter:
     """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected or opened yet.
 
     A URL gets the configured intake's credentials only if its origin is the same. *kafka* holds the settings under `[kafka]`.
-    Raises UsageError if the URL contains credentials, ConfigError if the destination is not usable.
+    *renew* reads the intake's settings again. Raises UsageError if the URL contains credentials, ConfigError if the destination
+    is not usable.
     """
     scheme = to.partition(":")[0].lower()
     if scheme == "file" and ":" in to:
@@ -133,11 +142,25 @@ def exporter_for(
 
         settings = dict(kafka or {})
         return KafkaExporter(to, key=settings.pop("key", "install_id"), settings=settings)
-    return _intake_exporter(to, scheme, intake, ca_cert=ca_cert, compression=compression, environ=environ)
+    given: dict[str, Any] = {"ca_cert": ca_cert, "compression": compression, "environ": environ}
+    return _intake_exporter(to, scheme, intake, renew=renew, **given)
 
 
-def _intake_exporter(to: str, scheme: str, intake: IntakeSettings | None, **given: Any) -> Exporter:
+def _intake_exporter(
+    to: str,
+    scheme: str,
+    intake: IntakeSettings | None,
+    *,
+    renew: Callable[[], IntakeSettings | None] | None = None,
+    **given: Any,
+) -> Exporter:
     settings = _settings_for(to, scheme, intake)
+
+    def renewed() -> IntakeSettings | None:
+        # Only for the server that they are for: the URL may have been changed meanwhile, too.
+        found = renew() if renew else None
+        return found if found and origin(found.url) == origin(settings.url) else None
+
     from rillevents.delivery.exporters.intake import IntakeExporter
 
     return IntakeExporter(
@@ -145,6 +168,7 @@ def _intake_exporter(to: str, scheme: str, intake: IntakeSettings | None, **give
         user=settings.user,
         password=settings.password,
         token=settings.token,
+        renew=renewed,
         **given,
     )
 

@@ -28,7 +28,8 @@ class Flusher:
     A batch has at most *batch_events* lines and *batch_bytes* bytes. *timeout* limits the whole flush, in seconds (None: no
     limit); *stall_timeout* limits the seconds without progress. If another flush is running, *wait* false raises Busy at once;
     otherwise the flusher waits until the deadline. *on_progress* gets the number of events settled so far, *on_wait* the
-    seconds until the next attempt. *sleep* and *clock* are for tests.
+    seconds until the next attempt, *warn* once a flush what an answer says beside an acknowledgement. *sleep* and *clock* are
+    for tests.
     """
 
     exporter: Exporter
@@ -39,6 +40,7 @@ class Flusher:
     wait: bool = True
     on_progress: Callable[[int], None] | None = None
     on_wait: Callable[[float], None] | None = None
+    warn: Callable[[str], None] = lambda message: None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _held: list[tuple[SpoolBatch, Sequence[LineVerdict]]] = field(default_factory=list)
@@ -57,6 +59,8 @@ class Flusher:
                     break
         finally:
             delivery.close()
+            if delivery.warning:
+                self.warn(delivery.warning)
         return self._finished(result, started, delivery, spools)
 
     def _wait(self, seconds: float) -> None:

@@ -21,7 +21,7 @@ class Kind(Enum):
     ACCEPTED = "accepted"
     """Acknowledged, except for the lines that `Outcome.rejected` names."""
     TEMPORARY = "temporary"
-    """Nobody must act: 408, 425, 429, 5xx except 500, network errors, an unreadable answer, a web page."""
+    """Nobody must act: 408, 425, 429, 5xx except 500 and 508, network errors, an unreadable answer, a web page."""
     SERVER_ERROR = "server error"
     """500: temporary, unless it is repeated for the same batch."""
     TOO_LARGE = "too large"
@@ -39,13 +39,18 @@ class Outcome:
     """The result for one batch.
 
     `retry_after` is the minimum wait in seconds, infinity if an early retry is useless. `rejected` holds (0-based index into the
-    batch's lines, reason) and only counts if the kind is ACCEPTED.
+    batch's lines, reason) and only counts if the kind is ACCEPTED. `fault` is the status of a temporary 5xx that may be about
+    an event of the batch, else 0: if it is repeated for one batch, it is taken for a SERVER_ERROR. `unidentified` is how many
+    events an acknowledgement refuses without naming them, for `reason`. `warning` is for a person: the events are settled.
     """
 
     kind: Kind
     reason: str = ""
     retry_after: float | None = None
     rejected: tuple[tuple[int, str], ...] = ()
+    fault: int = 0
+    unidentified: int = 0
+    warning: str = ""
 
 
 class FlushOutcome(StrEnum):

@@ -53,6 +53,7 @@ class Sender:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.requests = 0
+        self.warning = ""
         self.bytes = 0
         self._exporter = exporter
         self._deadline = deadline
@@ -90,6 +91,7 @@ class Sender:
         # If no progress was reported, only an acknowledgement shows that everything was sent.
         self.bytes += self._sent or (batch.size if outcome.kind is Kind.ACCEPTED else 0)
         self._last_answer = outcome.reason
+        self.warning = self.warning or outcome.warning
         return outcome
 
     def pause(self, attempt: int, outcome: Outcome) -> None:

@@ -50,7 +50,11 @@ class Batch:
 
     def one(self, index: int) -> Batch:
         """Return a batch of one of the lines."""
-        return Batch(self.lines[index : index + 1], self.on_progress, start=self.start + index)
+        return self.part(index, index + 1)
+
+    def part(self, start: int, end: int) -> Batch:
+        """Return a batch of the lines from *start* up to, but without, *end*."""
+        return Batch(self.lines[start:end], self.on_progress, start=self.start + start)
 
     def progress(self, sent: int) -> None:
         """Tell the listener that `sent` bytes have been handed over; raises what the listener raises."""
@@ -84,4 +88,14 @@ class Rejected:
     reason: str
 
 
-LineVerdict: TypeAlias = Verdict | Rejected
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """The verdict on an event that was acknowledged beside others that were refused, without a word about which.
+
+    It counts as delivered, and a copy of it is kept with the reason.
+    """
+
+    reason: str
+
+
+LineVerdict: TypeAlias = Verdict | Rejected | Doubtful

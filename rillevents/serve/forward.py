@@ -127,6 +127,7 @@ class Forwarder:
         self.last = FlushResult(FlushOutcome.EMPTY)
         self.delivered = self.rejected = 0
         self._stored = 0
+        self._warned = ""
         # How many events the last round left, and how many had been stored by then.
         self._left = (0, 0)
         self._spools = spools
@@ -144,6 +145,7 @@ class Forwarder:
             stall_timeout=stall_timeout,
             wait=False,
             sleep=self._sleep,
+            warn=self._warn_once,
         )
         self._thread = threading.Thread(target=self._run, name="rillevents-forward", daemon=True)
 
@@ -210,6 +212,11 @@ class Forwarder:
             self._warn(f"events are kept in the spool {self._spools[0]}: {done.reason}")
         elif self.last.outcome.needs_attention and not done.outcome.needs_attention:
             self._warn("events are delivered again")
+
+    def _warn_once(self, message: str) -> None:
+        if message != self._warned:
+            self._warned = message
+            self._warn(message)
 
     def _sleep(self, seconds: float) -> None:
         self._stopping.wait(seconds)

@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from rillevents.event.batch import HELD, UNSETTLED, LineVerdict, Rejected
+from rillevents.event.batch import HELD, UNSETTLED, Doubtful, LineVerdict, Rejected
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, Moved, check_named, discard, lock_to_unlink
 from rillevents.spool import (
     BACKLOG,
@@ -32,7 +32,7 @@ from rillevents.spool import (
 )
 from rillevents.spool.lines import Run, complete_lines, complete_runs
 from rillevents.spool.offsets import Entry, Settled, SpoolBatch
-from rillevents.spool.quarantine import RejectedFile, enforce_caps, keep_corrupt, own_folder, pieces
+from rillevents.spool.quarantine import COPY, RejectedFile, enforce_caps, keep_corrupt, own_folder, pieces
 from rillevents.spool.slots import count_backlog
 from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
@@ -61,6 +61,7 @@ class Drain:
         self._now_ns = now_ns
         self._lock = -1
         self._rejected = RejectedFile(folder)
+        self._copies = RejectedFile(folder, COPY)
         self._stuck: set[str] = set()
         self._unproved: dict[str, bytes] = {}
         self._again: list[str] = []
@@ -209,7 +210,7 @@ class Drain:
         before = self.state.copy()
         try:
             for entry, verdict, lines in settled:
-                if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, Rejected)):
+                if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, (Rejected, Doubtful))):
                     self._stuck.add(entry.name)
                 if entry.name not in self._stuck:
                     self._settle(entry, verdict, lines, purged)
@@ -224,10 +225,11 @@ class Drain:
 
     def _put_rejected_aside(self, settled: Sequence[Settled]) -> bool:
         """Write rejected lines to rejected/; True if that fails and they must stay where they are."""
-        rejected = [(entry.line, verdict.reason) for entry, verdict, _ in settled if isinstance(verdict, Rejected)]
         try:
-            if rejected:
-                self._rejected.add(rejected)
+            for file, kind in ((self._rejected, Rejected), (self._copies, Doubtful)):
+                lines = [(entry.line, verdict.reason) for entry, verdict, _ in settled if isinstance(verdict, kind)]
+                if lines:
+                    file.add(lines)
         except OSError as error:
             self._tell("rejected events could not be moved to rejected/", error)
             return True

@@ -11,7 +11,7 @@ from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK
 from rillevents.spool import DONE, READ_PREFIXES, REJECTED, check, listed
 from rillevents.spool.drain import NO_FILE, Drain
 from rillevents.spool.lines import complete_runs
-from rillevents.spool.quarantine import keep_damaged, read_rejected, rejected_names
+from rillevents.spool.quarantine import COPY, keep_damaged, read_rejected, rejected_names
 from rillevents.spool.slots import write_own_file
 from rillevents.spool.state import trusted_offset
 
@@ -48,7 +48,7 @@ def _put_back(drain: Drain, name: str) -> int:
         keep_damaged(drain.folder, name, found.damaged)
         drain.state.count("corrupt", n=len(found.damaged))
     os.unlink(f"{drain.folder}/{REJECTED}/{name}")
-    drain.state.count("rejected", n=-len(found.entries))
+    drain.state.count("delivered" if name.startswith(COPY) else "rejected", n=-len(found.entries))
     return len(found.entries)
 
 

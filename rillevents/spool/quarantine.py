@@ -32,6 +32,8 @@ MAX_CORRUPT_BYTES = 64 << 20
 # A cap deletes whole files, the oldest first, so a single file must not hold everything.
 MAX_FILE_BYTES = 4 << 20
 _EVENT = b',"event":'
+# Files in rejected/ with copies of events that count as delivered: a part of their batch was refused, and not said which.
+COPY = "copy-"
 _NO_REASON = "the reason is damaged"
 
 
@@ -58,17 +60,18 @@ def own_folder(path: str) -> None:
 
 
 class RejectedFile:
-    """The file in rejected/ that one flush writes to; created with the first event."""
+    """The file in rejected/ that one flush writes to, its name with a prefix; created with the first event."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, prefix: str = "") -> None:
         self._folder = f"{folder}/{REJECTED}"
+        self._prefix = prefix
         self._path = ""
 
     def add(self, rejected: Sequence[tuple[bytes, str]]) -> None:
         """Store *rejected* (line, reason) and sync it, since the spool forgets these events next. Raises OSError."""
         own_folder(self._folder)
         if not self._path:
-            self._path = f"{self._folder}/{unique('', time.time_ns())}"
+            self._path = f"{self._folder}/{unique(self._prefix, time.time_ns())}"
         now = format_time(time.time_ns())
         data = b"".join(_entry(line, reason, now) for line, reason in rejected)
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_FOLLOW | CLOEXEC, 0o600)
@@ -96,7 +99,8 @@ def _entry(line: bytes, reason: str, now: str) -> bytes:
 
 def rejected_names(folder: str) -> list[str]:
     """Return the files in rejected/, oldest first."""
-    return [name for name in _files(f"{folder}/{REJECTED}") if name.endswith(SUFFIX)]
+    names = [name for name in _files(f"{folder}/{REJECTED}") if name.endswith(SUFFIX)]
+    return sorted(names, key=lambda name: name.removeprefix(COPY))
 
 
 def read_rejected(folder: str, name: str) -> RejectedFound:
@@ -188,7 +192,7 @@ def _enforce(folder: str, names: list[str], most: int) -> int:
     for status, path in found:
         if total <= most:
             break
-        lost += count_lines(path)
+        lost += 0 if os.path.basename(path).startswith(COPY) else count_lines(path)
         os.unlink(path)
         total -= status.st_size
     return lost
@@ -217,7 +221,7 @@ def remove_all(folder: str) -> int:
     rejected = 0
     for name in rejected_names(folder):
         try:
-            rejected += len(read_rejected(folder, name).entries)
+            rejected += 0 if name.startswith(COPY) else len(read_rejected(folder, name).entries)
         except OSError:
             # Unreadable: delete it all the same.
             pass

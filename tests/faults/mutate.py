@@ -60,6 +60,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "delivery/outcome.py": ("tests/test_retry.py",),
     "delivery/pace.py": ("tests/test_retry.py",),
     "delivery/sender.py": ("tests/test_delivery.py",),
+    "delivery/search.py": ("tests/test_delivery.py",),
     "delivery/settle.py": ("tests/test_delivery.py",),
     "delivery/exporters/intake_responses.py": ("tests/test_retry.py",),
     "delivery/exporters/intake.py": ("tests/test_intake_exporter.py", "tests/test_delivery_faults.py"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -66,13 +67,43 @@ class _Compression(threading.Thread):
             self.encoded = b""
 
 
+def decoded(body: bytes, form: str, limit: int) -> bytes | None:
+    """Return the content of an answer in the encoding *form*, None if it has over *limit* bytes; raises ValueError.
+
+    An answer may come encoded although no encoding was asked for.
+    """
+    for name in reversed([part.strip().lower() for part in form.split(",")]):
+        if name in ("", "identity"):
+            continue
+        if name not in ("gzip", "x-gzip", "deflate"):
+            raise ValueError(f"the encoding {name} is not read")
+        # With the head of gzip or of zlib; what is called deflate often has neither.
+        content = _inflated(body, limit, (47, -15) if name == "deflate" else (47,))
+        if content is None:
+            return None
+        body = content
+    return body
+
+
+def _inflated(body: bytes, limit: int, forms: tuple[int, ...]) -> bytes | None:
+    for bits in forms:
+        try:
+            inflater = zlib.decompressobj(bits)
+            content = inflater.decompress(body, limit + 1)
+        except zlib.error:
+            continue
+        if len(content) > limit:
+            return None
+        if inflater.eof:
+            return content
+    raise ValueError("it is damaged")
+
+
 def encoder(form: Compression) -> Callable[[bytes], bytes] | None:
     """Return the function that compresses a body with `gzip` or `zstd`, None for `none`; raises ConfigError."""
     if form == "none":
         return None
     if form == "gzip":
-        import zlib
-
         # Level 1, not 6: events compress to about the same size, in a third of the time.
         return lambda body: zlib.compress(body, 1, 31)
     if form != "zstd":

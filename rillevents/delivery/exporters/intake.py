@@ -7,22 +7,22 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rillevents.delivery.exporters.encoding import Compression, Encoding, encoder
+from rillevents.delivery.exporters.encoding import Compression, Encoding, decoded, encoder
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE, classify
+from rillevents.delivery.exporters.transport import transport_for
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import DEFAULT_PORTS, authorization, bracketed, is_loopback, origin, proxy_for, split_url
 from rillevents.errors import ConfigError
 from rillevents.local import __version__
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
 
+    from rillevents.delivery.url import IntakeSettings
     from rillevents.event.batch import Batch
 
 
@@ -32,15 +32,12 @@ CONNECT_TIMEOUT = 10.0
 SOCKET_TIMEOUT = 600.0
 
 
-class UnusableEnvironment(ConfigError):
-    """A variable of the environment (a proxy, certificates) cannot be used; the arguments may be good."""
-
-
 class IntakeExporter:
     """Posts batches as NDJSON to one URL.
 
     Raises ConfigError if the URL, the credentials, the certificates, the proxy or the compression is not usable, above all if
-    credentials would be sent in plain text. One call at a time; `close` may be called from another thread, and aborts a
+    credentials would be sent in plain text. *renew* reads the credentials again after a refusal: if they are others by then, the
+    batch is posted once more. One call at a time; `close` may be called from another thread, and aborts a
     call.
     """
 
@@ -55,6 +52,7 @@ class IntakeExporter:
         compression: Compression = "none",
         environ: Mapping[str, str] | None = None,
         user_agent: str = f"rillevents/{__version__}",
+        renew: Callable[[], IntakeSettings | None] | None = None,
     ) -> None:
         scheme, self._host, port = origin(url)
         parts = split_url(url)
@@ -62,15 +60,13 @@ class IntakeExporter:
             raise ConfigError("the intake's URL contains credentials", hint="give them as user and password")
         env = os.environ if environ is None else environ
         self._encoding = Encoding(encoder(compression))
-        self._authorization = authorization(user, password, token)
-        if self._authorization and scheme == "http" and not is_loopback(self._host):
-            reason = f"refused before connecting: credentials would be sent to {self._host} in plain text"
-            raise ConfigError(reason, hint="use https://")
-        self._secrets = [secret for secret in (password, token, *self._authorization.split()[1:]) if secret]
         self._scheme, self._port = scheme, "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+        self._renew = renew
+        self._secrets: list[str] = []
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._headers = self._fixed_headers(compression, user_agent)
-        self._transport = _transport(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
+        self._authorize(authorization(user, password, token), password, token)
+        self._transport = transport_for(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
         # Only if the address differs from the name: httpcore also uses it to check a proxy's certificate.
         self._sni = {"sni_hostname": "localhost"} if self._host == "localhost" else {}
         self._urls: dict[str, httpx.URL] = {}
@@ -87,7 +83,11 @@ class IntakeExporter:
         import httpx
 
         try:
-            return self._post_to_any(batch, self._encoding.body(batch))
+            body = self._encoding.body(batch)
+            outcome = self._post_to_any(batch, body)
+            if outcome.kind is Kind.REFUSED and self._renew:
+                return self._post_renewed(batch, body, outcome)
+            return outcome
         except httpx.HTTPError as error:
             return _outcome_of(error, self.name)
 
@@ -117,9 +117,28 @@ class IntakeExporter:
         }
         if compression != "none":
             headers["Content-Encoding"] = compression
-        if self._authorization:
-            headers["Authorization"] = self._authorization
         return headers
+
+    def _authorize(self, value: str, *secrets: str | None) -> None:
+        if value and self._scheme == "http" and not is_loopback(self._host):
+            reason = f"refused before connecting: credentials would be sent to {self._host} in plain text"
+            raise ConfigError(reason, hint="use https://")
+        # Those of before, too: an answer may still repeat them.
+        self._secrets += [secret for secret in (*secrets, *value.split()[1:]) if secret and secret not in self._secrets]
+        if value:
+            self._headers["Authorization"] = value
+
+    def _post_renewed(self, batch: Batch, body: bytes, refused: Outcome) -> Outcome:
+        """Post once more with the credentials of now, if they are others than those refused."""
+        try:
+            found = self._renew() if self._renew else None
+            value = authorization(found.user, found.password, found.token) if found else ""
+            if found is None or value in ("", self._headers.get("Authorization")):
+                return refused
+            self._authorize(value, found.password, found.token)
+        except ConfigError as problem:
+            return replace(refused, reason=clean(f"{refused.reason}; read again: {problem}"))
+        return self._post_to_any(batch, body)
 
     def _post_to_any(self, batch: Batch, body: bytes) -> Outcome:
         import httpx
@@ -175,7 +194,11 @@ class IntakeExporter:
         if response.is_success and not self._sent_all:
             # httpcore reads the answer even if the upload broke off: right for a 413, but nobody can accept what was not sent.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had received all of the events")
-        answer = self._read(response)
+        answer, warning = self._read(response), ""
+        try:
+            answer = answer and decoded(answer, response.headers.get("content-encoding", ""), ANSWER_MAX)
+        except ValueError as problem:
+            answer, warning = b"", clean(f"the answer of {self.name} could not be read: {problem}")
         if answer is None and response.is_success:
             # Not accepted: an acknowledgement is short, and the unread part may reject events.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
@@ -185,7 +208,8 @@ class IntakeExporter:
             text = self._without_secrets(text.decode("utf-8", "replace")).encode()
         outcome = classify(response.status_code, response.headers, text, lines=lines, now=time.time())
         rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
-        return replace(outcome, reason=self._without_secrets(outcome.reason), rejected=rejected)
+        reason, warning = map(self._without_secrets, (outcome.reason, outcome.warning or warning))
+        return replace(outcome, reason=reason, rejected=rejected, warning=warning)
 
     def _read(self, response: httpx.Response) -> bytes | None:
         import httpx
@@ -220,59 +244,6 @@ class IntakeExporter:
 
 def _timeouts() -> dict[str, float]:
     return {"connect": CONNECT_TIMEOUT, "read": SOCKET_TIMEOUT, "write": SOCKET_TIMEOUT, "pool": CONNECT_TIMEOUT}
-
-
-def _transport(
-    scheme: str, proxy: str | None, ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]
-) -> httpx.HTTPTransport:
-    import ssl
-
-    import httpx
-
-    if scheme == "https" or ca_cert is not None or (proxy or "").lower().startswith("https:"):
-        context = _tls(ca_cert, environ)
-    else:
-        # Empty, unlike httpx's own: loading certificates that are not needed costs more than the request.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        proxy_tls = context if (proxy or "").lower().startswith("https:") else None
-        via = None if proxy is None else httpx.Proxy(proxy, ssl_context=proxy_tls)
-        return httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)
-    except ImportError:
-        hint = "run: pip install 'rillevents[socks]'"
-        raise UnusableEnvironment("a SOCKS proxy needs the package socksio", hint=hint) from None
-    except (ValueError, httpx.InvalidURL):
-        hint = "it must look like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
-        raise UnusableEnvironment("the proxy's URL cannot be used", hint=hint) from None
-
-
-def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
-    import ssl
-
-    file, folder = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
-    source = "SSL_CERT_FILE"
-    try:
-        context = ssl.create_default_context(cafile=file, capath=folder)
-        if not (file or folder or _system_has_certificates(ssl.get_default_verify_paths())):
-            import certifi
-
-            context.load_verify_locations(certifi.where())
-        source = "--ca-cert"
-        if ca_cert is not None:
-            context.load_verify_locations(ca_cert)
-    except OSError as error:
-        reason = f"the certificates of {source} cannot be read: {error.strerror or error}"
-        kind = ConfigError if source == "--ca-cert" else UnusableEnvironment
-        raise kind(reason, hint="give a file with certificates in PEM format") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _system_has_certificates(paths: ssl.DefaultVerifyPaths) -> bool:
-    if paths.cafile or not paths.capath:
-        return bool(paths.cafile)
-    with os.scandir(paths.capath) as entries:
-        return any(entries)
 
 
 def _os_error(error: BaseException | None) -> OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from rillevents.delivery.exporters.acknowledgement import acknowledgement
 from rillevents.delivery.outcome import REASON_MAX, Kind, Outcome, clean
 
 RETRY_AFTER_MAX = 300.0
@@ -46,13 +46,15 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, lines: int
     if 200 <= status < 300:
         if _is_page(fields.get("content-type", ""), body):
             return Outcome(Kind.TEMPORARY, LOGIN_PORTAL)
-        return Outcome(Kind.ACCEPTED, rejected=_rejected(body, lines))
+        return acknowledgement(body, lines)
     if 300 <= status < 400:
         return Outcome(Kind.MISCONFIGURED, _redirect_reason(status, fields.get("location", "")))
     kind = _KINDS.get(status) or (Kind.MISCONFIGURED if 400 <= status < 500 else Kind.TEMPORARY)
     waits = kind in (Kind.TEMPORARY, Kind.SERVER_ERROR)
     retry_after = retry_after_seconds(fields.get("retry-after"), now) if waits else None
-    return Outcome(kind, _reason(status, fields.get("content-type", ""), body), retry_after)
+    # A server that says when to come back, or that a login is missing in between, speaks of itself, not of an event.
+    fault = status if status > 500 and status != 511 and retry_after is None else 0
+    return Outcome(kind, _reason(status, fields.get("content-type", ""), body), retry_after, fault=fault)
 
 
 def retry_after_seconds(value: str | None, now: datetime | float) -> float | None:
@@ -78,24 +80,6 @@ def _is_page(content_type: str, body: bytes) -> bool:
     return kind in ("text/html", "application/xhtml+xml") or body[:64].removeprefix(
         b"\xef\xbb\xbf"
     ).lstrip().lower().startswith((b"<!doctype html", b"<html"))
-
-
-def _rejected(body: bytes, lines: int) -> tuple[tuple[int, str], ...]:
-    if not body.lstrip().startswith(b"{"):
-        return ()
-    try:
-        entries = json.loads(body).get("rejected")
-    except (ValueError, RecursionError):
-        return ()
-    found: dict[int, str] = {}
-    for entry in entries if isinstance(entries, list) else ():
-        line = entry.get("line") if isinstance(entry, dict) else None
-        if type(line) is int and 1 <= line <= lines:
-            reason = entry.get("reason")
-            found.setdefault(
-                line - 1, clean(reason if isinstance(reason, str) else "") or "rejected by the destination"
-            )
-    return tuple(sorted(found.items()))
 
 
 def _reason(status: int, content_type: str, body: bytes) -> str:

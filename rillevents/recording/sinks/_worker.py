@@ -43,6 +43,7 @@ class Worker:
     _closing_at: int = 0
     _untold: int = 0
     _overflowing: bool = False
+    _warned: str = ""
     _not_before: float = 0.0
     _retry_at: float = math.inf
     _due: float = math.inf
@@ -182,6 +183,9 @@ class Worker:
             return Outcome(Kind.TEMPORARY, f"{type(error).__name__}: {error}")
         finally:
             delivery.close()
+            if delivery.warning not in ("", self._warned):
+                self._warned = delivery.warning
+                _log.warning("%s", delivery.warning)
 
     def _deliver(self, delivery: Delivery, *, final: bool) -> Outcome | None:
         """Deliver the round's events; HELD ones stay in front until its end.

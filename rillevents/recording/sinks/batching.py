@@ -271,7 +271,7 @@ class IntakeSink(BatchingSink):
 
 def _made(make: Callable[[], Exporter]) -> Exporter | None:
     """Return the exporter; None, which is logged, if the environment does not allow one now: each delivery tries again."""
-    from rillevents.delivery.exporters.intake import UnusableEnvironment
+    from rillevents.delivery.exporters.transport import UnusableEnvironment
 
     try:
         return make()
