@@ -146,6 +146,24 @@ def test_pyinstaller(installed: Installed, tmp_path: Path) -> None:
     assert "pro" == only(intake.events)["plan"]
 
 
+def test_pyinstaller_of_the_command_line(installed: Installed, tmp_path: Path) -> None:
+    """The command line itself, built by PyInstaller, has the manual, and records."""
+    need("objdump")
+    pytest.importorskip("PyInstaller")
+    (tmp_path / "tool.py").write_text("from rillevents.cli import main\nmain()\n")
+    words = [sys.executable, "-m", "PyInstaller", "--log-level", "ERROR", "--distpath", tmp_path / "dist"]
+    words += ["--workpath", tmp_path / "work", "--specpath", tmp_path, tmp_path / "tool.py"]
+    subprocess.run(words, check=True, capture_output=True, cwd=tmp_path)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        built = [tmp_path / "dist/tool/tool", *words]
+        return subprocess.run(built, env=installed.environ, capture_output=True, text=True, check=False)
+
+    assert (ROOT / "rillevents/docs/recording.md").read_text() == run("help", "recording").stdout
+    assert 0 == run("record", "behavioral", "login-start", "--on-error", "fail").returncode
+    assert "1\n" == run("events", "--count").stdout
+
+
 def test_serve_without_its_extra(installed: Installed) -> None:
     """Without the extra `serve` says what to install; its help, and everything else, is there all the same."""
     done = installed("serve", "--port", "0")
