@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("seconds", [40 if os.environ.get("CI") else 15])
+@pytest.mark.parametrize("seconds", [20 if os.environ.get("CI") else 8])
 def test_campaign(seconds: int) -> None:
     """Writers and flushers killed at random, with a disk and an intake that fail: every fault is played, and nothing is lost."""
     words = [sys.executable, str(ROOT / "tests/faults/campaign.py"), str(seconds * PACE), str(os.getpid())]
