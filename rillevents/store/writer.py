@@ -129,9 +129,14 @@ class StoreWriter:
         raise Unavailable(f"{self.path} cannot be used: it keeps being replaced or damaged")
 
     def _leave(self) -> None:
-        """Go on with the file that the path names now."""
+        """Go on with the file that the path names now; raises Unavailable."""
         if self._file:
-            what = self._file.leave()
+            try:
+                what = self._file.leave()
+            except OSError as error:
+                raise Unavailable(
+                    f"the journal of {self.path} cannot be set aside: {error.strerror or error}"
+                ) from None
             self._file = None
             there = "the file that is there now" if identity_of(self.path) else "a new one"
             self._warn(f"{what}; continuing with {there}")

@@ -89,7 +89,8 @@ class Shelf:
         return folder / f"{what}-{self._number}.db"
 
     def _move(self, folder: Path) -> bool:
-        before, target = set(self._answered), self._new(folder, "moved")
+        # What was excused is not safe: it may be only in a backup that was put back, and go with it.
+        before, target = self._answered - self.excused, self._new(folder, "moved")
         os.rename(self.store, target)
         self.moved.append(target)
         self._safe |= before
