@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from rillevents.delivery.outcome import FlushResult
     from rillevents.local import Application
+    from rillevents.recording.setup import Origin
     from rillevents.recording.sinks import Sink
 
     # A number is seconds since 1970.
@@ -54,7 +55,7 @@ class Client:
     unchanged.
     """
 
-    __slots__ = ("_redactor", "_reporter", "_shared", "_shared_has_no_secrets", "_sink", "sink")
+    __slots__ = ("_origin", "_redactor", "_reporter", "_shared", "_shared_has_no_secrets", "_sink", "sink")
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Client:
             import rillevents.event.mending
             import rillevents.recording.timed  # noqa: F401
         self._shared = Shared(dict(attributes or {}))
+        self._origin: Origin | None = None
         self._redactor = redactor
         # Only if a subclass or instance has not replaced the method: otherwise that one must see every event.
         self._shared_has_no_secrets = (
@@ -102,7 +104,20 @@ class Client:
         found = setup(environ, app)
         for warning in found.warnings:
             log(warning)
-        return cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
+        client = cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
+        client._origin = found.origin(environ, app, on_error)
+        return client
+
+    def __copy__(self, _: object = None) -> Client:
+        # The sink is shared: its file, its thread and its connections cannot be copied.
+        return self.with_attributes()
+
+    __deepcopy__ = __copy__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from rillevents.recording.setup import reduced
+
+        return reduced(type(self), self._origin, self._shared.attributes)
 
     @property
     def enabled(self) -> bool:
@@ -116,13 +131,15 @@ class Client:
 
     def with_attributes(self, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Client:
         """Return a copy of the client that adds these attributes to every event."""
-        return self.__class__(
+        client = self.__class__(
             self.sink,
             on_error="raise" if self._reporter.raises else "log",
             warn=self._reporter.warn,
             attributes={**self._shared.attributes, **(attributes or {}), **more},
             redactor=self._redactor,
         )
+        client._origin = self._origin
+        return client
 
     def with_service_name(self, name: str) -> Client:
         """Return a copy of the client that sets `service_name`."""
@@ -221,7 +238,9 @@ class Client:
         if not self._sink.enabled or (muted and get_ident() in muted):
             return None
         try:
-            ambient = _ambient()
+            # Only if something has imported it: otherwise no attributes can have been set.
+            context = sys.modules.get("rillevents.recording.context")
+            ambient = context.ambient() if context else None
             own = (
                 {**(ambient or {}), **check_mapping(attributes), **more, **added}
                 if ambient or attributes or added
@@ -247,20 +266,14 @@ class Client:
     def _emit(self, event: Event) -> str | None:
         try:
             redactor = self._redactor
-            if (
-                redactor
-                and not (self._shared_has_no_secrets and redactor.has_no_secrets(event.own))
-                and not event.is_raw
-            ):
+            if redactor and not (self._shared_has_no_secrets and redactor.has_no_secrets(event.own)):
                 event = redacted(redactor, event)
             self._sink.emit(event)
         except Exception as error:  # noqa: BLE001 - in somebody's program recording never raises
             self._reporter.failed(error, RilleventsError)
             return None
-        if event.truncated:
-            self._reporter.tell(f"event {event.event_name!r} was truncated, the limit is 32 KiB: {event.reason}")
-        if event.invalid:
-            self._reporter.tell_invalid(event.event_name, event.invalid)
+        if event.truncated or event.invalid:
+            self._reporter.tell_loss(event)
         return event.event_id
 
     def record_behavioral_legacy(
@@ -321,10 +334,7 @@ class Client:
         try:
             return self._sink.flush(timeout)
         except Exception as error:  # noqa: BLE001 - never raises
-            from rillevents.delivery.outcome import FlushOutcome, FlushResult
-
-            self._reporter.tell(f"flush failed, the events are kept: {error}")
-            return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
+            return self._reporter.flush_failed(error)
 
     def close(self, timeout: float = 2.0) -> None:
         """Close the sink, waiting at most *timeout* seconds for it; never raises. A later event may open it again."""
@@ -338,9 +348,3 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _ambient() -> Mapping[str, Any] | None:
-    # Only if something has imported it: otherwise no attributes can have been set.
-    context = sys.modules.get("rillevents.recording.context")
-    return context.ambient() if context else None

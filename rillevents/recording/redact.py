@@ -167,7 +167,12 @@ class Redactor:
 
 
 def redacted(redactor: Redactor, event: Event) -> Event:
-    """Return *event* without secrets; attributes that are no JSON are left out first where that is what a redactor fails at."""
+    """Return *event* without secrets; itself if it is raw.
+
+    Attributes that are no JSON are left out first where that is what a redactor fails at.
+    """
+    if event.is_raw:
+        return event
     try:
         if type(redactor).redact is Redactor.redact:
             return event.replace(redactor.redact(event.attributes))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rillevents.recording.sinks import Sink
     from rillevents.recording.sinks.tap import TapSink
 
+    Origin = tuple[dict[str, str] | None, Application | None, Any, dict[str, Any]]
+
 
 class Setup:
     """What a client needs: its sink, its attributes and its redactor; `warnings` are for a person to see."""
@@ -32,6 +34,32 @@ class Setup:
         self.attributes = attributes
         self.redactor = redactor
         self.warnings = warnings
+
+    def origin(self, environ: Mapping[str, str] | None, app: Application | None, on_error: str) -> Origin:
+        """Return what `Client.from_config` was called with, and the attributes that came of it, to do it again elsewhere."""
+        return None if environ is None else dict(environ), app, on_error, self.attributes
+
+
+def reduced(kind: type, origin: Origin | None, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return how pickle makes a client anew: from the configuration there, with the attributes that were added here.
+
+    Raises TypeError for a client on a sink that a programmer made.
+    """
+    if origin is None:
+        raise TypeError(
+            "a client cannot be pickled: its sink's file, thread and connections belong to this process; "
+            "make a client in the other process, or use Client.from_config()"
+        )
+    environ, app, on_error, configured = origin
+    nothing = object()
+    added = {key: value for key, value in attributes.items() if configured.get(key, nothing) != value}
+    return _opened_again, (kind, environ, app, on_error, added)
+
+
+def _opened_again(
+    kind: Any, environ: dict[str, str] | None, app: Application | None, on_error: str, added: dict[str, Any]
+) -> Any:
+    return kind.from_config(environ=environ, app=app, on_error=on_error).with_attributes(added)
 
 
 def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:

@@ -35,7 +35,8 @@ class LiveWriter:
         self._mutex = allocate_lock()
         self._inside: set[int] = set()
         self._folder = ""
-        self._fd, self._path, self._inode, self._device = -1, b"", 0, 0
+        self._fd, self._path, self._inode, self._device = -1, "", 0, 0
+        self._path_bytes = b""
         self._size = self._noted = self._behind = 0
         _writers.add(self)
 
@@ -81,7 +82,7 @@ class LiveWriter:
             self._write(line)
             # Does the path still name our file? Lines in a deleted or moved file are not in the spool.
             try:
-                now = os.lstat(self._path)
+                now = os.lstat(self._path_bytes)
                 if now.st_ino == self._inode and now.st_dev == self._device:
                     return
             except FileNotFoundError:
@@ -137,7 +138,9 @@ class LiveWriter:
                 os.unlink(path)
                 raise
             os.close(fd)
-        self._fd, self._path, self._inode, self._device = fd, os.fsencode(path), found.st_ino, found.st_dev
+        self._fd, self._path, self._inode, self._device = fd, path, found.st_ino, found.st_dev
+        # As bytes: a text would be encoded again for every event.
+        self._path_bytes = os.fsencode(path)
         self._size = self._noted = 0
         if old >= 0:
             os.close(old)
@@ -154,7 +157,7 @@ class LiveWriter:
             add_to_backlog(self._folder, unnoted)
 
     def _forget(self) -> None:
-        self._fd, self._path, self._inode, self._device = -1, b"", 0, 0
+        self._fd, self._path, self._inode, self._device = -1, "", 0, 0
         self._size = self._noted = self._behind = 0
 
     def _after_fork(self) -> None:

@@ -13,7 +13,7 @@ from rillevents.event import muted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
     from rillevents.delivery.outcome import FlushResult
@@ -138,13 +138,22 @@ class Reporter:
             self._sink.count("refused")
         self.tell(f"event not recorded: {text}")
 
-    def tell_invalid(self, event_name: str, invalid: Mapping[str, str]) -> None:
-        """Report the attributes (key, type) that an event was recorded without; each kind at most once a minute."""
+    def flush_failed(self, error: Exception) -> FlushResult:
+        """Report that a flush failed, and return that as its result."""
+        from rillevents.delivery.outcome import FlushOutcome, FlushResult
+
+        self.tell(f"flush failed, the events are kept: {error}")
+        return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
+
+    def tell_loss(self, event: Event) -> None:
+        """Report that an event was truncated, and which attributes it was recorded without; these at most once a minute each."""
         from rillevents.event.mending import is_news
 
-        for key, kind in invalid.items():
-            if is_news((event_name, key, kind)):
-                self.tell(f"event {event_name!r} was recorded without {key!r}: JSON has no form for this {kind}")
+        if event.truncated:
+            self.tell(f"event {event.event_name!r} was truncated, the limit is 32 KiB: {event.reason}")
+        for key, kind in (event.invalid or {}).items():
+            if is_news((event.event_name, key, kind)):
+                self.tell(f"event {event.event_name!r} was recorded without {key!r}: JSON has no form for this {kind}")
 
     def tell(self, message: str) -> None:
         """Warn; what is logged meanwhile is not recorded, and a handler that raises is no concern of the caller."""
