@@ -29,7 +29,7 @@ from rillevents.event.batch import DELIVERED, UNSETTLED, Batch, Rejected
 
 # As the protocol numbers them.
 TOO_LARGE, NOT_ENOUGH_REPLICAS, TOPIC_AUTHORIZATION, CLUSTER_AUTHORIZATION = 10, 19, 29, 31
-UNKNOWN_TOPIC, OUT_OF_ORDER, INVALID_RECORD = 3, 45, 87
+UNKNOWN_TOPIC, INVALID_TIMESTAMP, OUT_OF_ORDER, INVALID_RECORD = 3, 32, 45, 87
 SOON = {"message.timeout.ms": 1500}
 
 
@@ -172,6 +172,25 @@ class TestReports:
         """A record that a broker does not take is looked for by halving, as with an intake's 400."""
         cluster.answer(PRODUCE, INVALID_RECORD)
         assert Kind.INVALID is exported(cluster.url(), lines(1)).kind
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_one_timestamp_refuses_a_whole_batch(self, times: int, cluster: MockCluster) -> None:
+        """What was refused beside a message whose time a broker does not take is sent without it, once, and none is rejected."""
+        with closing(KafkaExporter(cluster.url(), settings=SOON)) as exporter:
+            cluster.answer(PRODUCE, *[INVALID_TIMESTAMP] * times)
+            settlement = settled(exporter, lines(64))
+        assert ({DELIVERED}, None) == (set(settlement.verdicts), settlement.stop)
+        assert sorted(f"e-{n}" for n in range(64)) == sorted(ids(cluster.servers))
+
+    @pytest.mark.parametrize("number", [1, 2, 200])
+    def test_a_clock_that_no_broker_takes(self, number: int, cluster: MockCluster) -> None:
+        """Where every message's time is refused everything is kept, and the line says where to look: 78, soon, and not 65."""
+        cluster.answer(PRODUCE, *[INVALID_TIMESTAMP] * 500)
+        with closing(KafkaExporter(cluster.url(), settings=SOON)) as exporter:
+            settlement = settled(exporter, lines(number))
+        assert {UNSETTLED} == set(settlement.verdicts)
+        assert Kind.MISCONFIGURED is settlement.stop.kind
+        assert "check this machine's clock, and the topic's message.timestamp.before.max.ms" in settlement.stop.reason
 
     def test_what_librdkafka_tries_again(self, cluster: MockCluster) -> None:
         """e3: what may or may not have been written is tried again by librdkafka, and is there once."""

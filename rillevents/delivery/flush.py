@@ -83,6 +83,7 @@ def exporter_to(
     timeout: float | None = None,
     ca_cert: str | None = None,
     warn: Callable[[str], None] = lambda message: None,
+    mark: Callable[[], Mapping[str, str]] | None = None,
 ) -> Exporter:
     """Return an exporter to *to* or to the configured destination; raises ConfigError, and UsageError."""
     name = to or _named(destination_name(paths, settings))
@@ -99,6 +100,7 @@ def exporter_to(
         environ=paths.environ,
         kafka=kafka_settings(paths, settings, name),
         renew=renew,
+        mark=mark,
     )
 
 
@@ -125,12 +127,13 @@ def exporter_for(
     environ: Mapping[str, str] | None = None,
     kafka: Mapping[str, Any] | None = None,
     renew: Callable[[], IntakeSettings | None] | None = None,
+    mark: Callable[[], Mapping[str, str]] | None = None,
 ) -> Exporter:
     """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected or opened yet.
 
     A URL gets the configured intake's credentials only if its origin is the same. *kafka* holds the settings under `[kafka]`.
-    *renew* reads the intake's settings again. Raises UsageError if the URL contains credentials, ConfigError if the destination
-    is not usable.
+    *renew* reads the intake's settings again; *mark* gives headers for each request. Raises UsageError if the URL contains
+    credentials, ConfigError if the destination is not usable.
     """
     scheme = to.partition(":")[0].lower()
     if scheme == "file" and ":" in to:
@@ -142,7 +145,7 @@ def exporter_for(
 
         settings = dict(kafka or {})
         return KafkaExporter(to, key=settings.pop("key", "install_id"), settings=settings)
-    given: dict[str, Any] = {"ca_cert": ca_cert, "compression": compression, "environ": environ}
+    given: dict[str, Any] = {"ca_cert": ca_cert, "compression": compression, "environ": environ, "mark": mark}
     return _intake_exporter(to, scheme, intake, renew=renew, **given)
 
 

@@ -34,7 +34,8 @@ _READERS = 2
 class App:
     """Answers requests; *committer* stores events, *views* maps each viewable path to the function that answers it.
 
-    *allowed* says whether events are accepted now: nothing is forwarded for a user who has opted out.
+    *allowed* says whether events are accepted now: nothing is forwarded for a user who has opted out. *has_passed* says whether
+    a request has passed this server before.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class App:
         allowed: Callable[[], bool] = lambda: True,
         gauges: Callable[[], tuple[Mapping[str, float], Mapping[str, float]]] = lambda: ({}, {}),
         on_stored: Callable[[Incoming, Stored], None] | None = None,
+        has_passed: Callable[[Headers], bool] = lambda headers: False,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._access = access
@@ -56,6 +58,7 @@ class App:
         self._allowed = allowed
         self._gauges = gauges
         self._on_stored = on_stored
+        self._has_passed = has_passed
         self._warn = warn
         self._faults: set[str] = set()
         self._reading = Reading(metrics)
@@ -137,6 +140,8 @@ class App:
             self._authenticate(headers)
         if not self._allowed():
             return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: no events are accepted")
+        if self._has_passed(headers):
+            return problem(508, "these events have passed this server before: they would go round for ever")
         incoming = await self._reading.events(endpoint, headers, body)
         incoming.stream, incoming.received_us = endpoint.stream, time.time_ns() // 1000
         if not incoming.lines and not incoming.bad:

@@ -17,10 +17,10 @@ from functools import partial
 
 import uvicorn
 
-from rillevents.delivery.destination import intake_settings
+from rillevents.delivery.destination import destination_name, intake_settings
 from rillevents.delivery.flush import batch_limits, exporter_to
 from rillevents.delivery.url import without_userinfo
-from rillevents.errors import Busy, RilleventsError, UsageError
+from rillevents.errors import Busy, ConfigError, RilleventsError, UsageError
 from rillevents.local import Paths, config, consent
 from rillevents.local.files import ensure_home
 from rillevents.serve.access import Access
@@ -32,6 +32,7 @@ from rillevents.serve.limits import GRACE_SECONDS, MAX_CONNECTIONS, Deadlines
 from rillevents.serve.metrics import Metrics
 from rillevents.serve.options import Options
 from rillevents.serve.protocol import GuardedProtocol, sweep
+from rillevents.serve.via import Via, is_own
 from rillevents.store.incoming import Storage
 from rillevents.store.writer import StoreWriter
 
@@ -60,6 +61,7 @@ class Server:
     metrics: Metrics = field(default_factory=Metrics)
     forwarder: Forwarder | None = None
     writer: StoreWriter | None = None
+    via: Via = field(default_factory=Via)
     view: View = field(default_factory=View)
     deadlines: Deadlines = field(default_factory=Deadlines)
     max_connections: int = MAX_CONNECTIONS
@@ -73,7 +75,7 @@ class Server:
         for warning in warnings:
             self.warn(warning)
         with _listening(self.options) as listener:
-            storage = self._storage()
+            storage = self._storage(listener.getsockname()[1])
             _spare_the_collector()
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._serve(access, storage, listener))
@@ -88,6 +90,7 @@ class Server:
             allowed=self._allowed(),
             gauges=self._figures,
             on_stored=None if self.writer else self.view.note,
+            has_passed=self.via.has_passed if self.forwarder else lambda headers: False,
             warn=self.warn,
         )
         committer.start()
@@ -103,7 +106,7 @@ class Server:
     def _ready(self, listener: socket.socket) -> Callable[[], None]:
         return lambda: self.on_ready(self.options.url(listener.getsockname()[1]), self.keeps)
 
-    def _storage(self) -> Storage:
+    def _storage(self, port: int) -> Storage:
         ensure_home(self.paths.home)
         if not self.options.to:
             path = self.options.store or self.paths.default_store
@@ -117,15 +120,24 @@ class Server:
         for warning in settings.warnings:
             self.warn(warning)
         if self.options.destination == "spool":
+            if is_own_intake(self.paths, settings, self.options, port):
+                self.warn(
+                    "`rillevents flush` would deliver to this server, and events would go round; give it another --to"
+                )
             self.view = RecentView(partial(refused, self.paths.spool_dirs))
             self.keeps = f"events go into the spool {self.paths.spool_dir}; run: rillevents flush"
             return SpoolStorage(self.paths.spool_dirs, max_bytes=settings.max_bytes)
-        return self._forwarding(settings)
+        return self._forwarding(settings, port)
 
-    def _forwarding(self, settings: config.Config) -> Storage:
+    def _forwarding(self, settings: config.Config, port: int) -> Storage:
         to = self.options.destination
-        exporter = exporter_to(self.paths, settings, to=to, warn=self.warn)
+        exporter = exporter_to(self.paths, settings, to=to, warn=self.warn, mark=self.via.headers)
         name = without_userinfo(_intake(self.paths, settings) if to == "intake" else to)
+        if name.startswith("http") and is_own(name, self.options, port):
+            raise ConfigError(
+                f"the destination {name} is this server itself: events would go round for ever",
+                hint="give another destination, or another --port",
+            )
         spools = (spool_for(self.paths, name),)
         self.keeps = f"events go to {name} through the spool {spools[0]}"
         self.view = RecentView(partial(refused, spools))
@@ -183,6 +195,13 @@ class Server:
             ssl_certfile=self.options.tls_cert or None,
             ssl_keyfile=self.options.tls_key or None,
         )
+
+
+def is_own_intake(paths: Paths, settings: config.Config, options: Options, port: int) -> bool:
+    """Whether a plain `rillevents flush` of this user would deliver to this server."""
+    to = destination_name(paths, settings)
+    url = _intake(paths, settings) if to == "intake" else to
+    return url.startswith("http") and is_own(without_userinfo(url), options, port)
 
 
 def _intake(paths: Paths, settings: config.Config) -> str:

@@ -36,9 +36,9 @@ class IntakeExporter:
     """Posts batches as NDJSON to one URL.
 
     Raises ConfigError if the URL, the credentials, the certificates, the proxy or the compression is not usable, above all if
-    credentials would be sent in plain text. *renew* reads the credentials again after a refusal: if they are others by then, the
-    batch is posted once more. One call at a time; `close` may be called from another thread, and aborts a
-    call.
+    credentials would be sent in plain text. *renew* reads the credentials again after a refusal: if they are others by then,
+    the batch is posted once more. *mark* gives further headers for each request. One call at a time; `close` may be called from
+    another thread, and aborts a call.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class IntakeExporter:
         environ: Mapping[str, str] | None = None,
         user_agent: str = f"rillevents/{__version__}",
         renew: Callable[[], IntakeSettings | None] | None = None,
+        mark: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         scheme, self._host, port = origin(url)
         parts = split_url(url)
@@ -62,6 +63,7 @@ class IntakeExporter:
         self._encoding = Encoding(encoder(compression))
         self._scheme, self._port = scheme, "" if port == DEFAULT_PORTS[scheme] else f":{port}"
         self._renew = renew
+        self._mark = mark or dict
         self._secrets: list[str] = []
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._headers = self._fixed_headers(compression, user_agent)
@@ -174,7 +176,7 @@ class IntakeExporter:
         request = httpx.Request(
             "POST",
             self._urls[address],
-            headers={**self._headers, "Content-Length": str(len(body))},
+            headers={**self._headers, **self._mark(), "Content-Length": str(len(body))},
             content=self._upload(batch, body),
             extensions={**self._sni, "timeout": _timeouts(), "trace": self._watch},
         )

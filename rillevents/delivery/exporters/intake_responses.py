@@ -27,6 +27,7 @@ _KINDS = {
     425: Kind.TEMPORARY,
     429: Kind.TEMPORARY,
     500: Kind.SERVER_ERROR,
+    508: Kind.MISCONFIGURED,
 }
 _ADVICE = {
     401: "check the user and the password, or the token",
@@ -34,6 +35,7 @@ _ADVICE = {
     404: "check the URL",
     407: PROXY_ADVICE,
     410: "check the URL",
+    508: "a server must not forward to one that forwards to it; check its --to",
 }
 
 
@@ -53,7 +55,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, lines: int
     waits = kind in (Kind.TEMPORARY, Kind.SERVER_ERROR)
     retry_after = retry_after_seconds(fields.get("retry-after"), now) if waits else None
     # A server that says when to come back, or that a login is missing in between, speaks of itself, not of an event.
-    fault = status if status > 500 and status != 511 and retry_after is None else 0
+    fault = status if status > 500 and status not in (508, 511) and retry_after is None else 0
     return Outcome(kind, _reason(status, fields.get("content-type", ""), body), retry_after, fault=fault)
 
 

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from rillevents.delivery.exporters.kafka.message import reader
-from rillevents.delivery.exporters.kafka.producer import ADVICE, ORDER, ProducerErrors, check, kind_of, producer_for
+from rillevents.delivery.exporters.kafka.producer import (
+    ADVICE,
+    ORDER,
+    TIMESTAMP,
+    ProducerErrors,
+    check,
+    kind_of,
+    producer_for,
+)
 from rillevents.delivery.exporters.kafka.sending import Sending
 from rillevents.delivery.exporters.kafka.settings import KafkaAddress, loopback_only, producer_settings
 from rillevents.delivery.outcome import Kind, Outcome, clean
@@ -173,7 +181,10 @@ class KafkaExporter:
             self._reported |= {id(line): line for line in done}
             error = min(sending.failed.values(), key=lambda error: ORDER.index(kind_of(error)))
             some = f"{sending.failures} of {len(batch)} events are not acknowledged: "
-            return self._refusal(error, some if len(batch) > 1 else "")
+            refusal = self._refusal(error, some if len(batch) > 1 else "")
+            # Alone it is no matter of its neighbours any more, nor of the event.
+            is_clock = error.name() == TIMESTAMP and len(batch) == 1
+            return replace(refusal, kind=Kind.MISCONFIGURED) if is_clock else refusal
         for line in done if self._reported else ():
             self._reported.pop(id(line), None)
         self._failed_before, self._trouble.last = self._failed_before and not done, ""

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 OLDEST_LIBRARY = (2, 16)
 
+# A broker refuses a whole batch of messages for one whose time it does not take. A message's time is that of its sending, so no
+# event is to blame: sent later, or from a clock that is right, it passes.
+TIMESTAMP = "INVALID_TIMESTAMP"
 _KINDS = {
     "MSG_SIZE_TOO_LARGE": Kind.TOO_LARGE,
     "INVALID_RECORD": Kind.INVALID,
+    TIMESTAMP: Kind.INVALID,
     "UNKNOWN_TOPIC_OR_PART": Kind.MISCONFIGURED,
     "_UNKNOWN_TOPIC": Kind.MISCONFIGURED,
     "_UNKNOWN_PARTITION": Kind.MISCONFIGURED,
@@ -38,6 +42,7 @@ ADVICE = {
     "CLUSTER_AUTHORIZATION_FAILED": "ask for permission to write idempotently",
     "SASL_AUTHENTICATION_FAILED": "check sasl.username and RILLEVENTS_KAFKA_SASL_PASSWORD",
     "_AUTHENTICATION": "check sasl.username and RILLEVENTS_KAFKA_SASL_PASSWORD",
+    TIMESTAMP: "check this machine's clock, and the topic's message.timestamp.before.max.ms and …after.max.ms",
     "_MSG_TIMED_OUT": "check that the brokers are up and that enough replicas are in sync",
 }
 
