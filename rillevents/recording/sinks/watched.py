@@ -22,8 +22,9 @@ class WatchedSpoolSink(SpoolSink):
         self._file = fsencode(file)
         self._decide = decide
         self._is_missing = self._is_on = False
-        # Of no file: the first event asks.
+        # Of no file, so that it is asked about now: later a program may have no descriptor left to ask with.
         self._seen: tuple[int, ...] | None = ()
+        self._look()
 
     @property
     def enabled(self) -> bool:  # type: ignore[override]
