@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+from pathlib import Path
 
 import pytest
 from support import Tool
@@ -21,16 +22,18 @@ def record(client: Client) -> str | None:
 
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
-def test_copies_share_the_sink(make: object, tool: Tool) -> None:
+def test_copies_share_the_sink(make: object, tool: Tool, tmp_path: Path) -> None:
     """A copy of a client, taken before or after its first event, records into the same sink with the same attributes."""
     spool = Client.from_config(environ=tool.environ).with_service_name("s")
-    for client in (spool, Client(CapturingSink(), attributes={"a": [1]}), Client(BatchingSink(FileExporter("x")))):
+    batching = BatchingSink(FileExporter(tmp_path / "x"))
+    for client in (spool, Client(CapturingSink(), attributes={"a": [1]}), Client(batching)):
         client.record("t", "n")
         other = make(client)  # type: ignore[operator]
         assert client.sink is other.sink
         assert client.attributes == other.attributes
         assert other.record("t", "copy")
     spool.close()
+    batching.close()
     assert ["n", "copy"] == [event["event_name"] for event in tool.events()]
     assert ["s", "s"] == [event["service_name"] for event in tool.events()]
 
