@@ -45,6 +45,14 @@ class MockCluster:
         """Answer requests for a topic with an error."""
         self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), code)
 
+    def without_leader(self, topic: str, partition: int) -> None:
+        """Leave a partition without a leader."""
+        self._library.rd_kafka_mock_partition_set_leader(self._cluster, topic.encode(), partition, -1)
+
+    def with_leader(self, topic: str, partition: int, broker: int) -> None:
+        """Give it one again."""
+        self._library.rd_kafka_mock_partition_set_leader(self._cluster, topic.encode(), partition, broker)
+
     def set_down(self, broker: int) -> None:
         """Let a broker refuse connections."""
         self._library.rd_kafka_mock_broker_set_down(self._cluster, broker)
@@ -81,6 +89,7 @@ def library() -> Any:
         ("rd_kafka_mock_cluster_bootstraps", text, (pointer,)),
         ("rd_kafka_mock_push_request_errors_array", None, (pointer, ctypes.c_int16, ctypes.c_size_t, pointer)),
         ("rd_kafka_mock_topic_set_error", None, (pointer, text, number)),
+        ("rd_kafka_mock_partition_set_leader", number, (pointer, text, ctypes.c_int32, ctypes.c_int32)),
         ("rd_kafka_mock_broker_set_down", number, (pointer, ctypes.c_int32)),
         ("rd_kafka_mock_broker_set_up", number, (pointer, ctypes.c_int32)),
         ("rd_kafka_mock_broker_set_rtt", number, (pointer, ctypes.c_int32, number)),

@@ -81,14 +81,25 @@ class Flush:
 
 
 def told(batch: SpoolBatch, verdicts: list[LineVerdict], stuck: set[str]) -> list[tuple[str, str, bool]]:
-    """Return (line, verdict, whether it stays in the spool): as does whatever follows a kept line in its file."""
+    """Return (line, verdict, whether it stays in the spool): what is kept, and if that is the end of a file, all that follows."""
+    verdict_of = iter(verdicts)
+    entries = [(entry, next(verdict_of) if entry.line else None) for entry in batch.entries]
+    names = {entry.name for entry in batch.entries}
+    tails = {name for name in names if _is_kept_to_the_end([v for entry, v in entries if entry.name == name])}
     found = []
-    for entry, verdict in zip([entry for entry in batch.entries if entry.line], verdicts, strict=True):
-        if verdict in KEPT:
+    for entry, verdict in entries:
+        kept = verdict in KEPT
+        if kept and entry.name in tails:
             stuck.add(entry.name)
-        name = "rejected" if isinstance(verdict, Rejected) else verdict.value
-        found.append((entry.line.decode(), name, entry.name in stuck))
+        if verdict is not None:
+            name = "rejected" if isinstance(verdict, Rejected) else verdict.value
+            found.append((entry.line.decode(), name, kept or entry.name in stuck))
     return found
+
+
+def _is_kept_to_the_end(verdicts: list[LineVerdict | None]) -> bool:
+    kept = [verdict in KEPT for verdict in verdicts]
+    return True in kept and all(kept[kept.index(True) :])
 
 
 def storing(store: Callable[[bytes], None], lines: list[bytes], room: int | None) -> Callable[[Tell], None]:

@@ -120,7 +120,11 @@ class Exporter(Protocol):
     """
 
     def export(self, batch: Batch) -> Outcome:
-        """Hand the batch over once, report through `batch.progress`, and return what was answered."""
+        """Hand the batch over once, report through `batch.progress`, and return what was answered.
+
+        A destination that acknowledges single events notes each with `batch.acknowledge`, before it returns or fails; such
+        events may be handed over again within other parts of the batch, and must not be sent again.
+        """
 
     def close(self) -> None:
         """Close connections and files."""

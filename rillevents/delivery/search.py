@@ -78,9 +78,18 @@ class Settling:
                 self._settle_all()
         except Stop as found:
             stop = found.outcome
+        finally:
+            self._note_acknowledged()
         for index, reason in self._refused.items():
             self.verdicts[index] = self._evidence.refusal(reason, stop)
         return stop
+
+    def _note_acknowledged(self) -> None:
+        """Settle what was acknowledged within a call that failed or was abandoned."""
+        for index in sorted(self._batch.acknowledged):
+            if self.verdicts[index] is UNSETTLED and index not in self._refused:
+                self.verdicts[index] = DELIVERED
+                self._evidence.accepted_any = True
 
     def _settle_all(self) -> None:
         """Settle the batch; while the server fails for all of it, wait for an acceptance, then search in the rest."""

@@ -14,10 +14,11 @@ class Batch:
     """An immutable run of NDJSON lines, each ending with a newline, that knows its size and can be halved.
 
     Exporters call `on_progress` on their own thread with the bytes sent so far; an exception from it aborts the upload. Halves
-    inherit it; their `start` is the position of their first line in the batch that was split first.
+    inherit it; their `start` is the position of their first line in the batch that was split first. `acknowledged` has the
+    positions there of the lines that are acknowledged whatever becomes of the others; all parts of a batch share it.
     """
 
-    __slots__ = ("lines", "on_progress", "size", "start")
+    __slots__ = ("acknowledged", "lines", "on_progress", "size", "start")
 
     def __init__(
         self,
@@ -26,11 +27,13 @@ class Batch:
         *,
         start: int = 0,
         size: int | None = None,
+        acknowledged: set[int] | None = None,
     ) -> None:
         self.lines = tuple(lines)
         self.size = sum(map(len, self.lines)) if size is None else size
         self.on_progress = on_progress
         self.start = start
+        self.acknowledged: set[int] = set() if acknowledged is None else acknowledged
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -45,8 +48,7 @@ class Batch:
     def split(self) -> tuple[Batch, Batch]:
         """Return two consecutive halves; the left one is the larger, and the right one of a single line is empty."""
         middle = (len(self.lines) + 1) // 2
-        left = Batch(self.lines[:middle], self.on_progress, start=self.start)
-        return left, Batch(self.lines[middle:], self.on_progress, start=self.start + middle)
+        return self.part(0, middle), self.part(middle, len(self.lines))
 
     def one(self, index: int) -> Batch:
         """Return a batch of one of the lines."""
@@ -54,7 +56,16 @@ class Batch:
 
     def part(self, start: int, end: int) -> Batch:
         """Return a batch of the lines from *start* up to, but without, *end*."""
-        return Batch(self.lines[start:end], self.on_progress, start=self.start + start)
+        lines = self.lines[start:end]
+        return Batch(lines, self.on_progress, start=self.start + start, acknowledged=self.acknowledged)
+
+    def acknowledge(self, index: int) -> None:
+        """Note at once that this line is acknowledged: the call may fail, or be abandoned, before the others are. Thread-safe."""
+        self.acknowledged.add(self.start + index)
+
+    def is_acknowledged(self, index: int) -> bool:
+        """Whether a line was acknowledged in an earlier call."""
+        return self.start + index in self.acknowledged
 
     def progress(self, sent: int) -> None:
         """Tell the listener that `sent` bytes have been handed over; raises what the listener raises."""

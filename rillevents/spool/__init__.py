@@ -17,6 +17,7 @@ This file handles the folder itself, `<spool>/v1`: its names, and whether it is 
         slots.py    one event per process        live.py     a long-lived writer      tally.py        counts made by writers
         lines.py    bytes → lines                offsets.py  lines with positions     drain.py        what the flusher does
         state.py    lock, checkpoint, ledger     quarantine.py  rejected/, corrupt/   maintenance.py  retry, purge
+        rest.py     a batch that was acknowledged in part
         view.py     reading without writing      follow.py   events as they arrive
 """
 
@@ -33,6 +34,8 @@ VERSION = "v1"
 SLOTS = 64
 SUFFIX = ".ndjson"
 SLOT, LIVE, CLAIM, DONE, TALLY, TEMPORARY = "slot-", "live-", "claim-", "done-", "tally-", "tmp-"
+# Not read: a future DONE file, rest.py.
+REST = "rest-"
 READ_PREFIXES = (CLAIM, DONE, LIVE)
 # What somebody else has put into the folder; nobody reads it.
 STRANGER = "stranger-"

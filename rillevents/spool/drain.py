@@ -14,17 +14,19 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from rillevents.event.batch import HELD, UNSETTLED, Doubtful, LineVerdict, Rejected
+from rillevents.event.batch import Doubtful, LineVerdict, Rejected
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, Moved, check_named, discard, lock_to_unlink
 from rillevents.spool import (
     BACKLOG,
     CLAIM,
     CORRUPT,
     READ_PREFIXES,
+    REST,
     STATE,
     SUFFIX,
     TEMPORARY,
     listed,
+    rest,
     slot_sizes,
     tally,
     unique,
@@ -71,6 +73,7 @@ class Drain:
         try:
             self._lock = take_turn(self.folder)
             self.state = load(self.folder, now_ns=self._now_ns())
+            rest.adopt(self.folder, self.state)
             tally.fold(self.folder, self.state, self._save, self._now_ns)
         except BaseException as error:
             self._unlock()
@@ -201,7 +204,7 @@ class Drain:
             self.state.aside.append(name)
 
     def commit(self, batch: SpoolBatch, verdicts: Sequence[LineVerdict], *, purged: bool = False) -> None:
-        """Settle a batch, one verdict per line, in order; lines after a kept line stay in their file, too.
+        """Settle a batch, one verdict per line, in order; kept lines with a settled one behind them move to another file.
 
         *purged* counts as dropped what would otherwise count as delivered.
         """
@@ -209,12 +212,16 @@ class Drain:
         kept = self._put_rejected_aside(settled)
         before = self.state.copy()
         try:
-            for entry, verdict, lines in settled:
-                if verdict in (HELD, UNSETTLED) or (kept and isinstance(verdict, (Rejected, Doubtful))):
-                    self._stuck.add(entry.name)
-                if entry.name not in self._stuck:
-                    self._settle(entry, verdict, lines, purged)
+            moved = self._move_rest(settled, kept)
+            for each in settled:
+                name, stays = each.entry.name, rest.stays(each, kept)
+                if stays and name not in moved:
+                    self._stuck.add(name)
+                if name not in self._stuck:
+                    self._pass(each.entry) if stays else self._settle(*each, purged)
             self._save_offsets()
+            if moved:
+                rest.adopt(self.folder, self.state)
         except BaseException:
             # Interrupted half-way: discard it all, since an offset and its count must agree.
             self.state, self._unproved = before, {}
@@ -222,6 +229,23 @@ class Drain:
         for name in batch.finished:
             if name not in self._stuck:
                 self._finish(name)
+
+    def _move_rest(self, settled: Sequence[Settled], kept: bool) -> set[str]:
+        """Write the lines that stay to files of their own where lines behind them do not; return the files that they are from."""
+        moved = set[str]()
+        for name, lines in rest.lines_to_move(settled, self._stuck, kept).items():
+            new = unique(REST, self._now_ns())
+            try:
+                rest.write(self.folder, new, lines)
+                self.state.rests, moved = [*self.state.rests, new], moved | {name}
+            except OSError as error:
+                self._tell("events that were acknowledged will be sent again", error)
+        return moved
+
+    def _pass(self, entry: Entry) -> None:
+        """Move the offset past a line."""
+        self.state.offsets[entry.name] = (entry.end, -1)
+        self._unproved[entry.name] = entry.line
 
     def _put_rejected_aside(self, settled: Sequence[Settled]) -> bool:
         """Write rejected lines to rejected/; True if that fails and they must stay where they are."""
@@ -236,8 +260,7 @@ class Drain:
         return False
 
     def _settle(self, entry: Entry, verdict: LineVerdict | None, lines: int = 1, purged: bool = False) -> None:
-        self.state.offsets[entry.name] = (entry.end, -1)
-        self._unproved[entry.name] = entry.line
+        self._pass(entry)
         if verdict is None:
             self.corrupt += 1
             self.state.count("corrupt")

@@ -114,6 +114,13 @@ def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = 
     add_to_backlog(folder, len(data))
 
 
+def write_named_file(folder: str, name: str, data: bytes) -> None:
+    """Store *data* as a file with this name, synced; raises OSError. Only for a flusher, which deletes remains of others."""
+    if not _write_own_file(folder, name, data, durable=True):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    sync_folder(folder)
+
+
 def _write_own_file(folder: str, name: str, data: bytes, durable: bool) -> bool:
     """Write one file; False if its temporary name was gone at the end although the folder exists."""
     temporary = f"{folder}/{TEMPORARY}{name}"

@@ -45,7 +45,8 @@ _NO_LOCK_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO, errno.ENO
 class State:
     """Offsets by file name, and the counts of events since `since`.
 
-    `folded` are the files of counts that the ledger already includes; `aside` those that move to corrupt/ whole. `unknown`
+    `folded` are the files of counts that the ledger already includes; `aside` those that move to corrupt/ whole; `rests` those
+    that the offsets count on (rest.py). `unknown`
     holds keys of another version, which are written back unchanged.
     """
 
@@ -56,6 +57,7 @@ class State:
     folded: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     last_flush: dict[str, Any] = field(default_factory=dict)
+    rests: list[str] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
 
     def count(self, kind: str, reason: str = "", n: int = 1) -> None:
@@ -93,6 +95,7 @@ class State:
             "folded": self.folded,
             "aside": self.aside,
             "last_flush": self.last_flush,
+            "rests": self.rests,
         }
         replace_file(f"{folder}/{STATE}", json.dumps(content).encode(), durable=durable)
 
@@ -110,6 +113,8 @@ def load(folder: str, *, now_ns: int | None = None) -> State:
             [str(name) for name in content["folded"]],
             [str(name) for name in content["aside"]],
             _last_flush(content["last_flush"]),
+            # Missing in the state of an older version.
+            [str(name) for name in content.get("rests", [])],
             {key: value for key, value in content.items() if key not in State.__slots__},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -62,8 +62,11 @@ class FileExporter:
             written = 0
             for path, lines in files.items():
                 batch.progress(written)
-                _append(path, lines, batch, written)
-                written += sum(map(len, lines))
+                _append(path, [line for _, line in lines], batch, written)
+                # At once: the next file may fail, and this one is not written again.
+                for index, line in lines:
+                    batch.acknowledge(index)
+                    written += len(line)
                 batch.progress(written)
         except OSError as error:
             return _outcome(error, path)
@@ -72,15 +75,17 @@ class FileExporter:
     def close(self) -> None:
         """Do nothing: no file stays open between two batches."""
 
-    def _files(self, batch: Batch) -> tuple[dict[str, list[bytes]], list[tuple[int, str]]]:
-        files: dict[str, list[bytes]] = {}
+    def _files(self, batch: Batch) -> tuple[dict[str, list[tuple[int, bytes]]], list[tuple[int, str]]]:
+        files: dict[str, list[tuple[int, bytes]]] = {}
         rejected = []
         for index, line in enumerate(batch.lines):
+            if batch.is_acknowledged(index):
+                continue
             day = _day(line) if self._dated else date.min
             if day is None:
                 rejected.append((index, "no event_time that gives the day in the path"))
             else:
-                files.setdefault(self._path_on(day), []).append(line)
+                files.setdefault(self._path_on(day), []).append((index, line))
         return files, rejected
 
     def _path_on(self, day: date) -> str:

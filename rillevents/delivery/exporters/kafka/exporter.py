@@ -151,7 +151,7 @@ class KafkaExporter:
 
     def _send(self, producer: Producer, batch: Batch) -> Outcome:
         self._forget_others(batch)
-        sending = Sending(producer, self._address.topic, batch.lines, self._read, self._reported)
+        sending = Sending(producer, self._address.topic, batch.lines, self._read, self._reported, batch.acknowledge)
         self._await(sending, batch)
         return self._outcome(batch, sending)
 

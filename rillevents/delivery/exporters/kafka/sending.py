@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rillevents.delivery.exporters.kafka.message import Message
@@ -15,7 +16,10 @@ TOO_LARGE = "too large for message.max.bytes"
 
 
 class Sending:
-    """The messages of some lines; lines in *reported* are not sent again. Use it in one thread only."""
+    """The messages of some lines; lines in *reported* are not sent again. Use it in one thread only.
+
+    *acknowledge* gets the index of each line when it is reported as written.
+    """
 
     def __init__(
         self,
@@ -24,6 +28,7 @@ class Sending:
         lines: tuple[bytes, ...],
         read: Callable[[bytes], Message | str],
         reported: Mapping[int, bytes],
+        acknowledge: Callable[[int], None] = lambda index: None,
     ) -> None:
         from confluent_kafka import KafkaException
 
@@ -32,7 +37,8 @@ class Sending:
         self.producer = producer
         self.lines = lines
         self.rejected: list[tuple[int, str]] = []
-        self.failed: dict[bytes, KafkaError] = {}
+        self.failed: dict[int, KafkaError] = {}
+        self._acknowledge = acknowledge
         self._topic = topic
         self._read = read
         self._known = reported
@@ -52,7 +58,7 @@ class Sending:
     @property
     def failures(self) -> int:
         """How many messages may not have been written."""
-        return sum(line[:-1] in self.failed for line in self.lines)
+        return len(self.failed)
 
     def advance(self, most: int) -> bool:
         """Hand over what librdkafka has room for, and return whether more can follow at once.
@@ -66,13 +72,14 @@ class Sending:
             self._next, line = at, self.lines[at]
             if known and known.get(id(line)) is line:
                 self._skipped += 1
+                self._acknowledge(at)
                 continue
             message = read(line)
             if isinstance(message, str):
                 self._reject(message)
                 continue
             try:
-                produce(topic, message[0], message[1], headers=message[2], on_delivery=note)
+                produce(topic, message[0], message[1], headers=message[2], on_delivery=partial(note, at))
                 self._sent += 1
             except BufferError:
                 return False
@@ -83,17 +90,18 @@ class Sending:
         self._next = end
         return end < len(self.lines)
 
-    def note(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
-        """Record the delivery report of a message."""
+    def note(self, at: int, error: KafkaError | None, message: confluent_kafka.Message) -> None:
+        """Record the delivery report of the message of a line."""
         if error is not None:
-            # By content: if one of two equal messages has failed, both are sent again.
-            self.failed[message.value() or b""] = error
+            self.failed[at] = error
+        else:
+            self._acknowledge(at)
         self._noted += 1
 
     def done(self) -> list[bytes]:
         """Return the lines that are reported as written."""
         rejected = {index for index, _ in self.rejected}
-        return [line for at, line in enumerate(self.lines) if at not in rejected and line[:-1] not in self.failed]
+        return [line for at, line in enumerate(self.lines) if at not in rejected and at not in self.failed]
 
     def _reject(self, reason: str) -> None:
         self.rejected.append((self._next, reason))
