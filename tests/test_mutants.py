@@ -161,7 +161,7 @@ PARSER_MUTANTS = {
         "delivery/exporters/intake_responses.py", "min(float(number[2]), RETRY_AFTER_MAX)", "float(number[2])", "answer"
     ),
     "lines-that-are-none": Mutant(
-        "delivery/exporters/intake_responses.py", "1 <= line <= lines", "line <= lines", "answer"
+        "delivery/exporters/acknowledgement.py", "1 <= line <= lines", "line <= lines", "answer"
     ),
     "control-characters": Mutant("delivery/outcome.py", '[0] in "CZ"', '[0] in "Z"', "answer"),
 }
