@@ -63,6 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "delivery/search.py": ("tests/test_delivery.py",),
     "delivery/settle.py": ("tests/test_delivery.py",),
     "delivery/exporters/intake_responses.py": ("tests/test_retry.py",),
+    "delivery/exporters/acknowledgement.py": ("tests/test_acknowledgement.py", "tests/test_retry.py"),
     "delivery/exporters/intake.py": ("tests/test_intake_exporter.py", "tests/test_delivery_faults.py"),
     # Without the test that mounts a disk: a run that is killed would leave it there.
     "store/writer.py": (
