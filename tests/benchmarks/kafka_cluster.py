@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -223,17 +223,27 @@ def running() -> Iterator[Cluster]:
 
 def consume(servers: str, topic: str, *, settings: Mapping[str, str] | None = None) -> list[tuple]:  # type: ignore[type-arg]
     """Return all that a topic holds: of each message its key, value and headers."""
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+    def ends_of(partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        # A broker that has just come back is leader in the metadata some time before it is one.
+        while True:
+            try:
+                return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10) for n in partitions}
+            except KafkaException:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    until = time.monotonic() + READY_SECONDS
     config = {"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": "false", **(settings or {})}
     consumer = Consumer({**config, "log_level": 0})
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        ends = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10) for n in partitions}
+        ends = ends_of(partitions)
         wanted = sum(high - low for low, high in ends.values())
         consumer.assign([TopicPartition(topic, n, low) for n, (low, _) in ends.items()])
         found = []
-        until = time.monotonic() + READY_SECONDS
         while len(found) < wanted and time.monotonic() < until:
             found += [(m.key(), m.value(), m.headers()) for m in consumer.consume(10_000, 0.2) if m.error() is None]
         return found
