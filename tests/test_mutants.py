@@ -97,8 +97,8 @@ MUTANTS = {
     ),
     "live-path-not-checked": Mutant(
         "spool/live.py",
-        "            if self._is_named():\n                return\n            self._close()\n",
-        "            return\n",
+        "            except FileNotFoundError:\n                pass\n            self._close()\n",
+        "            except FileNotFoundError:\n                pass\n            return\n",
         "deleted_between_records",
     ),
     "torn-tail-not-mended": Mutant(
@@ -109,7 +109,7 @@ MUTANTS = {
     ),
     "short-write-not-undone": Mutant(
         "local/files.py",
-        "        os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))\n",
+        "    os.ftruncate(fd, os.fstat(fd).st_size - written + min(keep, written))\n",
         "",
         "full_disk",
     ),

@@ -7,19 +7,19 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rillevents.errors import ConfigError
 from rillevents.local.files import read_text_file
 
-if TYPE_CHECKING:
-    pass
-
-
 _COMMAND_SECONDS = 30
 
 
-def _password(told: Mapping[str, Any], warn: Callable[[str], None], timeout: float | None) -> str | None:
+def read_password(told: Mapping[str, Any], warn: Callable[[str], None], timeout: float | None) -> str | None:
+    """Return the password that the settings give, a file or a command's output included; raises ConfigError.
+
+    *timeout* limits the command, in seconds, to 30 at most.
+    """
     if told.get("password"):
         return str(told["password"])
     if told.get("password_file"):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rillevents.delivery.credentials import _password
+from rillevents.delivery.credentials import read_password
 from rillevents.delivery.exporters.kafka.settings import KafkaAddress
 from rillevents.delivery.url import IntakeSettings, is_kafka, origin
 from rillevents.errors import ConfigError
 from rillevents.local import Paths, config
 from rillevents.local.config_file import is_secret
-
-if TYPE_CHECKING:
-    pass
 
 # The part after RILLEVENTS_KAFKA_ → the setting that it sets.
 _KAFKA_VARIABLES = {
@@ -55,7 +52,7 @@ def intake_settings(
     at_home = configured and origin(within.url) == origin(IntakeSettings.from_url(configured).url)
     if at_home and (url == configured or not within.user):
         told = _merged(settings.sections.get("intake", {}), told)
-    password = _password(told, warn, timeout) if secrets else None
+    password = read_password(told, warn, timeout) if secrets else None
     found = IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
     if secrets and found.user and not found.password:
         warn(f"there is no password for user {found.user}; an empty one is sent")

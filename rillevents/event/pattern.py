@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 
 def is_pattern(glob: str) -> bool:
     """Return whether *glob* can match any name besides itself."""

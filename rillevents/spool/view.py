@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rillevents.errors import SpoolError
 from rillevents.event.envelope import required_fields
@@ -16,9 +15,6 @@ from rillevents.spool import CORRUPT, READ_PREFIXES, SLOT, STATE, SUFFIX, check,
 from rillevents.spool.lines import BLOCK, complete_lines
 from rillevents.spool.quarantine import DeadLetter, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
