@@ -260,7 +260,7 @@ FAULTS: dict[str, Fault] = {
     "spool-a-link": Fault(73, spool("{root}/link"), prepare=link("link", "user")),
     "spool-link-to-nowhere": Fault(73, spool("{root}/link"), prepare=link("link", "nowhere")),
     "spool-of-another-user": Fault(73, spool("{root}/s"), prepare=folder("s", 0o755, 54321), user=NOBODY),
-    "spool-open-to-all": Fault(73, spool("{root}/s"), prepare=folder("s", 0o777, NOBODY), user=NOBODY),
+    "spool-open-to-all": Fault(environ=spool("{root}/s"), prepare=folder("s", 0o777, NOBODY), user=NOBODY),
     "spool-in-a-shared-folder": Fault(environ=spool("{root}/s"), prepare=folder("s", 0o1777), user=NOBODY),
     # The disk and the process's limits.
     "no-room": Fault(73, script=NO_ROOM),
