@@ -38,6 +38,21 @@ KEPT = (
 _UNHURRIED = 0.3
 
 
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.sleeps: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
 def _pace() -> float:
     """Return twice as many times as this machine is slower than that now, at least 2: it may become busier."""
     started = time.monotonic()

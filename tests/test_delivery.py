@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import Clock
 
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.delivery.pace import Backoff, Deadline
@@ -20,21 +21,6 @@ from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, Rejected
 
 Answer = Callable[[Batch], object]
 POISON = "poison"
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.sleeps: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
-        self.now += seconds
 
 
 class Scripted:

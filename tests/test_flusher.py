@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import PACE, Tool, only, unzstd
+from support import PACE, Clock, Tool, only, unzstd
 
 from rillevents.delivery.exporters.encoding import Encoding, encoder
 from rillevents.delivery.flusher import Flusher
@@ -46,19 +46,6 @@ class Exporter:
 
     def close(self) -> None:
         return
-
-
-class Clock:
-    """A clock that only moves when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import Clock
 
 from rillevents.delivery.exporters.file import FileExporter
 from rillevents.delivery.flusher import Flusher
@@ -42,17 +43,6 @@ class Partial:
 
     def close(self) -> None:
         """Nothing to close."""
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ VERSION = "v1"
 SLOTS = 64
 SUFFIX = ".ndjson"
 SLOT, LIVE, CLAIM, DONE, TALLY, TEMPORARY = "slot-", "live-", "claim-", "done-", "tally-", "tmp-"
-# Not read: a future DONE file, rest.py.
+# Not read as long as it has this name: rest.py makes a DONE file of it.
 REST = "rest-"
 READ_PREFIXES = (CLAIM, DONE, LIVE)
 # What somebody else has put into the folder; nobody reads it.

@@ -10,6 +10,7 @@ import json
 from typing import Any, NamedTuple
 
 from rillevents.delivery.outcome import Kind, Outcome, clean
+from rillevents.local.files import BOM
 
 
 class _Count(NamedTuple):
@@ -73,7 +74,7 @@ def acknowledgement(body: bytes, lines: int) -> Outcome:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    text = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = body.removeprefix(BOM).lstrip()
     if not text.startswith(b"{"):
         return {}
     try:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from rillevents.delivery.exporters.acknowledgement import acknowledgement
 from rillevents.delivery.outcome import REASON_MAX, Kind, Outcome, clean
+from rillevents.local.files import BOM
 
 RETRY_AFTER_MAX = 300.0
 PROXY_ADVICE = "give the proxy a user and a password: http://USER:PASSWORD@HOST:PORT"
@@ -79,9 +80,8 @@ def _epoch(now: datetime | float) -> float:
 
 def _is_page(content_type: str, body: bytes) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    return kind in ("text/html", "application/xhtml+xml") or body[:64].removeprefix(
-        b"\xef\xbb\xbf"
-    ).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    start = body[:64].removeprefix(BOM).lstrip().lower()
+    return kind in ("text/html", "application/xhtml+xml") or start.startswith((b"<!doctype html", b"<html"))
 
 
 def _reason(status: int, content_type: str, body: bytes) -> str:
