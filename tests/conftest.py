@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browsing import Browser, chromium
-from support import Tool
+from support import Tool, only
 
 # A shell starts background jobs with SIGINT ignored, and a child inherits that: tests of Ctrl-C need the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +36,16 @@ def tool(tmp_path: Path) -> Tool:
     """The command line, with an empty home."""
     (tmp_path / "user").mkdir()
     return Tool(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, Path(__file__).parents[1]], check=True
+    )
+    return Path(only(list(folder.glob("*.whl"))))
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,28 @@ class Tool:
         return [json.loads(line) for line in self.lines()]
 
 
+class Installed(Tool):
+    """The console script of the release that is installed in an environment."""
+
+    def __init__(self, home: Path, environment: Path) -> None:
+        super().__init__(home)
+        self.environment = environment
+        self.script = environment / "bin" / "rillevents"
+
+    def command(self, *words: str | bytes) -> list[str | bytes]:
+        return [str(self.script), *words]
+
+    def install(self, *what: str | Path) -> None:
+        """Install into the environment."""
+        pip_install(self.environment, *what)
+
+
+def pip_install(environment: Path, *what: str | Path) -> None:
+    """Install into an environment with its own pip."""
+    words = [environment / "bin" / "pip", "install", "-q", "--disable-pip-version-check", *what]
+    subprocess.run(words, check=True)
+
+
 def need(program: str) -> str:
     """Return where a program is; without it a test is skipped, but never in CI, which has to have it."""
     found = shutil.which(program)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import venv
@@ -10,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support import Tool, need, only
+from support import Installed, Tool, need, only, pip_install
 
 from rillevents.serve import api as look
 from rillevents.testing import FakeIntake
@@ -20,31 +22,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 ROOT = Path(__file__).parent.parent
 
 
-class Installed(Tool):
-    """The installed console script."""
-
-    def __init__(self, home: Path, environment: Path) -> None:
-        super().__init__(home)
-        self.environment = environment
-
-    def command(self, *words: str | bytes) -> list[str | bytes]:
-        return [str(self.environment / "bin" / "rillevents"), *words]
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True)
-    return Path(only(list(folder.glob("*.whl"))))
-
-
 @pytest.fixture(scope="session")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain venv with nothing in it but the wheel and its core dependencies."""
     folder = tmp_path_factory.mktemp("env") / "venv"
     venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin" / "pip", "install", "-q", "--disable-pip-version-check", wheel], check=True)
+    pip_install(folder, wheel)
     return folder
 
 
@@ -66,17 +49,23 @@ def test_main_job(installed: Installed) -> None:
 
 def test_script(installed: Installed) -> None:
     """The console script is our own, not the one that pip would write."""
-    text = Path(
-        installed.command()[0].decode() if isinstance(installed.command()[0], bytes) else str(installed.command()[0])
-    ).read_text()
+    text = installed.script.read_text()
     assert "import re" not in text
     assert "from rillevents.cli import main" in text
-    assert (
-        0
-        == subprocess.run(
-            [installed.environment / "bin" / "python", "-m", "rillevents", "--version"], check=True, capture_output=True
-        ).returncode
+
+
+def test_the_readme_in_a_path_with_a_space(wheel: Path, tmp_path: Path) -> None:
+    """The first of the README's two commands runs the demo in any folder; a script's first line cannot name one with a space."""
+    command = only(re.findall(r"^python3 -m venv .* demo$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    folder = tmp_path / "sp ace"
+    folder.mkdir()
+    words = command.replace("python3", shlex.quote(sys.executable), 1).replace(
+        " -q . ", f" -q {shlex.quote(str(wheel))} "
     )
+    done = subprocess.run(
+        words, shell=True, cwd=folder, env=Tool(folder / "home").environ, capture_output=True, text=True
+    )
+    assert 0 == done.returncode, done.stderr
 
 
 def test_contents(wheel: Path) -> None:

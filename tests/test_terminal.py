@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import subprocess
 import termios
 
@@ -140,7 +141,7 @@ def test_tmux(tool: Tool) -> None:
     tmux = need("tmux")
     tool("record", "behavioral", "x")
     socket = str(tool.home.parent / "tmux")
-    words = " ".join(str(word) for word in tool.command("status"))
+    words = shlex.join(str(word) for word in tool.command("status"))
     subprocess.run(
         [tmux, "-S", socket, "new-session", "-d", "-x", "100", "-y", "30", f"{words}; echo done; cat"],
         env=tool.environ | {"TERM": "xterm"},

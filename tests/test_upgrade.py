@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import pytest
 from serving import Serving, event
-from support import Tool, only, snapshot
+from support import Installed, snapshot
 
 from rillevents.testing import FakeIntake, Response
 
@@ -18,30 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 ROOT = Path(__file__).parents[1]
 # The real wheel of the release.
 OLD = ROOT / "tests/wheels/rillevents-0.1.0-py3-none-any.whl"
-
-
-class Installed(Tool):
-    """The console script of whatever release is installed in an environment."""
-
-    def __init__(self, home: Path, environment: Path) -> None:
-        super().__init__(home)
-        self.environment = environment
-
-    def command(self, *words: str | bytes) -> list[str | bytes]:
-        return [str(self.environment / "bin" / "rillevents"), *words]
-
-    def install(self, *what: str | Path) -> None:
-        """Install into the environment with its own pip."""
-        words = [self.environment / "bin" / "pip", "install", "-q", "--disable-pip-version-check", *what]
-        subprocess.run(words, check=True)
-
-
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    """The wheel of this checkout."""
-    folder = tmp_path / "wheel"
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True)
-    return only(list(folder.glob("*.whl")))
 
 
 def test_the_first_release(tmp_path: Path, wheel: Path) -> None:
