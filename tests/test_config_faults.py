@@ -72,6 +72,7 @@ def record(home: Path) -> tuple[str | None, list[str]]:
 
 
 class TestFirstRuns:
+    @pytest.mark.slow
     def test_hundred_at_once(self, tool: Tool) -> None:
         """A hundred first runs at once, half of them commands and half programs, agree on one install ID, and it stays."""
         script = "from rillevents import Client; Client.from_config(on_error='raise').record('t', 'n')"

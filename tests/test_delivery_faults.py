@@ -315,6 +315,7 @@ class TestTheWholeWay:
         assert {line for n, line in enumerate(LINES) if n not in bad} == set(intake.lines)
         assert len(intake.lines) <= len(LINES) - len(bad) + 1
 
+    @pytest.mark.slow
     def test_neighbours_and_then_everything(self) -> None:
         """Where what was accepted before gets 500 as well the server is down, and none of them is rejected."""
         asked_alone: list[bytes] = []

@@ -580,6 +580,7 @@ def test_fault(name: str, after: Callable[[str], After]) -> None:
 
 
 class TestNames:
+    @pytest.mark.slow
     def test_a_name_server_that_never_answers(self, tmp_path: Path) -> None:
         """The total holds while the system's resolver hangs, and the process does not wait for it at its end."""
         tool = prepare(tmp_path)
@@ -719,6 +720,7 @@ def test_signals(number: signal.Signals, tmp_path: Path) -> None:
 
 
 class TestSeveralAtOnce:
+    @pytest.mark.slow
     def test_five(self, tmp_path: Path) -> None:
         """Of five flushes at once one works; the others leave at once with 0, or with 75 once their time is up."""
         tool = prepare(tmp_path)
@@ -737,6 +739,7 @@ class TestSeveralAtOnce:
             assert "another flush is running" in told["reason"]
         assert list(EIGHT) == bodies(server.requests)
 
+    @pytest.mark.slow
     def test_one_after_the_other(self, tmp_path: Path) -> None:
         """A flush that waits for another one takes over what that has left, and nothing is sent twice."""
         tool = prepare(tmp_path, settings="[flush]\nbatch_events = 2\n")

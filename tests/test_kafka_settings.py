@@ -277,6 +277,7 @@ class TestConfiguration:
         assert code == done.returncode, done.stderr
         assert "hunter2" not in done.stderr
 
+    @pytest.mark.slow
     def test_credentials_stay_with_their_brokers(self, tool: Tool) -> None:
         """Credentials of config.toml are for the brokers of flush.to; those of the environment for whatever is asked for."""
         pytest.importorskip("confluent_kafka", reason="it has no wheel for this Python yet")

@@ -111,6 +111,7 @@ SLOW = {
 
 
 class TestSlowClients:
+    @pytest.mark.slow
     def test_every_kind(self, quick: Serving) -> None:
         """Whatever a client is slow at, it is hung up on in time, and others are served meanwhile."""
         with contextlib.ExitStack() as stack:
@@ -130,6 +131,7 @@ class TestSlowClients:
         assert ended.pop("refused-and-dripping") < min(ended.values())
         assert max(ended.values()) < 6 * PACE
 
+    @pytest.mark.slow
     def test_after_an_answer(self, quick: Serving) -> None:
         """A refused client that continues to send drop by drop is soon disconnected."""
         with Line(quick.port) as line:
@@ -242,6 +244,7 @@ class TestManyConnections:
             stack.callback(connection.close)
             assert 200 == exchange_events(connection, "POST", "/events/default", event("tls")).status
 
+    @pytest.mark.slow
     def test_slow_bodies(self, tmp_path: Path) -> None:
         """If all are sending, a new client is asked to retry; one that has sent for long without finishing is evicted."""
         (tmp_path / "user").mkdir()

@@ -79,6 +79,7 @@ def other(tmp_path: Path) -> Tool:
     return Tool(tmp_path / "other" / "home")
 
 
+@pytest.mark.slow
 def test_two_servers_that_forward_to_each_other(tool: Tool, tmp_path: Path) -> None:
     """An event that comes back is answered 508 and stays with the server that has it; that server says so, once."""
     ports = free_port(), free_port()
