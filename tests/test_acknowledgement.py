@@ -97,6 +97,18 @@ class TestForms:
         assert Kind.ACCEPTED is outcome.kind
         assert 0 <= outcome.unidentified <= EVENTS
 
+    @pytest.mark.parametrize("form", ["utf-16", "utf-16-le", "utf-32-be"])
+    def test_it_is_utf_8(self, form: str) -> None:
+        """JSON on the wire is UTF-8: what would be JSON in another encoding refuses nothing, with or without blanks before it."""
+        for blanks in ("", "\r\n"):
+            body = (blanks + json.dumps({"ingested": 9, "failed": 1})).encode(form)
+            assert Outcome(Kind.ACCEPTED) == acknowledgement(body, EVENTS)
+
+    def test_a_damaged_text(self) -> None:
+        """A byte that is no UTF-8 within a text takes nothing away from the number beside it."""
+        body = b'\xef\xbb\xbf {"ingested":9,"failed":1,"failures":[{"error":"\xff"}]}'
+        assert 1 == acknowledgement(body, EVENTS).unidentified
+
 
 class TestEncodings:
     BODY = json.dumps({"ingested": 9, "failed": 1}).encode()

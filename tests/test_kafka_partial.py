@@ -54,8 +54,8 @@ def test_a_server(tool: Tool) -> None:
     with MockCluster() as cluster:
         consume(cluster.servers, "events")
         cluster.without_leader("events", 3)
-        tool("config", "set", "kafka.message.timeout.ms", "1500")
-        tool("config", "set", "flush.stall_timeout", "4")
+        tool("config", "set", "kafka.message.timeout.ms", "3000")
+        tool("config", "set", "flush.stall_timeout", "9")
         with Serving(tool, "--to", cluster.url()) as serving:
             assert 200 == serving.post(body()).status
             until(lambda: "events are kept" in serving.stderr)

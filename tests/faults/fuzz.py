@@ -268,7 +268,7 @@ def check_reason(text: str) -> None:
 
 def _named(body: bytes) -> set[int]:
     try:
-        entries = json.loads(body)["rejected"]
+        entries = json.loads(body.decode("utf-8-sig", "replace"))["rejected"]
         lines = [entry.get("line") for entry in entries if isinstance(entry, dict)]
     except (ValueError, KeyError, TypeError, RecursionError):
         return set()

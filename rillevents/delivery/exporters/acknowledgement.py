@@ -74,8 +74,9 @@ def acknowledgement(body: bytes, lines: int) -> Outcome:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    text = body.removeprefix(BOM).lstrip()
-    if not text.startswith(b"{"):
+    # Decoded here, since json would guess UTF-16 from bytes: JSON on the wire is UTF-8. A damaged reason loses no count.
+    text = body.removeprefix(BOM).decode("utf-8", "replace").lstrip(" \t\r\n")
+    if not text.startswith("{"):
         return {}
     try:
         told = json.loads(text)
