@@ -82,6 +82,46 @@ class TestEverywhere:
         assert 2 == done.returncode
         assert told in done.stderr
 
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("build 3", "run: rillevents record metric build 3"),
+            ("build -2.5e3", "run: rillevents record metric build -2.5e3"),
+            ("record build 3", "run: rillevents record metric build 3"),
+            ("record build", "run: rillevents record behavioral build"),
+            ("off", "run: rillevents telemetry off"),
+            ("nothing-known now", "run: rillevents --help"),
+        ],
+    )
+    def test_what_was_meant(self, line: str, told: str, tool: Tool) -> None:
+        """A name where a command should be is 2, and the message has the command for it; before a number that is `metric`."""
+        done = tool(*line.split())
+        assert (2, "") == (done.returncode, done.stdout)
+        assert told in done.stderr
+
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("serve --port 8787x", "'--port': '8787x' is not a whole number"),
+            ("events --limit 2.5", "'--limit': '2.5' is not a whole number"),
+            ("events --limit 0", "'--limit': '0' is less than 1"),
+            ("flush --timeout soon", "'--timeout': 'soon' is not a number"),
+        ],
+    )
+    def test_no_number(self, line: str, told: str, tool: Tool) -> None:
+        """A value that is no number, or too small a one, is 2, told with its option and the value as it was written."""
+        done = tool(*line.split())
+        command = line.split()[0]
+        told = f"rillevents: Invalid value for {told}; run: rillevents {command} --help\n"
+        assert (2, "", told) == (done.returncode, done.stdout, done.stderr)
+
+    def test_what_reads_values(self, tool: Tool) -> None:
+        """Values are read without pydantic, which Typer would import for them."""
+        code = "import sys; from rillevents.cli.app import run; run(['events', '--limit', '3', '-a', 'a=b', '--count'])"
+        words = [sys.executable, "-c", f"{code}; print('pydantic' in sys.modules)"]
+        done = subprocess.run(words, env=tool.environ, check=True, capture_output=True, text=True)
+        assert "0\nFalse\n" == done.stdout
+
     @pytest.mark.slow
     @pytest.mark.parametrize(
         "words",
@@ -267,6 +307,22 @@ class TestEvents:
         for command in ("events", "stats"):
             assert f"rillevents: no matching events in the spool; {hint.format(command)}" == filled(command).stderr
         assert "backup" in filled("events", "--store", str(store)).stdout
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["--name", "logn-start"], "; among the newest events, --name can be login-start"),
+            (["--name", "zzz*"], "; among the newest events, --name can be login-start, seconds, backup"),
+            (["--type", "metrik"], "; among the newest events, --type can be metric"),
+            (["--type", "metric", "--name", "backup"], ""),
+            (["--since", "2999-01-01T00:00:00Z"], ""),
+        ],
+    )
+    def test_a_name_that_matches_nothing(self, words: list[str], told: str, filled: Tool) -> None:
+        """A name or a type that no event has is told with those that there are; what merely does not go together is not."""
+        for command in ("events", "stats"):
+            done = filled(command, *words)
+            assert (0, f"rillevents: no matching events in the spool{told}\n") == (done.returncode, done.stderr)
 
     def test_no_such_events_in_a_store(self, filled: Tool) -> None:
         """Where a store has none, that store is named, and no other place."""

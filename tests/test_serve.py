@@ -264,6 +264,14 @@ class TestPages:
         assert event("a").rstrip().decode() == only(rows(store))
         assert 400 == server.post(event("b"), "/v1/telemetry/events").status
 
+    def test_wrapped_alone(self, server: Serving, store: str) -> None:
+        """An older page of Rill's sends one event as `event`: it is taken as it is; another form in its place is 400."""
+        assert verdict(1, 0) == server.post(b'{"event":' + event("a").rstrip() + b',"x":1}', "/v1/telemetry").json
+        assert event("a").rstrip().decode() == only(rows(store))
+        for body in (event("b"), b'{"events":[' + event("b").rstrip() + b"]}", b'{"event":[]}', b'{"event":{}}', b"{}"):
+            assert 400 == server.post(body, "/v1/telemetry").status
+        assert ["a"] == stored_ids(store)
+
 
 class TestAccess:
     def test_user(self, tool: Tool, store: str) -> None:

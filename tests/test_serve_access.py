@@ -57,7 +57,7 @@ def stored(server: Serving) -> list[str]:
     return stored_ids(server.tool.paths.default_store)
 
 
-ENDPOINTS = (b"/events/default", b"/events/other", b"/local/track", b"/v1/telemetry/events")
+ENDPOINTS = (b"/events/default", b"/events/other", b"/local/track", b"/v1/telemetry/events", b"/v1/telemetry")
 GOOD_HOSTS = (
     b"localhost", b"LocalHost:1", b"127.0.0.1", b"127.0.0.1:65535", b"[::1]", b"[::1]:8787", b"events.test", b"EVENTS.test:99",
     b"ported.test:8787",

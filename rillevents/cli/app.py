@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from rillevents.cli.record_quick import failure_mode, is_quiet, on_error_flag
 from rillevents.cli.result import Failure, Result, Shown
 from rillevents.cli.status import status as read_status
 from rillevents.cli.stderr import bounded
+from rillevents.cli.values import read_plainly
 from rillevents.errors import RilleventsError
 
 # The order of `rillevents --help`: by use. Commands that are not listed come last.
@@ -146,6 +148,7 @@ def _show(shown: Shown | int | None) -> int:
 
 def _call(argv: Sequence[str]) -> Shown | int | None:
     command = typer.main.get_command(app)
+    read_plainly(command)
     quiet = is_quiet(os.environ)
     try:
         found: Shown | int | None = command.main(args=list(argv), prog_name="rillevents", standalone_mode=False)
@@ -174,6 +177,8 @@ def _refused(error: typer.TyperException, argv: Sequence[str]) -> Shown:
     return Shown(result, as_json="--json" in argv)
 
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+
 # Commands of other tools → the equivalent here.
 _MEANT = {
     "off": "telemetry off",
@@ -200,11 +205,19 @@ def _meant(message: str, argv: Sequence[str]) -> str:
         (word for word in argv if f"'{word}'" in message or f"({word}" in message or f": {word}" in message), ""
     )
     if "No such command" in message and "Did you mean" not in message:
-        found = f"record behavioral {word}" if argv[:1] == ["record"] else _MEANT.get(word, "")
+        found = _event_meant(word, argv) or _MEANT.get(word, "")
         return f"run: rillevents {found}" if found else ""
     if argv[:1] == ["record"] and ("=" in word or word in ("--tag", "--attribute", "--property", "--label")):
         return "write attributes as: -a KEY=VALUE"
     return "write: rillevents flush --to URL" if argv[:1] == ["flush"] and ("://" in word or word == "--url") else ""
+
+
+def _event_meant(word: str, argv: Sequence[str]) -> str:
+    """Return the `record` command for `record build`, `record build 3` or `build 3`: a name, and perhaps its value."""
+    after = argv[argv.index(word) + 1 :] if word in argv else []
+    if after and _NUMBER.fullmatch(after[0]):
+        return f"record metric {word} {after[0]}"
+    return f"record behavioral {word}" if argv[:1] == ["record"] else ""
 
 
 def _broken(error: Exception, argv: Sequence[str]) -> Shown:

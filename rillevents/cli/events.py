@@ -12,7 +12,7 @@ from rillevents.cli.record import parse_attribute
 from rillevents.cli.result import Result
 from rillevents.errors import UsageError
 from rillevents.event.query import Query, decoded, point_in_time
-from rillevents.store.source import Source, elsewhere, source_of
+from rillevents.store.source import Source, elsewhere, names_like, source_of
 
 _TABLE_ROWS = 50
 _EXAMPLE = """
@@ -69,7 +69,7 @@ def add_to(app: typer.Typer) -> None:
 
 def _count(source: Source, query: Query, limit: int | None) -> Result:
     counted = source.count(query)
-    notices = () if counted else (nothing_in(source, "events"),)
+    notices = () if counted else (nothing_in(source, query, "events"),)
     return Result("count", min(counted, limit) if limit else counted, notices=notices)
 
 
@@ -85,14 +85,15 @@ def _table(source: Source, query: Query, limit: int | None) -> Result:
     return Result(
         "events",
         [decoded(line) for line in shown],
-        messages=() if found else (nothing_in(source, "events"),),
+        messages=() if found else (nothing_in(source, query, "events"),),
         notices=(notice,) if len(shown) < len(found) else (),
     )
 
 
-def nothing_in(source: Source, *words: str) -> str:
-    """Return the message when the command *words* finds no events."""
-    return "; ".join(filter(None, [f"no matching events in {source.name}", elsewhere(paths(), source, words)]))
+def nothing_in(source: Source, query: Query, *words: str) -> str:
+    """Return the message when the command *words* finds no events for *query*."""
+    told = (f"no matching events in {source.name}", names_like(source, query), elsewhere(paths(), source, words))
+    return "; ".join(filter(None, told))
 
 
 def _follow(source: Source, query: Query, ndjson: bool) -> Result:

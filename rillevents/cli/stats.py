@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
         source = source_of(paths(), store)
         with progress("counted") as report:
             document = summarize(_events(source, query, report), source.path)
-        messages = () if document["events"] else (nothing_in(source, "stats"),)
+        messages = () if document["events"] else (nothing_in(source, query, "stats"),)
         return Result("stats", document, messages=messages)
 
 

@@ -1,6 +1,6 @@
 """Which request gets which answer: an ASGI application. A small request costs little, so there is no framework.
 
-POST /events/{stream}  POST /local/track  POST /v1/telemetry/events        events
+POST /events/{stream}  /local/track  /v1/telemetry/events  /v1/telemetry    events
 GET  /healthz  /readyz  /metrics                                           monitoring
 GET  /  /page.js  /page.css  /api/…                                        people on this machine
 """

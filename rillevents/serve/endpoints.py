@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rillevents.serve.limits import MAX_INFLATED_BYTES, MAX_LOCAL_BYTES
-from rillevents.serve.parse import Parse, parse_local, parse_ndjson, parse_wrapped, quick_ndjson
+from rillevents.serve.parse import Parse, parse_local, parse_ndjson, parse_wrapped, parse_wrapped_one, quick_ndjson
 from rillevents.store.incoming import Incoming
 
 _STREAM = re.compile(r"/events/([A-Za-z0-9._~-]{1,128})")
@@ -35,6 +35,8 @@ _ENDPOINTS = {
     "/events/default": Endpoint("default"),
     "/local/track": Endpoint("local", parse_local, _never, MAX_LOCAL_BYTES, is_local=True),
     "/v1/telemetry/events": Endpoint("telemetry", parse_wrapped, _never, MAX_LOCAL_BYTES),
+    # Where an older page of Rill's sends one event at a time.
+    "/v1/telemetry": Endpoint("telemetry", parse_wrapped_one, _never, MAX_LOCAL_BYTES),
 }
 
 

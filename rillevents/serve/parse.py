@@ -1,6 +1,6 @@
 """The body of a request → its events, and a verdict for each invalid line. Pure functions.
 
-Three formats: NDJSON, what a page sends (an object, an array, or NDJSON), and `{"events": [...]}`. Events keep their bytes;
+NDJSON, what a page sends (an object, an array, or NDJSON), `{"events": [...]}` and `{"event": {...}}`. Events keep their bytes;
 only an event written over several lines is joined into one.
 """
 
@@ -34,9 +34,16 @@ class _Wrapped(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
+class _WrappedOne(msgspec.Struct):
+    """What `/v1/telemetry` accepts, from older pages."""
+
+    event: msgspec.Raw
+
+
 _object = msgspec.json.Decoder(msgspec.Raw)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _wrapped = msgspec.json.Decoder(_Wrapped)
+_wrapped_one = msgspec.json.Decoder(_WrappedOne)
 
 
 def quick_ndjson(body: bytes) -> Incoming | None:
@@ -77,6 +84,11 @@ def parse_local(body: bytes) -> Incoming:
 def parse_wrapped(body: bytes) -> Incoming:
     """Return the events of `{"events": [...]}`; raises TooMany."""
     return _listed(body.removeprefix(BOM).strip(), lambda text: _wrapped.decode(text).events)
+
+
+def parse_wrapped_one(body: bytes) -> Incoming:
+    """Return the event of `{"event": {...}}`."""
+    return _listed(body.removeprefix(BOM).strip(), lambda text: [_wrapped_one.decode(text).event])
 
 
 def _is_one_object(text: bytes) -> bool:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
 from rillevents.errors import Busy, StoreError
-from rillevents.event.query import Query, find, newest
+from rillevents.event.pattern import matches
+from rillevents.event.query import Query, decoded, find, newest
 from rillevents.local import Paths
 from rillevents.spool import follow as spool_follow
 from rillevents.spool.view import contents, existing_spools, pending
 
 if TYPE_CHECKING:
     from rillevents.store.reader import Store
+
+
+# So many events are looked at for a hint.
+_NEWEST = 1000
 
 
 class Source(Protocol):
@@ -122,6 +129,21 @@ def elsewhere(paths: Paths, source: Source, words: Sequence[str]) -> str:
         held = "1 event" if stored == 1 else f"{stored:,} events"
         found.append(f"the store {path} holds {held}, run: rillevents {shlex.join([*words, '--store', path])}")
     return "; ".join(found)
+
+
+def names_like(source: Source, query: Query) -> str:
+    """Return what the newest events are called, when the name or the type of *query* is one that none of them has, or ""."""
+    wanted = [("event_type", query.event_type, "--type"), ("event_name", query.name, "--name")]
+    if not (query.event_type or query.name):
+        return ""
+    # Not all events: with millions of them the hint would take longer than the answer.
+    events = [decoded(line) for line in source.newest(Query(), _NEWEST)]
+    for field, given, option in wanted:
+        known = Counter(str(event[field]) for event in events)
+        if given and known and not any(matches(name, given) for name in known):
+            names = get_close_matches(given.strip("*?"), known, 3) or [name for name, _ in known.most_common(3)]
+            return f"among the newest events, {option} can be {', '.join(shlex.quote(name) for name in names)}"
+    return ""
 
 
 def _count(path: str) -> int:
