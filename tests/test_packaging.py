@@ -48,14 +48,91 @@ def test_main_job(installed: Installed) -> None:
 
 
 def test_script(installed: Installed) -> None:
-    """The console script is our own, not the one that pip would write."""
+    """The console script is our own, not the one that pip would write, and valid Python, too."""
     text = installed.script.read_text()
     assert "import re" not in text
     assert "from rillevents.cli import main" in text
+    compile(text, str(installed.script), "exec")
+
+
+@pytest.fixture(scope="session", params=["sp ace/[a]*", "x" * 120 + "/" + "y" * 120], ids=["space", "long"])
+def elsewhere(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment whose path no first line of a script can hold."""
+    folder = tmp_path_factory.mktemp("env") / str(request.param)
+    venv.create(folder, with_pip=True)
+    pip_install(folder, wheel)
+    return folder
+
+
+class TestScript:
+    """The script in an environment at a path that the kernel would not read from its first line."""
+
+    COMMANDS = (["record", "behavioral", "x"], ["record", "raw", "--help"], ["--version"])
+
+    def check(self, words: list[str], tmp_path: Path, **environ: str) -> None:
+        given = Tool(tmp_path / "home").environ | environ
+        for command in self.COMMANDS:
+            done = subprocess.run([*words, *command], cwd=tmp_path, env=given, capture_output=True, text=True)
+            assert (0, "") == (done.returncode, done.stderr), command
+
+    def test_by_its_path(self, elsewhere: Path, tmp_path: Path) -> None:
+        """It starts by its whole path, by PATH and from its own folder."""
+        script = elsewhere / "bin" / "rillevents"
+        self.check([str(script)], tmp_path)
+        self.check(["rillevents"], tmp_path, PATH=f"{script.parent}:/usr/bin:/bin")
+        self.check(["env", "-C", str(script.parent), "./rillevents"], tmp_path)
+        self.check(["env", "-C", str(script.parent), "sh", "rillevents"], tmp_path)
+
+    def test_by_links(self, elsewhere: Path, tmp_path: Path) -> None:
+        """It starts by a symlink of any name, and by one to a relative path of another link, as pipx and `ln -s` make them."""
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "telemetry").symlink_to(elsewhere / "bin" / "rillevents")
+        (tmp_path / "link").symlink_to("bin/telemetry")
+        self.check([str(tmp_path / "bin" / "telemetry")], tmp_path)
+        self.check(["./link"], tmp_path)
+
+    @pytest.mark.parametrize("shell", ["dash", "bash --posix", "zsh --emulate sh"])
+    def test_by_any_sh(self, shell: str, elsewhere: Path, tmp_path: Path) -> None:
+        """Each shell that is `sh` somewhere finds the Python."""
+        need(shell.split()[0])
+        self.check([*shell.split(), str(elsewhere / "bin" / "rillevents")], tmp_path)
+
+    def test_a_folder_that_is_searched_first(self, elsewhere: Path, tmp_path: Path) -> None:
+        """With PYTHONSAFEPATH it starts, too; without it, nothing is imported from beside the script."""
+        (elsewhere / "bin" / "errno.py").write_text("raise SystemExit(3)")
+        script = str(elsewhere / "bin" / "rillevents")
+        self.check([script], tmp_path)
+        self.check([script], tmp_path, PYTHONSAFEPATH="1")
+        (elsewhere / "bin" / "errno.py").unlink()
+
+    def test_a_user_s_own_install(self, environment: Path, tmp_path: Path) -> None:
+        """With no Python beside it, as after `pip install --user`, that one is taken from PATH which the package is for."""
+        (tmp_path / "user" / "bin").mkdir(parents=True)
+        (tmp_path / "user" / "lib").symlink_to(environment / "lib")
+        (tmp_path / "user" / "bin" / "rillevents").write_bytes((environment / "bin" / "rillevents").read_bytes())
+        (tmp_path / "user" / "bin" / "rillevents").chmod(0o755)
+        (tmp_path / "path").mkdir()
+        name = f"python3.{sys.version_info[1]}"
+        (tmp_path / "path" / name).symlink_to(Path(sys.base_prefix) / "bin" / name)
+        (tmp_path / "path" / "python3").write_text("#!/bin/sh\nexit 9\n")
+        (tmp_path / "path" / "python3").chmod(0o755)
+        environ = {"PATH": f"{tmp_path / 'path'}:/usr/bin:/bin", "PYTHONUSERBASE": str(tmp_path / "user")}
+        self.check([str(tmp_path / "user" / "bin" / "rillevents")], tmp_path, **environ)
+
+    def test_packages_that_only_a_search_finds(self, environment: Path, tmp_path: Path) -> None:
+        """In an editable install, whose package a .pth file names, every command starts."""
+        folder = tmp_path / "editable"
+        venv.create(folder, with_pip=False)
+        packages = next((folder / "lib").glob("python3*/site-packages"))
+        others = next((environment / "lib").glob("python3*/site-packages"))
+        (packages / "rillevents.pth").write_text(f"{others}\n")
+        (folder / "bin" / "rillevents").write_bytes((environment / "bin" / "rillevents").read_bytes())
+        (folder / "bin" / "rillevents").chmod(0o755)
+        self.check([str(folder / "bin" / "rillevents")], tmp_path)
 
 
 def test_the_readme_in_a_path_with_a_space(wheel: Path, tmp_path: Path) -> None:
-    """The first of the README's two commands runs the demo in any folder; a script's first line cannot name one with a space."""
+    """The first of the README's two commands runs the demo in any folder."""
     command = only(re.findall(r"^python3 -m venv .* demo$", (ROOT / "README.md").read_text(), re.MULTILINE))
     folder = tmp_path / "sp ace"
     folder.mkdir()

@@ -23,6 +23,11 @@ def main() -> None:
     try:
         code = _quick(sys.argv[1:])
         if code is None:
+            if sys.flags.no_site:
+                # The script starts Python without the search for packages; only `record` does without.
+                import site
+
+                site.main()
             from rillevents.cli.app import run
 
             code = run(sys.argv[1:])
