@@ -7,7 +7,7 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='flush status events stats serve demo completions help record spool id telemetry config'
+        commands='flush status events stats serve completions help demo record spool config telemetry id'
         options='-q --quiet --version -h --help'
         ;;
     'flush')
@@ -29,9 +29,6 @@ _rillevents_command() {
         options='--host --port --store --to --keep --user --password-file --allow-host --allow-origin --tls-cert --tls-key --json -q --quiet --version -h --help'
         takes=' --host:text --port:text --store:file --to:destination --keep:text --user:text --password-file:file --allow-host:text --allow-origin:text --tls-cert:file --tls-key:file '
         ;;
-    'demo')
-        options='-q --quiet --version -h --help'
-        ;;
     'completions')
         options='-q --quiet --version -h --help'
         arguments='shell'
@@ -39,6 +36,9 @@ _rillevents_command() {
     'help')
         options='-q --quiet --version -h --help'
         arguments='topic'
+        ;;
+    'demo')
+        options='-q --quiet --version -h --help'
         ;;
     'record')
         commands='behavioral metric log event raw'
@@ -92,29 +92,6 @@ _rillevents_command() {
     'spool purge')
         options='--yes --json -q --quiet --version -h --help'
         ;;
-    'id')
-        commands='show reset'
-        options='-q --quiet --version -h --help'
-        ;;
-    'id show')
-        options='--json -q --quiet --version -h --help'
-        ;;
-    'id reset')
-        options='--json -q --quiet --version -h --help'
-        ;;
-    'telemetry')
-        commands='status on off'
-        options='-q --quiet --version -h --help'
-        ;;
-    'telemetry status')
-        options='--json -q --quiet --version -h --help'
-        ;;
-    'telemetry on')
-        options='--json -q --quiet --version -h --help'
-        ;;
-    'telemetry off')
-        options='--purge --json -q --quiet --version -h --help'
-        ;;
     'config')
         commands='path list get set unset'
         options='-q --quiet --version -h --help'
@@ -136,6 +113,29 @@ _rillevents_command() {
     'config unset')
         options='--json -q --quiet --version -h --help'
         arguments='setting'
+        ;;
+    'telemetry')
+        commands='status on off'
+        options='-q --quiet --version -h --help'
+        ;;
+    'telemetry status')
+        options='--json -q --quiet --version -h --help'
+        ;;
+    'telemetry on')
+        options='--json -q --quiet --version -h --help'
+        ;;
+    'telemetry off')
+        options='--purge --json -q --quiet --version -h --help'
+        ;;
+    'id')
+        commands='show reset'
+        options='-q --quiet --version -h --help'
+        ;;
+    'id show')
+        options='--json -q --quiet --version -h --help'
+        ;;
+    'id reset')
+        options='--json -q --quiet --version -h --help'
         ;;
     esac
 }

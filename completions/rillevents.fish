@@ -9,9 +9,9 @@ set -g __rillevents_commands \
     ' events' \
     ' stats' \
     ' serve' \
-    ' demo' \
     ' completions' \
     ' help' \
+    ' demo' \
     ' record' \
     ' record behavioral' \
     ' record metric' \
@@ -25,19 +25,19 @@ set -g __rillevents_commands \
     ' spool rejected' \
     ' spool retry' \
     ' spool purge' \
-    ' id' \
-    ' id show' \
-    ' id reset' \
-    ' telemetry' \
-    ' telemetry status' \
-    ' telemetry on' \
-    ' telemetry off' \
     ' config' \
     ' config path' \
     ' config list' \
     ' config get' \
     ' config set' \
-    ' config unset'
+    ' config unset' \
+    ' telemetry' \
+    ' telemetry status' \
+    ' telemetry on' \
+    ' telemetry off' \
+    ' id' \
+    ' id show' \
+    ' id reset'
 # The options that take a value.
 set -g __rillevents_takes \
     ' flush --to' \
@@ -158,14 +158,14 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles of metrics'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a serve -d 'Receive events over HTTP; store them, or forward them'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record, flush and show events, all on this machine'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a completions -d 'Print the completion script for a shell'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of the manual, or list the pages'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record, flush and show events, all on this machine'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a record -d 'Record an event; `rillevents flush` sends it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a spool -d 'Export, import, retry or delete spooled events'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a id -d 'Show the install ID, or replace it'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a telemetry -d 'Turn telemetry on or off, and see what decided it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a config -d 'Show and change the settings in config.toml'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a telemetry -d 'Turn telemetry on or off, and see what decided it'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a id -d 'Show the install ID, or replace it'
 complete -c rillevents -n '__rillevents_at \'\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'\'' -s h -l help -d 'Show this message and exit'
@@ -226,10 +226,6 @@ complete -c rillevents -n '__rillevents_at \'serve\'' -s q -l quiet -d 'Print no
 complete -c rillevents -n '__rillevents_at \'serve\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'serve\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'demo\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'demo\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'demo\'' -s h -l help -d 'Show this message and exit'
-
 complete -c rillevents -n '__rillevents_at \'completions\' 0' -a 'bash zsh fish powershell'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
@@ -239,6 +235,10 @@ complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration cons
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'demo\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'demo\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'demo\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'record\' 0' -a behavioral -d 'Record an action of a user or a program'
 complete -c rillevents -n '__rillevents_at \'record\' 0' -a metric -d 'Record a number'
@@ -353,45 +353,6 @@ complete -c rillevents -n '__rillevents_at \'spool purge\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'id\' 0' -a show -d 'Print the install ID'
-complete -c rillevents -n '__rillevents_at \'id\' 0' -a reset -d 'Replace the install ID, for example in a copied virtual machine'
-complete -c rillevents -n '__rillevents_at \'id\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'id\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'id\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'id show\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'id show\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'id show\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'id show\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'id reset\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'id reset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'id reset\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'id reset\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'telemetry\' 0' -a status -d 'Print `on` or `off`, and what decided it'
-complete -c rillevents -n '__rillevents_at \'telemetry\' 0' -a on -d 'Turn telemetry on; a variable that turns it off still wins'
-complete -c rillevents -n '__rillevents_at \'telemetry\' 0' -a off -d 'Turn telemetry off: nothing is recorded or sent any more'
-complete -c rillevents -n '__rillevents_at \'telemetry\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'telemetry\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'telemetry\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'telemetry status\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'telemetry status\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'telemetry status\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'telemetry status\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'telemetry on\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'telemetry on\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'telemetry on\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'telemetry on\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'telemetry off\'' -l purge -d 'Also delete the spooled events'
-complete -c rillevents -n '__rillevents_at \'telemetry off\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'telemetry off\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'telemetry off\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'telemetry off\'' -s h -l help -d 'Show this message and exit'
-
 complete -c rillevents -n '__rillevents_at \'config\' 0' -a path -d 'Print the path of config.toml, which need not exist'
 complete -c rillevents -n '__rillevents_at \'config\' 0' -a list -d 'Print all settings, except secrets'
 complete -c rillevents -n '__rillevents_at \'config\' 0' -a get -d 'Print one setting'
@@ -427,3 +388,42 @@ complete -c rillevents -n '__rillevents_at \'config unset\'' -l json -d 'Print o
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'telemetry\' 0' -a status -d 'Print `on` or `off`, and what decided it'
+complete -c rillevents -n '__rillevents_at \'telemetry\' 0' -a on -d 'Turn telemetry on; a variable that turns it off still wins'
+complete -c rillevents -n '__rillevents_at \'telemetry\' 0' -a off -d 'Turn telemetry off: nothing is recorded or sent any more'
+complete -c rillevents -n '__rillevents_at \'telemetry\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'telemetry\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'telemetry\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'telemetry status\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'telemetry status\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'telemetry status\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'telemetry status\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'telemetry on\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'telemetry on\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'telemetry on\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'telemetry on\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'telemetry off\'' -l purge -d 'Also delete the spooled events'
+complete -c rillevents -n '__rillevents_at \'telemetry off\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'telemetry off\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'telemetry off\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'telemetry off\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'id\' 0' -a show -d 'Print the install ID'
+complete -c rillevents -n '__rillevents_at \'id\' 0' -a reset -d 'Replace the install ID, for example in a copied virtual machine'
+complete -c rillevents -n '__rillevents_at \'id\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'id\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'id\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'id show\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'id show\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'id show\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'id show\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'id reset\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'id reset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'id reset\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'id reset\'' -s h -l help -d 'Show this message and exit'

@@ -108,14 +108,14 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'events' = 'Show events that wait in the spool, or those in a store'
                 'stats' = 'Show counts over time and percentiles of metrics'
                 'serve' = 'Receive events over HTTP; store them, or forward them'
-                'demo' = 'Record, flush and show events, all on this machine'
                 'completions' = 'Print the completion script for a shell'
                 'help' = 'Show a page of the manual, or list the pages'
+                'demo' = 'Record, flush and show events, all on this machine'
                 'record' = 'Record an event; `rillevents flush` sends it'
                 'spool' = 'Export, import, retry or delete spooled events'
-                'id' = 'Show the install ID, or replace it'
-                'telemetry' = 'Turn telemetry on or off, and see what decided it'
                 'config' = 'Show and change the settings in config.toml'
+                'telemetry' = 'Turn telemetry on or off, and see what decided it'
+                'id' = 'Show the install ID, or replace it'
             }
             Options = [ordered]@{
                 '-q' = 'Print nothing on stderr except usage errors'
@@ -256,18 +256,6 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             }
             Arguments = @()
         }
-        'demo' = @{
-            Commands = [ordered]@{}
-            Options = [ordered]@{
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
         'completions' = @{
             Commands = [ordered]@{}
             Options = [ordered]@{
@@ -291,6 +279,18 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             }
             Takes = [ordered]@{}
             Arguments = @('topic')
+        }
+        'demo' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
         }
         'record' = @{
             Commands = [ordered]@{
@@ -547,103 +547,6 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             Takes = [ordered]@{}
             Arguments = @()
         }
-        'id' = @{
-            Commands = [ordered]@{
-                'show' = 'Print the install ID'
-                'reset' = 'Replace the install ID, for example in a copied virtual machine'
-            }
-            Options = [ordered]@{
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
-        'id show' = @{
-            Commands = [ordered]@{}
-            Options = [ordered]@{
-                '--json' = 'Print one JSON document'
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
-        'id reset' = @{
-            Commands = [ordered]@{}
-            Options = [ordered]@{
-                '--json' = 'Print one JSON document'
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
-        'telemetry' = @{
-            Commands = [ordered]@{
-                'status' = 'Print `on` or `off`, and what decided it'
-                'on' = 'Turn telemetry on; a variable that turns it off still wins'
-                'off' = 'Turn telemetry off: nothing is recorded or sent any more'
-            }
-            Options = [ordered]@{
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
-        'telemetry status' = @{
-            Commands = [ordered]@{}
-            Options = [ordered]@{
-                '--json' = 'Print one JSON document'
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
-        'telemetry on' = @{
-            Commands = [ordered]@{}
-            Options = [ordered]@{
-                '--json' = 'Print one JSON document'
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
-        'telemetry off' = @{
-            Commands = [ordered]@{}
-            Options = [ordered]@{
-                '--purge' = 'Also delete the spooled events'
-                '--json' = 'Print one JSON document'
-                '-q' = 'Print nothing on stderr except usage errors'
-                '--quiet' = 'Print nothing on stderr except usage errors'
-                '--version' = 'Print the version'
-                '-h' = 'Show this message and exit'
-                '--help' = 'Show this message and exit'
-            }
-            Takes = [ordered]@{}
-            Arguments = @()
-        }
         'config' = @{
             Commands = [ordered]@{
                 'path' = 'Print the path of config.toml, which need not exist'
@@ -725,6 +628,103 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             }
             Takes = [ordered]@{}
             Arguments = @('setting')
+        }
+        'telemetry' = @{
+            Commands = [ordered]@{
+                'status' = 'Print `on` or `off`, and what decided it'
+                'on' = 'Turn telemetry on; a variable that turns it off still wins'
+                'off' = 'Turn telemetry off: nothing is recorded or sent any more'
+            }
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'telemetry status' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'telemetry on' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'telemetry off' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--purge' = 'Also delete the spooled events'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'id' = @{
+            Commands = [ordered]@{
+                'show' = 'Print the install ID'
+                'reset' = 'Replace the install ID, for example in a copied virtual machine'
+            }
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'id show' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'id reset' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
         }
     }
 

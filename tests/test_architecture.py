@@ -178,9 +178,9 @@ def test_click_is_never_imported() -> None:
     assert [] == [path for path in FILES if re.search(r"import _?click|from (typer\._)?_?click", path.read_text())]
 
 
-def test_only_render_knows_rich() -> None:
+def test_only_display_knows_rich() -> None:
     """One file imports rich."""
-    assert ["cli.render"] == [
+    assert ["cli.display"] == [
         module_of(path) for path in FILES if re.search(r"^\s*(from|import) rich", path.read_text(), re.M)
     ]
 

@@ -14,7 +14,7 @@ import typer
 from support import PACE, Tool, make_store, only
 
 from rillevents import __version__
-from rillevents.cli.app import app
+from rillevents.cli.app import assembled
 from rillevents.store.schema import identity_of, put_aside
 
 
@@ -29,7 +29,7 @@ def commands() -> list[list[str]]:
         for name, child in (children or {}).items():
             walk(child, [*words, name])
 
-    walk(typer.main.get_command(app), [])
+    walk(typer.main.get_command(assembled()), [])
     return found
 
 

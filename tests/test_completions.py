@@ -22,7 +22,7 @@ from pygments.lexers.shell import PowerShellLexer
 from pygments.token import Token
 from support import PACE, need
 
-from rillevents.cli.app import app
+from rillevents.cli.app import assembled
 from rillevents.cli.completion import scripts
 from rillevents.cli.completion.tree import Values, tree
 from rillevents.cli.help import SHELLS
@@ -91,7 +91,7 @@ def make_home(home: Path) -> Path:
     (home / "bin").mkdir()
     (home / "bin" / "rillevents").write_text(f"#!/bin/sh\n: > '{home}/started'\n")
     (home / "bin" / "rillevents").chmod(0o755)
-    for name, script in scripts(app).items():
+    for name, script in scripts(assembled()).items():
         (home / name).write_bytes(script)
     return home
 
@@ -218,7 +218,7 @@ def flags(params: Any, *, hidden: bool) -> list[str]:
     return [flag for param in params for flag in param.opts if flag.startswith("-") and param.hidden is hidden]
 
 
-PARAMETERS = dict(walk(typer.main.get_command(app)))
+PARAMETERS = dict(walk(typer.main.get_command(assembled())))
 COMMANDS = {path: [*flags(params, hidden=False), "-h", "--help"] for path, params in PARAMETERS.items()}
 
 
@@ -229,13 +229,13 @@ class TestScripts:
         committed = ROOT / "completions" / name
         actual = committed.read_bytes() if committed.is_file() else b""
 
-        assert scripts(app)[name] == actual, f"run: {COMMAND}"
+        assert scripts(assembled())[name] == actual, f"run: {COMMAND}"
 
     def test_the_generator_writes_them(self, tmp_path: Path) -> None:
         """The command that the failure of the test before names writes each script into the folder."""
         subprocess.run([sys.executable, "-m", "rillevents.cli.completion", str(tmp_path / "new")], cwd=ROOT, check=True)
 
-        assert scripts(app) == {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+        assert scripts(assembled()) == {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
 
     def test_the_generator_wants_a_folder(self) -> None:
         """Without a folder the generator says how it is called, and exits with 2."""
@@ -261,7 +261,7 @@ class TestScripts:
     @pytest.mark.parametrize("name", SHELLS.values(), ids=SHELLS)
     def test_nothing_is_left_out(self, name: str) -> None:
         """Each visible command and option occurs in each script."""
-        words = set(re.findall(r"[\w-]+", scripts(app)[name].decode()))
+        words = set(re.findall(r"[\w-]+", scripts(assembled())[name].decode()))
         # fish writes -s a for -a, and -l attr for --attr.
         dashes = "-" if name.endswith(".fish") else ""
         wanted = {word for path, options in COMMANDS.items() for word in (*path.split(), *options)}
@@ -272,7 +272,9 @@ class TestScripts:
         """A hidden option occurs in no script."""
         hidden = {flag.lstrip("-") for params in PARAMETERS.values() for flag in flags(params, hidden=True)}
         words = {
-            word.lstrip("-") for script in scripts(app).values() for word in re.findall(r"[\w-]+", script.decode())
+            word.lstrip("-")
+            for script in scripts(assembled()).values()
+            for word in re.findall(r"[\w-]+", script.decode())
         }
 
         assert hidden
@@ -568,7 +570,7 @@ class TestQuoting:
 class TestPowerShell:
     """PowerShell itself is not run here: what a lexer and the script's structure can show has to do."""
 
-    @pytest.mark.parametrize("made", [app, odd_app()], ids=["rillevents", "odd"])
+    @pytest.mark.parametrize("made", [assembled(), odd_app()], ids=["rillevents", "odd"])
     def test_the_script_is_well_formed(self, made: typer.Typer) -> None:
         """Each token of the script is one of PowerShell's, and its brackets are closed in order; it is not run."""
         script = scripts(made)["rillevents.ps1"].decode()
@@ -585,7 +587,7 @@ class TestPowerShell:
 
     def test_each_command_has_its_table(self) -> None:
         """The script has a table for each visible command, with its own options; it is not run."""
-        script = scripts(app)["rillevents.ps1"].decode()
+        script = scripts(assembled())["rillevents.ps1"].decode()
         tables = re.findall(r"^        '([^']*)' = @\{\n(.*?)^        \}", script, re.MULTILINE | re.DOTALL)
         options = {
             path: re.search(r"Options = \[ordered\]@\{\n(.*?)\n *\}", table, re.DOTALL) for path, table in tables
@@ -599,4 +601,4 @@ class TestPowerShell:
 
     def test_no_description_is_empty(self) -> None:
         """No tool tip is empty, which PowerShell would refuse; it is not run."""
-        assert not re.search(r"' = ''$", scripts(app)["rillevents.ps1"].decode(), re.MULTILINE)
+        assert not re.search(r"' = ''$", scripts(assembled())["rillevents.ps1"].decode(), re.MULTILINE)

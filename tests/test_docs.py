@@ -22,7 +22,7 @@ from support import need
 
 import rillevents
 from rillevents import errors, testing
-from rillevents.cli.app import app
+from rillevents.cli.app import assembled
 from rillevents.cli.help import topics
 from rillevents.cli.record_quick import failure_mode, is_quiet
 from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
@@ -64,7 +64,7 @@ def walk(command: Any, path: tuple[str, ...] = ("rillevents",)) -> Iterator[tupl
         yield from walk(below, (*path, name))
 
 
-COMMANDS = {" ".join(path): command for path, command in walk(typer.main.get_command(app))}
+COMMANDS = {" ".join(path): command for path, command in walk(typer.main.get_command(assembled()))}
 LEAVES = [path for path, command in COMMANDS.items() if not getattr(command, "commands", None)]
 
 

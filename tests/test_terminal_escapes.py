@@ -20,6 +20,7 @@ from support import PACE, Tool, make_store
 
 # Loaded here, for the forks to have: what the commands load when they run.
 import rillevents.cli.app
+import rillevents.cli.display
 import rillevents.cli.render
 import rillevents.delivery.exporters.intake  # noqa: F401
 from rillevents.cli import main

@@ -13,85 +13,52 @@ from typing import Any
 
 import typer
 
-from rillevents.cli import config as configuration
-from rillevents.cli import demo, events, flush, serve, spool, stats, telemetry
-from rillevents.cli import help as manual
-from rillevents.cli import id as identity
-from rillevents.cli import record_typer as record
-from rillevents.cli.command import Quiet, Version, count_refused, failed, paths, register, soften
+from rillevents.cli.command import Quiet, Version, count_refused, failed, soften
+from rillevents.cli.commands import COMMANDS, add_commands
 from rillevents.cli.record_quick import failure_mode, is_quiet, on_error_flag
 from rillevents.cli.result import Failure, Result, Shown
-from rillevents.cli.status import status as read_status
 from rillevents.cli.stderr import bounded
 from rillevents.cli.values import read_plainly
 from rillevents.errors import RilleventsError
 
-# The order of `rillevents --help`: by use. Commands that are not listed come last.
-_ORDER = (
-    *("record", "flush", "status", "events", "stats", "spool", "serve"),
-    *("config", "telemetry", "id", "help", "demo", "completions"),
-)
-
 
 class _Commands(typer.core.TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
-        known = [name for name in _ORDER if name in self.commands]
-        return known + [name for name in self.commands if name not in known]
-
-
-app = typer.Typer(
-    name="rillevents",
-    cls=_Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Telemetry events for scripts, CI jobs and programs: recorded at once, never lost.",
-    epilog="""Examples:
-
-\b
-  rillevents demo                                a complete run on this machine
-  rillevents record behavioral login-start
-  rillevents flush
-  rillevents help                                the manual""",
-)
+        return [name for name in COMMANDS if name in self.commands]
 
 
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
-@app.callback()
-def root(quiet: Quiet = False, version: Version = False) -> None:
+def assembled(argv: Sequence[str] = ()) -> typer.Typer:
+    """Return the command line: all commands, or only the one that *argv* calls, since each costs the import of a module."""
+    app = typer.Typer(
+        name="rillevents",
+        cls=_Commands,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        help="Telemetry events for scripts, CI jobs and programs: recorded at once, never lost.",
+        epilog="""Examples:
+
+\b
+  rillevents demo                                a complete run on this machine
+  rillevents record behavioral login-start
+  rillevents flush
+  rillevents help                                the manual""",
+    )
+    app.callback()(_root)
+    add_commands(app, argv)
+    return app
+
+
+def _root(quiet: Quiet = False, version: Version = False) -> None:
     """Telemetry events for scripts, CI jobs and programs: recorded at once, never lost."""
     if quiet:
         os.environ["RILLEVENTS_QUIET"] = "1"
-
-
-app.add_typer(record.app, name="record")
-flush.add_to(app)
-
-
-@register(app, "status", "rillevents status --json | jq .spool.events", json=True)
-def status() -> Result:
-    """Show install ID, consent, spool, destination and losses.
-
-    Consent comes with what decided it; losses are counted by reason. All on one page.
-    """
-    document, warnings = read_status(paths())
-    return Result("status", document, messages=tuple(warnings))
-
-
-events.add_to(app)
-stats.add_to(app)
-app.add_typer(spool.app, name="spool")
-app.add_typer(identity.app, name="id")
-app.add_typer(telemetry.app, name="telemetry")
-app.add_typer(configuration.app, name="config")
-serve.add_to(app)
-demo.add_to(app)
-manual.add_to(app)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -147,7 +114,7 @@ def _show(shown: Shown | int | None) -> int:
 
 
 def _call(argv: Sequence[str]) -> Shown | int | None:
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(assembled(argv))
     read_plainly(command)
     quiet = is_quiet(os.environ)
     try:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rillevents.cli.command import group, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError, UsageError
-from rillevents.local import config
-from rillevents.local.config_file import KEYS, change, checker, did_you_mean, is_secret, read_setting
+
+if TYPE_CHECKING:
+    from rillevents.local.config import Config
 
 app = group(
     "Show and change the settings in config.toml.", "rillevents config set intake.url https://intake.example.com/events"
@@ -19,6 +20,8 @@ app = group(
 
 
 def _complete_key(incomplete: str) -> list[str]:
+    from rillevents.local.config_file import KEYS
+
     return [key for key in KEYS if key.startswith(incomplete)]
 
 
@@ -34,6 +37,8 @@ def path() -> Result:
 @register(app, "list", "rillevents config list --json", json=True)
 def list_() -> Result:
     """Print all settings, except secrets."""
+    from rillevents.local import config
+
     settings = config.load(paths())
     found = _flat(settings)
     told = [] if found else [f"no settings in {_file()}"]
@@ -43,6 +48,9 @@ def list_() -> Result:
 @register(app, "get", "rillevents config get intake.url", json=True)
 def get(key: Key) -> Result:
     """Print one setting."""
+    from rillevents.local import config
+    from rillevents.local.config_file import is_secret
+
     _check_key(key)
     found = _flat(config.load(paths()))
     if key not in found:
@@ -68,6 +76,8 @@ def set_(
     ] = None,
 ) -> Result:
     """Set one setting. A secret is read from a prompt or stdin, never from an argument."""
+    from rillevents.local.config_file import is_secret, read_setting
+
     _check_key(key)
     if is_secret(key):
         if value is not None:
@@ -93,6 +103,8 @@ def unset(key: Key) -> Result:
 
 
 def _write(key: str, value: Any) -> bool:
+    from rillevents.local.config_file import change
+
     try:
         return change(paths(), key, value)
     except OSError as error:
@@ -109,6 +121,8 @@ def _file() -> str:
 
 
 def _check_key(key: str) -> None:
+    from rillevents.local.config_file import KEYS, checker, did_you_mean
+
     if checker(key) is None:
         raise UsageError(
             f"there is no setting {key!r}{did_you_mean(key, KEYS)}", hint="run: rillevents help configuration"
@@ -137,7 +151,7 @@ def _secret(key: str) -> str:
     return (sys.stdin.readline() if sys.stdin is not None else "").rstrip("\r\n")
 
 
-def _flat(settings: config.Config) -> dict[str, Any]:
+def _flat(settings: Config) -> dict[str, Any]:
     return {
         f"{section}.{key}": _shown(f"{section}.{key}", value)
         for section, table in settings.sections.items()
@@ -146,6 +160,8 @@ def _flat(settings: config.Config) -> dict[str, Any]:
 
 
 def _shown(key: str, value: Any) -> Any:
+    from rillevents.local.config_file import is_secret
+
     if is_secret(key):
         return "(secret)"
     if key in ("intake.url", "flush.to"):
@@ -153,3 +169,8 @@ def _shown(key: str, value: Any) -> Any:
 
         return without_userinfo(value)
     return value
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Register the commands."""
+    parent.add_typer(app, name="config")

@@ -20,9 +20,7 @@ from rillevents.cli.command import paths, register
 from rillevents.cli.printable import printable
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
-from rillevents.event.query import decoded
 from rillevents.local import consent
-from rillevents.store.reader import Store
 
 _SCRIPT = (
     "record behavioral login-start -a plan=pro",
@@ -92,6 +90,9 @@ class _Intake:
 def _intake(home: str) -> Iterator[_Intake]:
     """Give `rillevents serve` if its extra is installed, else a small intake of the package."""
     # Imported here: no other command needs a server.
+    from rillevents.event.query import decoded
+    from rillevents.store.reader import Store
+
     if all(find_spec(name) for name in ("uvicorn", "httptools")):
         with _serving(home) as url:
             store = f"{home}/events.db"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,10 @@ from rillevents.cli.command import Json, paths, register
 from rillevents.cli.record import parse_attribute
 from rillevents.cli.result import Result
 from rillevents.errors import UsageError
-from rillevents.event.query import Query, decoded, point_in_time
-from rillevents.store.source import Source, elsewhere, names_like, source_of
+
+if TYPE_CHECKING:
+    from rillevents.event.query import Query
+    from rillevents.store.source import Source
 
 _TABLE_ROWS = 50
 _EXAMPLE = """
@@ -48,6 +50,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> Result:
         """Show events that wait in the spool, or those in a store."""
+        from rillevents.event.query import Query, point_in_time
+        from rillevents.store.source import source_of
+
         query = Query(
             type,
             name,
@@ -74,11 +79,15 @@ def _count(source: Source, query: Query, limit: int | None) -> Result:
 
 
 def _print(source: Source, query: Query, limit: int | None, *, ndjson: bool) -> Result:
+    from rillevents.event.query import decoded
+
     lines = iter(source.newest(query, limit)) if limit else source.lines(query)
     return Result(lines=lines) if ndjson else Result("events", (decoded(line) for line in lines))
 
 
 def _table(source: Source, query: Query, limit: int | None) -> Result:
+    from rillevents.event.query import decoded
+
     found = source.newest(query, limit or _TABLE_ROWS + 1)
     shown = found if limit else found[-_TABLE_ROWS:]
     notice = f"the newest {_TABLE_ROWS}; --limit N shows more, --ndjson all"
@@ -92,10 +101,14 @@ def _table(source: Source, query: Query, limit: int | None) -> Result:
 
 def nothing_in(source: Source, query: Query, *words: str) -> str:
     """Return the message when the command *words* finds no events for *query*."""
+    from rillevents.store.source import elsewhere, names_like
+
     told = (f"no matching events in {source.name}", names_like(source, query), elsewhere(paths(), source, words))
     return "; ".join(filter(None, told))
 
 
 def _follow(source: Source, query: Query, ndjson: bool) -> Result:
+    from rillevents.event.query import decoded
+
     lines = source.follow(query, sleep=time.sleep)
     return Result("stream", lines=lines) if ndjson else Result("following", (decoded(line) for line in lines))

@@ -12,12 +12,7 @@ from rillevents.cli.command import OnError, events, paths, register
 from rillevents.cli.progress import progress
 from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result
-from rillevents.delivery.destination import destination_name, intake_settings
-from rillevents.delivery.flush import flush
-from rillevents.delivery.url import without_userinfo
 from rillevents.errors import Busy, ConfigError, UsageError
-from rillevents.local import config
-from rillevents.spool.view import existing_spools, held_events, pending
 
 if TYPE_CHECKING:
     from rillevents.delivery.outcome import FlushResult
@@ -55,6 +50,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -> Result:
+    from rillevents.delivery.flush import flush
+
     here, warnings = paths(), list[str]()
     try:
         with progress("sent") as report:
@@ -70,6 +67,7 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
             )
     except Busy as error:
         from rillevents.delivery.outcome import FlushOutcome, FlushResult
+        from rillevents.spool.view import held_events
 
         done = FlushResult(FlushOutcome.TEMPORARY, pending=held_events(here), reason=str(error))
         if not wait:
@@ -104,6 +102,11 @@ def _messages(done: FlushResult) -> list[str]:
 
 
 def _dry_run(to: str) -> Result:
+    from rillevents.delivery.destination import destination_name, intake_settings
+    from rillevents.delivery.url import without_userinfo
+    from rillevents.local import config
+    from rillevents.spool.view import existing_spools, pending
+
     here = paths()
     sizes = [len(line) for place in existing_spools(here) for line in pending(place)]
     lines = (line for place in existing_spools(here) for line in pending(place))

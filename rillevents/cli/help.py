@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rillevents.cli.command import register
 from rillevents.cli.result import Result
 from rillevents.errors import UsageError
-from rillevents.local.config_file import did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 SHELLS = {
     "bash": "rillevents.bash",
@@ -24,12 +23,17 @@ SHELLS = {
 
 def topics() -> dict[str, Traversable]:
     """Return the manual's pages by topic."""
+    from importlib.resources import files
+
     found = {page.name.removesuffix(".md"): page for page in files("rillevents").joinpath("docs").iterdir()}
     return {name: found[name] for name in sorted(found) if found[name].name.endswith(".md")}
 
 
 def completion_script(shell: str) -> bytes:
     """Return the completion script for a shell, the same file as in `completions/`."""
+    from importlib.resources import files
+    from pathlib import Path
+
     packaged = files("rillevents").joinpath("_completions", SHELLS[shell])
     if packaged.is_file():
         return packaged.read_bytes()
@@ -73,6 +77,8 @@ def add_to(app: typer.Typer) -> None:
         if topic not in pages and (usage := _usage(app, topic)):
             return Result("usage", usage)
         if topic not in pages:
+            from rillevents.local.config_file import did_you_mean
+
             raise UsageError(
                 f"there is no page {topic!r}{did_you_mean(topic, tuple(pages))}",
                 hint=f"the pages are: {', '.join(pages)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from rillevents.cli.command import group, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
@@ -42,3 +44,8 @@ def reset() -> Result:
     overruled = here.variable("INSTALL_ID")
     note = ("RILLEVENTS_INSTALL_ID is set and overrides the new ID",) if overruled else ()
     return Result("id", {"install_id": new, "source": "file"}, messages=note)
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Register the commands."""
+    parent.add_typer(app, name="id")

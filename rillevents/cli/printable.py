@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 
 def printable(text: str) -> str:
     """Return *text* with everything escaped that a terminal may act upon: control, format and lone surrogate characters."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def text_of(value: object) -> str:
+    """Return a value of JSON as a printable text: a text as it is, anything else as JSON."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def printable_json(line: bytes) -> bytes:

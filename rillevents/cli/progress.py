@@ -22,7 +22,7 @@ def progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], No
     if sys.stderr is None or not sys.stderr.isatty() or is_quiet(os.environ):
         yield None
         return
-    from rillevents.cli.render import progress_bar
+    from rillevents.cli.display import progress_bar
 
     started = time.monotonic()
     with progress_bar(verb, total) as (begin, advance):

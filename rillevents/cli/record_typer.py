@@ -190,3 +190,8 @@ def raw(
         messages=(*messages, *done.warnings, *([done.problem] if done.problem else [])),
         exit_code=done.exit_code,
     )
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Register the commands."""
+    parent.add_typer(app, name="record")

@@ -17,7 +17,7 @@ from rillevents.cli.command import Json, paths, register
 from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result, Shown
 from rillevents.errors import ConfigError
-from rillevents.serve.options import DEFAULT_PORT, Options
+from rillevents.serve.limits import DEFAULT_PORT
 
 _EXAMPLE = """
 rillevents serve
@@ -68,6 +68,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> Result:
         """Receive events over HTTP; store them, or forward them. Runs until it is stopped."""
+        from rillevents.serve.options import Options
+
         options = Options(
             host, port, os.path.abspath(store) if store else "", to, keep, user, password_file,
             tuple(allow_host), tuple(allow_origin), tls_cert, tls_key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,9 +11,10 @@ from rillevents.cli.command import paths, register
 from rillevents.cli.events import Name, Since, Store, Type, nothing_in
 from rillevents.cli.progress import progress
 from rillevents.cli.result import Result
-from rillevents.event.query import Query, decoded, point_in_time
-from rillevents.event.stats import summarize
-from rillevents.store.source import Source, source_of
+
+if TYPE_CHECKING:
+    from rillevents.event.query import Query
+    from rillevents.store.source import Source
 
 _REPORT_EVERY = 5000
 
@@ -30,6 +31,10 @@ def add_to(app: typer.Typer) -> None:
     @register(app, "stats", _EXAMPLE, json=True)
     def stats(store: Store = "", type: Type = "", name: Name = "", since: Since = "") -> Result:
         """Show counts over time and percentiles of metrics. Reads the spool, or a store."""
+        from rillevents.event.query import Query, point_in_time
+        from rillevents.event.stats import summarize
+        from rillevents.store.source import source_of
+
         query = Query(type, name, point_in_time(since) if since else None)
         source = source_of(paths(), store)
         with progress("counted") as report:
@@ -39,6 +44,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _events(source: Source, query: Query, report: Callable[[int], None] | None) -> Iterator[dict[str, Any]]:
+    from rillevents.event.query import decoded
+
     for number, line in enumerate(source.lines(query)):
         if report and number % _REPORT_EVERY == 0:
             report(number)

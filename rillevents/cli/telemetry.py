@@ -10,7 +10,6 @@ from rillevents.cli.command import events, group, paths, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 from rillevents.local import consent
-from rillevents.spool.view import existing_spools
 
 app = group("Turn telemetry on or off, and see what decided it.", "rillevents telemetry off")
 
@@ -43,7 +42,7 @@ def off(
     from rillevents.spool.view import contents
 
     result = _save(False)
-    places = existing_spools(paths())
+    places = _places()
     if purge:
         return _more(result, f"deleted {events(sum(delete(place) for place in places))}")
     held = sum(contents(place).events for place in places)
@@ -72,3 +71,15 @@ def _save(enabled: bool) -> Result:
 
 def _more(result: Result, message: str) -> Result:
     return Result(result.kind, result.data, messages=(*result.messages, message))
+
+
+def _places() -> list[str]:
+    # Imported here: the top-level help loads this module, too.
+    from rillevents.spool.view import existing_spools
+
+    return existing_spools(paths())
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Register the commands."""
+    parent.add_typer(app, name="telemetry")

@@ -1,9 +1,10 @@
-"""How much, and how long: everything that a client can make large or slow has its limit here."""
+"""Where, how much, and how long: everything that a client can make large or slow has its limit here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+DEFAULT_PORT = 8787
 MAX_HEAD_BYTES = 32 << 10
 MAX_HEADERS = 100
 # A body as received, and decompressed. A flush sends 1 MiB, and halves what is refused as too large.

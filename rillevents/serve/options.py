@@ -11,8 +11,7 @@ from rillevents.errors import ConfigError, UsageError
 from rillevents.event.timestamp import parse_duration
 from rillevents.local import Paths
 from rillevents.serve.access import Access, is_host
-
-DEFAULT_PORT = 8787
+from rillevents.serve.limits import DEFAULT_PORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rillevents.cli.app import app
+from rillevents.cli.app import assembled
 from rillevents.cli.completion import scripts
 
 
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
-    for name, script in scripts(app).items():
+    for name, script in scripts(assembled()).items():
         (folder / name).write_bytes(script)
     return 0
 

@@ -1,0 +1,141 @@
+"""How results look to people: the only place that uses rich, which takes longer to load than most commands take."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rillevents.cli import charts
+from rillevents.cli.printable import printable, text_of
+
+View = Callable[[Console, Any], None]
+
+
+def console(file: IO[str] | None, *, width: int | None = None) -> Console:
+    """Return a console for stdout or stderr; NO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured."""
+    colour = os.environ.get("CLICOLOR_FORCE", "") not in ("", "0") and not os.environ.get("NO_COLOR")
+    return Console(
+        file=file,
+        force_terminal=True if colour else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        width=width,
+    )
+
+
+@contextmanager
+def progress_bar(verb: str, total: int | None) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
+    """Give two functions: one starts showing progress on stderr, the other takes the number of events done."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} events " + verb), BarColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console(sys.stderr), transient=True)
+    task = bar.add_task("", total=total)
+    try:
+        yield bar.start, lambda done: bar.update(task, completed=done)
+    finally:
+        bar.stop()
+
+
+def dim(text: str) -> None:
+    """Print a line to stderr that does not matter much."""
+    console(sys.stderr).print(Text(text, style="dim"))
+
+
+def pairs(rows: Mapping[str, str]) -> None:
+    """Print names and values to stdout, the names bold."""
+    width = max(map(len, rows), default=0)
+    for name, value in rows.items():
+        console(sys.stdout).print(Text(name.ljust(width + 2), style="bold") + Text(value, style="not bold"))
+
+
+def _events(out: Console, events: Sequence[Mapping[str, Any]]) -> None:
+    if not events:
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
+    for heading in ("time", "type", "name", "attributes"):
+        table.add_column(heading, overflow="fold")
+    for event in events:
+        table.add_row(*(Text(cell) for cell in _cells(event)))
+    _print_table(out, table)
+
+
+def _print_table(out: Console, table: Table) -> None:
+    Console(file=out.file, force_terminal=out.is_terminal or None, highlight=False, width=out.width).print(table)
+
+
+def _stats(out: Console, data: Mapping[str, Any]) -> None:
+    if not data["events"]:
+        return
+    ascii_only = charts.is_ascii(out.encoding, os.environ)
+    width = charts.width_in(out.width)
+    out.print(Text(charts.headline(data, width)))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("type", "name"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("over time", no_wrap=True, style="cyan")
+    for kind, name, count, chart in charts.counted(data, width, ascii_only=ascii_only):
+        table.add_row(Text(printable(kind)), Text(printable(name)), count, Text(chart))
+    _print_table(out, table)
+    for metric in data["values"][: charts.MAX_METRICS]:
+        out.print(Text(f"\n{printable(metric['name'])}", style="bold"))
+        out.print(Text(f"  {charts.about(metric)}"))
+        for figures, bar in charts.spread(metric, out.width, ascii_only=ascii_only):
+            out.print(Text(figures) + Text(bar, style="cyan"))
+    if charts.left_out(data):
+        out.print(Text(f"\nand {charts.left_out(data)}: --json, or a filter", style="dim"))
+
+
+def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    hidden = ("event_id", "event_time", "event_type", "event_name", "install_id", "name", "time")
+    more = " ".join(f"{key}={text_of(value)}" for key, value in event.items() if key not in hidden)
+    return (
+        printable(event["event_time"][:19]) + "Z",
+        printable(event["event_type"]),
+        printable(event["event_name"]),
+        printable(more),
+    )
+
+
+def _following(out: Console, events: Iterator[Mapping[str, Any]]) -> None:
+    for event in events:
+        out.print(Text("  ".join(_cells(event))))
+        out.file.flush()
+
+
+def _rejected(out: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        out.print(Text("  ".join(_cells(entry["event"]))))
+        out.print(Text(f"    {printable(entry['reason'])}", style="red"))
+
+
+def _page(out: Console, text: str) -> None:
+    if out.is_terminal:
+        # Imported here: it takes longer to load than most commands take.
+        from rich.markdown import Markdown
+
+        Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(
+            Markdown(text)
+        )
+    else:
+        print(text, end="", file=out.file)
+
+
+VIEWS: Mapping[str, View] = {
+    "events": _events,
+    "following": _following,
+    "stats": _stats,
+    "rejected": _rejected,
+    "page": _page,
+}
