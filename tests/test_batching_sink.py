@@ -132,10 +132,10 @@ def intake() -> Iterator[FakeIntake]:
 
 class TestImport:
     def test_costs_nothing(self) -> None:
-        """Importing the sink starts no thread, and loads no httpx; making an IntakeSink loads that only."""
+        """Importing the sink starts no thread, and loads no httpcore; making an IntakeSink loads that only."""
         code = (
-            "import sys, threading; from rillevents.recording.sinks.batching import IntakeSink; early = 'httpx' in sys.modules\n"
-            "IntakeSink('http://127.0.0.1:1/'); print(early, 'httpx' in sys.modules, threading.active_count())"
+            "import sys, threading; from rillevents.recording.sinks.batching import IntakeSink; early = 'httpcore' in sys.modules\n"
+            "IntakeSink('http://127.0.0.1:1/'); print(early, 'httpcore' in sys.modules, threading.active_count())"
         )
 
         done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)

@@ -12,12 +12,16 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 import pytest
-from support import need
+from hypothesis import given
+from hypothesis import strategies as st
+from support import Tool, need
 
 from rillevents.delivery.exporters.file import FileExporter
 from rillevents.delivery.exporters.intake import (
@@ -29,6 +33,7 @@ from rillevents.delivery.exporters.intake import (
     origin,
 )
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE
+from rillevents.delivery.exporters.transport import request_target
 from rillevents.delivery.flush import exporter_for
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import IntakeSettings, proxy_for
@@ -144,15 +149,39 @@ class TestTheRequest:
         """Each step of a request has a time of its own to end in, connecting a short one."""
         seen = []
 
-        def answer(request: httpx.Request) -> httpx.Response:
-            seen.append(request.extensions["timeout"])
-            return httpx.Response(200, stream=httpx.ByteStream(b""))
+        class Answering(httpcore.ConnectionPool):
+            def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+                seen.append(request.extensions["timeout"])
+                assert isinstance(request.stream, Iterable)
+                assert b"".join(LINES) == b"".join(request.stream)
+                return httpcore.Response(200)
 
         exporter = IntakeExporter("http://127.0.0.1:1/", environ={})
-        exporter._transport.close()
-        exporter._transport = httpx.MockTransport(answer)  # type: ignore[assignment]
+        exporter._pool.close()
+        exporter._pool = Answering()
         assert Kind.ACCEPTED is exporter.export(Batch(LINES)).kind
         assert [{"connect": 10.0, "pool": 10.0, "read": 600.0, "write": 600.0}] == seen
+
+    @given(
+        st.lists(st.text("aZ0-._~%é\"<|^{}[]'()*+;:@!$&=,", max_size=4), max_size=4),
+        st.text("aZ0-._~%é\"<|^{}[]'()*+;:@!$&=,/?", max_size=6),
+    )
+    def test_what_a_url_asks_for(self, path: list[str], query: str) -> None:
+        """Path and query stand in the request as httpx writes them, whether or not they are plain."""
+        url = f"http://host/{'/'.join(path)}?{query}" if query else f"http://host/{'/'.join(path)}"
+        assert httpx.URL(url).raw_path == request_target(urlsplit(url))
+
+    def test_no_client(self, tool: Tool) -> None:
+        """A flush of a few events imports neither httpx's client nor its command line."""
+        tool("record", "behavioral", "x")
+        code = (
+            "import sys; from rillevents.cli.app import run\n"
+            "assert 0 == run(['flush', '--to', sys.argv[1]]); print({'httpx', 'pydantic', 'rich'} & {*sys.modules})"
+        )
+        with FakeIntake() as intake:
+            words = [sys.executable, "-c", code, intake.url]
+            done = subprocess.run(words, env=tool.environ, check=True, capture_output=True, text=True)
+        assert "set()\n" == done.stdout
 
     @pytest.mark.parametrize(("more", "kind"), [(0, Kind.ACCEPTED), (1, Kind.TEMPORARY)], ids=["at", "over"])
     def test_the_longest_answer(self, more: int, kind: Kind) -> None:
@@ -326,9 +355,7 @@ class TestDestinations:
 
     def test_it_is_cheap(self) -> None:
         """Neither the exporters' package nor the destinations import httpx or ssl."""
-        code = (
-            "import sys, rillevents.delivery.url, rillevents.delivery.settle; print({'httpx','ssl'} & {*sys.modules})"
-        )
+        code = "import sys, rillevents.delivery.url, rillevents.delivery.settle; print({'httpcore','ssl'} & {*sys.modules})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "set()" == done.stdout.strip()
 
@@ -468,7 +495,7 @@ class TestTLS:
         assert ssl.TLSVersion.TLSv1_2 <= _tls(None, {}).minimum_version
 
 
-def caused(error: httpx.HTTPError, cause: BaseException) -> httpx.HTTPError:
+def caused(error: Exception, cause: BaseException) -> Exception:
     error.__cause__ = cause
     return error
 
@@ -483,32 +510,32 @@ class TestWhatWentWrong:
     @pytest.mark.parametrize(
         ("error", "expected"),
         [
-            (httpx.ConnectTimeout(""), "could not connect to https://h within 10 s"),
+            (httpcore.ConnectTimeout(""), "could not connect to https://h within 10 s"),
             (
-                caused(httpx.ConnectError("x"), ConnectionRefusedError(111, "Connection refused")),
+                caused(httpcore.ConnectError("x"), ConnectionRefusedError(111, "Connection refused")),
                 "could not connect to https://h: connection refused",
             ),
-            (httpx.ConnectError("All attempts failed"), "could not connect to https://h: all attempts failed"),
+            (httpcore.ConnectError("All attempts failed"), "could not connect to https://h: all attempts failed"),
             (
-                caused(httpx.ConnectError("x"), socket.gaierror(-2, "Name not known")),
+                caused(httpcore.ConnectError("x"), socket.gaierror(-2, "Name not known")),
                 "could not find the host of https://h: Name not known",
             ),
-            (caused(httpx.ConnectError("x"), no_tls()), "could not speak TLS with https://h: WRONG_VERSION_NUMBER"),
-            (httpx.ReadTimeout(""), "https://h stopped answering"),
-            (httpx.WriteTimeout(""), "https://h stopped answering"),
+            (caused(httpcore.ConnectError("x"), no_tls()), "could not speak TLS with https://h: WRONG_VERSION_NUMBER"),
+            (httpcore.ReadTimeout(""), "https://h stopped answering"),
+            (httpcore.WriteTimeout(""), "https://h stopped answering"),
             (
-                httpx.RemoteProtocolError("no head"),
+                httpcore.RemoteProtocolError("no head"),
                 "https://h answered with an incomplete or invalid HTTP response: no head",
             ),
             (
-                caused(httpx.ReadError("x"), ConnectionResetError(104, "Connection reset")),
+                caused(httpcore.ReadError("x"), ConnectionResetError(104, "Connection reset")),
                 "the connection to https://h broke: Connection reset",
             ),
-            (httpx.WriteError("closed"), "the connection to https://h broke: closed"),
+            (httpcore.WriteError("closed"), "the connection to https://h broke: closed"),
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
     )
-    def test_reasons(self, error: httpx.HTTPError, expected: str) -> None:
+    def test_reasons(self, error: Exception, expected: str) -> None:
         """Each failure of the network is temporary, and is told in words that say which it was."""
         assert Outcome(Kind.TEMPORARY, expected) == _outcome_of(error, "https://h")
 
@@ -526,7 +553,7 @@ class TestWhatWentWrong:
     def test_proxies(self, status: str, kind: Kind, has_advice: bool) -> None:
         """What a proxy refuses has to be changed, but for what passes by itself; a user and a password are advised where asked for."""
         expected = f"the proxy answered: {status}" + (f"; {PROXY_ADVICE}" if has_advice else "")
-        assert Outcome(kind, expected) == _outcome_of(httpx.ProxyError(status), "https://h")
+        assert Outcome(kind, expected) == _outcome_of(httpcore.ProxyError(status), "https://h")
 
     def test_the_cause_of_a_cause(self) -> None:
         """The system's own error is found however deep it lies, by whichever way it was raised."""

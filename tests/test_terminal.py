@@ -13,6 +13,8 @@ import termios
 import pytest
 from support import Tool, need
 
+from rillevents.cli import display, render
+
 
 def on_terminal(tool: Tool, *words: str, typed: bytes = b"", hidden: bool = False, **environ: str) -> str:
     """Run a command with all three streams on a terminal, and return what the person saw."""
@@ -158,3 +160,9 @@ def test_tmux(tool: Tool) -> None:
         assert "waiting      1 event," in seen
     finally:
         subprocess.run([tmux, "-S", socket, "kill-server"], check=False, env=tool.environ)
+
+
+def test_what_rich_shows() -> None:
+    """What a command shows is shown without rich, or named as one of rich's views."""
+    assert {*display.VIEWS} == {*render._RICH}
+    assert not {*render._RICH} & {*render._PLAIN, *render._PAIRS}

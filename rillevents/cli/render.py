@@ -85,12 +85,11 @@ def _view(kind: str, data: Any) -> None:
         _PLAIN[kind](data)
     elif kind in _PAIRS:
         _pairs(_PAIRS[kind](data))
-    else:
+    elif kind in _RICH:
         # Imported here: it takes longer to load than most commands take.
         from rillevents.cli import display
 
-        if kind in display.VIEWS:
-            display.VIEWS[kind](display.console(sys.stdout), data)
+        display.VIEWS[kind](display.console(sys.stdout), data)
 
 
 def _pairs(rows: Mapping[str, Any]) -> None:
@@ -159,6 +158,8 @@ def _topics(titles: Mapping[str, str]) -> Mapping[str, str]:
     return titles
 
 
+# What display.py shows. Other kinds have data for --json alone.
+_RICH = ("events", "following", "stats", "rejected", "page")
 _PAIRS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {"status": _status, "settings": dict, "topics": _topics}
 _PLAIN: Mapping[str, Callable[[Any], None]] = {
     "text": _plain,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rillevents.delivery.credentials import read_password
-from rillevents.delivery.exporters.kafka.settings import KafkaAddress
 from rillevents.delivery.url import IntakeSettings, is_kafka, origin
 from rillevents.errors import ConfigError
 from rillevents.local import Paths, config
@@ -70,6 +69,8 @@ def kafka_settings(paths: Paths, settings: config.Config, to: str = "") -> dict[
     }
     home = settings.get("flush", "to", "")
     if is_kafka(to) and is_kafka(home) and any(is_secret(f"kafka.{name}") for name in {*configured} - {*told}):
+        from rillevents.delivery.exporters.kafka.settings import KafkaAddress
+
         servers, known = (set(KafkaAddress.from_url(url).servers) for url in (to, home))
         if not servers <= known:
             hint = "set them in the environment: rillevents help kafka"

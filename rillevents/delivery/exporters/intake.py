@@ -1,4 +1,7 @@
-"""Batches over HTTP to an intake. httpx's exceptions end here, and httpx is imported when the first exporter is created."""
+"""Batches over HTTP to an intake. httpcore's exceptions end here, and it is imported when the first exporter is created.
+
+httpcore is what httpx sends with. It is used without httpx's client, whose import takes longer than a flush of one event.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from rillevents.delivery.exporters.encoding import Compression, Encoding, decoded, encoder
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE, classify
-from rillevents.delivery.exporters.transport import transport_for
+from rillevents.delivery.exporters.transport import pool_for, request_target
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import DEFAULT_PORTS, authorization, bracketed, is_loopback, origin, proxy_for, split_url
 from rillevents.errors import ConfigError
 from rillevents.local import __version__
 
 if TYPE_CHECKING:
-    import httpx
+    import httpcore
 
     from rillevents.delivery.url import IntakeSettings
     from rillevents.event.batch import Batch
@@ -65,13 +68,12 @@ class IntakeExporter:
         self._renew = renew
         self._mark = mark or dict
         self._secrets: list[str] = []
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._target = request_target(parts)
         self._headers = self._fixed_headers(compression, user_agent)
         self._authorize(authorization(user, password, token), password, token)
-        self._transport = transport_for(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
+        self._pool = pool_for(scheme, proxy_for(scheme, self._host, port, env), ca_cert, env)
         # Only if the address differs from the name: httpcore also uses it to check a proxy's certificate.
         self._sni = {"sni_hostname": "localhost"} if self._host == "localhost" else {}
-        self._urls: dict[str, httpx.URL] = {}
         self._socket: socket.socket | None = None
         self._closed = self._connected = self._answered = self._sent_all = False
 
@@ -82,15 +84,13 @@ class IntakeExporter:
 
     def export(self, batch: Batch) -> Outcome:
         """Post the batch once, and once more if a kept connection turns out to have been closed meanwhile."""
-        import httpx
-
         try:
             body = self._encoding.body(batch)
             outcome = self._post_to_any(batch, body)
             if outcome.kind is Kind.REFUSED and self._renew:
                 return self._post_renewed(batch, body, outcome)
             return outcome
-        except httpx.HTTPError as error:
+        except _errors() as error:
             return _outcome_of(error, self.name)
 
     def prepare(self, batch: Batch) -> None:
@@ -107,7 +107,7 @@ class IntakeExporter:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             except OSError:
                 self._socket = None
-        self._transport.close()
+        self._pool.close()
 
     def _fixed_headers(self, compression: Compression, user_agent: str) -> dict[str, str]:
         headers = {
@@ -143,44 +143,43 @@ class IntakeExporter:
         return self._post_to_any(batch, body)
 
     def _post_to_any(self, batch: Batch, body: bytes) -> Outcome:
-        import httpx
+        import httpcore
 
         if self._host != "localhost":
-            return self._post(bracketed(self._host), batch, body)
+            return self._post(self._host, batch, body)
         try:
             return self._post("127.0.0.1", batch, body)
-        except httpx.ConnectError as refused:
+        except httpcore.ConnectError as refused:
             if _os_error(refused).errno != errno.ECONNREFUSED:
                 raise
             try:
-                return self._post("[::1]", batch, body)
-            except httpx.ConnectError:
+                return self._post("::1", batch, body)
+            except httpcore.ConnectError:
                 raise refused from refused.__cause__
 
     def _post(self, address: str, batch: Batch, body: bytes) -> Outcome:
-        import httpx
+        import httpcore
 
         self._connected = self._answered = False
         try:
             return self._exchange(address, batch, body)
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+        except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
             if self._connected or self._answered or self._closed:
                 raise
         return self._exchange(address, batch, body)
 
     def _exchange(self, address: str, batch: Batch, body: bytes) -> Outcome:
-        import httpx
+        import httpcore
 
-        if address not in self._urls:
-            self._urls[address] = httpx.URL(f"{self._scheme}://{address}{self._port}{self._target}")
-        request = httpx.Request(
+        port = int(self._port[1:]) if self._port else None
+        request = httpcore.Request(
             "POST",
-            self._urls[address],
-            headers={**self._headers, **self._mark(), "Content-Length": str(len(body))},
+            httpcore.URL(scheme=self._scheme.encode(), host=address.encode(), port=port, target=self._target),
+            headers=[*self._headers.items(), *self._mark().items(), ("Content-Length", str(len(body)))],
             content=self._upload(batch, body),
             extensions={**self._sni, "timeout": _timeouts(), "trace": self._watch},
         )
-        response = self._transport.handle_request(request)
+        response = self._pool.handle_request(request)
         self._answered = True
         try:
             return self._understand(response, len(batch))
@@ -192,39 +191,38 @@ class IntakeExporter:
         yield from batch.chunks(body=body)
         self._sent_all = True
 
-    def _understand(self, response: httpx.Response, lines: int) -> Outcome:
-        if response.is_success and not self._sent_all:
+    def _understand(self, response: httpcore.Response, lines: int) -> Outcome:
+        is_success, headers = 200 <= response.status < 300, _headers(response)
+        if is_success and not self._sent_all:
             # httpcore reads the answer even if the upload broke off: right for a 413, but nobody can accept what was not sent.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had received all of the events")
         answer, warning = self._read(response), ""
         try:
-            answer = answer and decoded(answer, response.headers.get("content-encoding", ""), ANSWER_MAX)
+            answer = answer and decoded(answer, headers.get("content-encoding", ""), ANSWER_MAX)
         except ValueError as problem:
             answer, warning = b"", clean(f"the answer of {self.name} could not be read: {problem}")
-        if answer is None and response.is_success:
+        if answer is None and is_success:
             # Not accepted: an acknowledgement is short, and the unread part may reject events.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
         text = answer or b""
-        if not response.is_success:
+        if not is_success:
             # Here, and again below: a secret that is cut in the middle would not be found any more.
             text = self._without_secrets(text.decode("utf-8", "replace")).encode()
-        outcome = classify(response.status_code, response.headers, text, lines=lines, now=time.time())
+        outcome = classify(response.status, headers, text, lines=lines, now=time.time())
         rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
         reason, warning = map(self._without_secrets, (outcome.reason, outcome.warning or warning))
         return replace(outcome, reason=reason, rejected=rejected, warning=warning)
 
-    def _read(self, response: httpx.Response) -> bytes | None:
-        import httpx
-
+    def _read(self, response: httpcore.Response) -> bytes | None:
         answer = bytearray()
         try:
-            for piece in response.iter_raw():
+            for piece in response.iter_stream():
                 answer += piece
                 if len(answer) > ANSWER_MAX or self._closed:
                     return None
-        except httpx.HTTPError:
+        except _errors():
             # A refusal's head is enough: a server that refuses early often closes before the end of its answer.
-            if response.is_success:
+            if 200 <= response.status < 300:
                 raise
         return bytes(answer)
 
@@ -236,9 +234,9 @@ class IntakeExporter:
     def _watch(self, event: str, info: Mapping[str, Any]) -> None:
         # Not during cleanup: httpcore would then leave the socket open.
         if self._closed and event.endswith(".started") and not event.endswith("closed.started"):
-            import httpx
+            import httpcore
 
-            raise httpx.NetworkError("closed")
+            raise httpcore.NetworkError("closed")
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._connected = True
             self._socket = info["return_value"].get_extra_info("socket")
@@ -254,17 +252,39 @@ def _os_error(error: BaseException | None) -> OSError:
     return error or OSError()
 
 
-def _outcome_of(error: httpx.HTTPError, name: str) -> Outcome:
+def _errors() -> tuple[type[Exception], ...]:
+    """Return all that httpcore raises."""
+    import httpcore
+
+    return (
+        httpcore.TimeoutException,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+        httpcore.UnsupportedProtocol,
+    )
+
+
+def _headers(response: httpcore.Response) -> dict[str, str]:
+    """Return the headers by their names in lower case; of one that comes several times, the values joined."""
+    found: dict[str, str] = {}
+    for name, value in response.headers:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+def _outcome_of(error: Exception, name: str) -> Outcome:
     import ssl
 
-    import httpx
+    import httpcore
 
     cause = _os_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         remedy = "give its CA with --ca-cert FILE or SSL_CERT_FILE"
         reason = f"the certificate of {name} is not trusted ({cause.verify_message}); {remedy}"
         return Outcome(Kind.TEMPORARY, clean(reason), math.inf)
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, httpcore.ProxyError):
         status = str(error)[:3]
         retry = status in ("408", "429") or not status.startswith("4")
         advice = f"; {PROXY_ADVICE}" if status in ("401", "407") else ""
@@ -272,21 +292,21 @@ def _outcome_of(error: httpx.HTTPError, name: str) -> Outcome:
     return Outcome(Kind.TEMPORARY, clean(_reason(error, cause, name)))
 
 
-def _reason(error: httpx.HTTPError, cause: OSError, name: str) -> str:
+def _reason(error: Exception, cause: OSError, name: str) -> str:
     import ssl
 
-    import httpx
+    import httpcore
 
     if isinstance(cause, socket.gaierror):
         return f"could not find the host of {name}: {cause.strerror}"
     if isinstance(cause, ssl.SSLError):
         return f"could not speak TLS with {name}: {cause.reason or cause}"
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, httpcore.ConnectTimeout):
         return f"could not connect to {name} within {CONNECT_TIMEOUT:g} s"
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, httpcore.ConnectError):
         return f"could not connect to {name}: {(cause.strerror or str(error)).lower()}"
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException):
         return f"{name} stopped answering"
-    if isinstance(error, httpx.RemoteProtocolError):
+    if isinstance(error, httpcore.RemoteProtocolError):
         return f"{name} answered with an incomplete or invalid HTTP response: {error}"
     return f"the connection to {name} broke: {cause.strerror or error}"

@@ -1,8 +1,9 @@
-"""Proxies, certificates and addresses of an HTTP connection. httpx is imported when the first transport is created."""
+"""Proxies, certificates and addresses of an HTTP connection. httpx is imported for a proxy and for an odd URL alone."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,42 +11,71 @@ from rillevents.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
+    from urllib.parse import SplitResult
 
-    import httpx
+    import httpcore
+
+# As long as httpx keeps an idle connection.
+KEEPALIVE_SECONDS = 5.0
+# Without a dot at the beginning of a part: `/./` and `/../` have a meaning.
+_PLAIN_TARGET = re.compile(r"(?:/(?!\.)[A-Za-z0-9._~-]*)+(?:\?[A-Za-z0-9._~=&/-]*)?")
 
 
 class UnusableEnvironment(ConfigError):
     """A variable of the environment (a proxy, certificates) cannot be used; the arguments may be good."""
 
 
-def transport_for(
+def pool_for(
     scheme: str, proxy: str | None, ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]
-) -> httpx.HTTPTransport:
-    """Return httpx's transport; raises ConfigError if the certificates or the proxy cannot be used."""
+) -> httpcore.ConnectionPool:
+    """Return httpcore's connections; raises ConfigError if the certificates or the proxy cannot be used."""
     import ssl
 
-    import httpx
+    import httpcore
+
+    from rillevents.delivery.exporters.connecting import Connecting
 
     if scheme == "https" or ca_cert is not None or (proxy or "").lower().startswith("https:"):
         context = _tls(ca_cert, environ)
     else:
-        # Empty, unlike httpx's own: loading certificates that are not needed costs more than the request.
+        # Empty, unlike httpcore's own: loading certificates that are not needed costs more than the request.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if proxy is not None:
+        return _through(proxy, context)
+    return httpcore.ConnectionPool(
+        ssl_context=context, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=Connecting()
+    )
+
+
+def _through(proxy: str, context: ssl.SSLContext) -> httpcore.ConnectionPool:
+    """Return connections through a proxy of any kind that httpx knows."""
+    import httpx
+
+    from rillevents.delivery.exporters.connecting import Connecting
+
     try:
-        proxy_tls = context if (proxy or "").lower().startswith("https:") else None
-        via = None if proxy is None else httpx.Proxy(proxy, ssl_context=proxy_tls)
-        transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)
+        proxy_tls = context if proxy.lower().startswith("https:") else None
+        via = httpx.Proxy(proxy, ssl_context=proxy_tls)
+        pool = httpx.HTTPTransport(verify=context, trust_env=False, proxy=via)._pool
     except ImportError:
         hint = "run: pip install 'rillevents[socks]'"
         raise UnusableEnvironment("a SOCKS proxy needs the package socksio", hint=hint) from None
     except (ValueError, httpx.InvalidURL):
         hint = "it must look like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
         raise UnusableEnvironment("the proxy's URL cannot be used", hint=hint) from None
-    from rillevents.delivery.exporters.connecting import Connecting
-
     # httpx has no parameter for it; httpcore's pool does.
-    transport._pool._network_backend = Connecting()
-    return transport
+    pool._network_backend = Connecting()
+    return pool
+
+
+def request_target(parts: SplitResult) -> bytes:
+    """Return the path and the query of a URL as they stand in a request, with percent signs for what it cannot hold."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if _PLAIN_TARGET.fullmatch(target):
+        return target.encode()
+    import httpx
+
+    return httpx.URL(f"http://host{target}").raw_path
 
 
 def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
