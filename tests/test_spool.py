@@ -698,9 +698,9 @@ class TestLines:
         assert MAX_EVENT_BYTES + 1 == len(long)
         lines = [self.ONE, long, self.TWO]
         size = sum(map(len, lines))
-        assert [Run(0, size, lines)] == self.runs(tmp_path, *lines)
+        assert [Run(0, size, b"".join(lines), 3)] == self.runs(tmp_path, *lines)
         assert [self.ONE, self.TWO] == [
-            good for run in self.runs(tmp_path, self.ONE, long.replace(b"x", b"xx", 1), self.TWO) for good in run.good
+            run.good for run in self.runs(tmp_path, self.ONE, long.replace(b"x", b"xx", 1), self.TWO) if run.events
         ]
 
     @pytest.mark.parametrize(
@@ -717,22 +717,24 @@ class TestLines:
         """A damaged line between events is told from them, with where it stands; so is one of two events without a newline."""
         starts = [0, len(self.ONE), len(self.ONE + damaged)]
         expected = [
-            Run(0, starts[1], [self.ONE]),
-            Run(starts[1], starts[2], []),
-            Run(starts[2], starts[2] + starts[1], [self.TWO]),
+            Run(0, starts[1], self.ONE, 1),
+            Run(starts[1], starts[2], b"", 0),
+            Run(starts[2], starts[2] + starts[1], self.TWO, 1),
         ]
         assert expected == self.runs(tmp_path, self.ONE, damaged, self.TWO)
 
     def test_incomplete(self, tmp_path: Path) -> None:
         """What has no newline yet is in no run, and neither are empty lines."""
-        assert [Run(2, 2 + len(self.ONE), [self.ONE])] == self.runs(tmp_path, b"\n\n", self.ONE, self.TWO[:-1])
+        assert [Run(2, 2 + len(self.ONE), self.ONE, 1)] == self.runs(tmp_path, b"\n\n", self.ONE, self.TWO[:-1])
 
     def test_zeros(self, tmp_path: Path) -> None:
         """Of a line with zeros in it the events are found, and what is none beside them is damage, from the first byte on."""
         size = len(self.ONE) - 1
-        assert [Run(0, 7, [])] == self.runs(tmp_path, b"x\0\0y\0z\n")
-        assert [Run(0, 2, []), Run(2, 2 + size, [self.ONE])] == self.runs(tmp_path, b"x\0", self.ONE)
-        assert [Run(0, size, [self.ONE]), Run(size + 1, size + 3, [])] == self.runs(tmp_path, self.ONE[:-1], b"\0x\n")
+        assert [Run(0, 7, b"", 0)] == self.runs(tmp_path, b"x\0\0y\0z\n")
+        assert [Run(0, 2, b"", 0), Run(2, 2 + size, self.ONE, 1)] == self.runs(tmp_path, b"x\0", self.ONE)
+        assert [Run(0, size, self.ONE, 1), Run(size + 1, size + 3, b"", 0)] == self.runs(
+            tmp_path, self.ONE[:-1], b"\0x\n"
+        )
 
 
 class TestInterrupted:

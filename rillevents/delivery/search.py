@@ -190,7 +190,9 @@ class Settling:
         self.verdicts[piece.start : piece.start + len(piece)] = [DELIVERED] * len(piece)
         for offset, reason in named.items():
             self.verdicts[piece.start + int(offset)] = Rejected(reason)
-        refused = len(named) + self._put_in_doubt([at for at in lines if at not in named], piece.start, outcome)
+        refused = len(named)
+        if outcome.unidentified > 0:
+            refused += self._put_in_doubt([at for at in lines if at not in named], piece.start, outcome)
         self._sender.progress()
         if refused == len(piece):
             return  # An acknowledgement that accepts nothing is no evidence that the destination accepts events.
@@ -200,8 +202,8 @@ class Settling:
 
     def _put_in_doubt(self, offsets: list[int], start: int, outcome: Outcome) -> int:
         """Count as many events as were refused without a name; return how many."""
-        count = min(max(0, outcome.unidentified), len(offsets))
-        for nth, offset in enumerate(offsets if count else ()):
+        count = min(outcome.unidentified, len(offsets))
+        for nth, offset in enumerate(offsets):
             kept = Rejected if nth < count else Doubtful
             self.verdicts[start + offset] = kept(outcome.reason)
         return count

@@ -79,7 +79,7 @@ class Sender:
         """Return *batch* with its progress watched; *meanwhile* is called once, during the next request."""
         self._most_sent = 0
         self._meanwhile = meanwhile
-        return Batch(batch.lines, self._on_progress, size=batch.size)
+        return batch.watched(self._on_progress)
 
     def request(self, batch: Batch) -> Outcome:
         """Return the outcome of one call to the exporter; raises Stop if there is no time left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -9,46 +10,74 @@ from typing import TypeAlias
 
 CHUNK = 65536
 
+lines_of: Callable[[bytes], list[bytes]] = re.compile(rb"[^\n]*\n").findall
+"""Return the lines of a text, each with its newline."""
+
 
 class Batch:
     """An immutable run of NDJSON lines, each ending with a newline, that knows its size and can be halved.
 
+    It may be given as pieces of several lines, with the *count* of all: they become lines only where somebody asks for them.
     Exporters call `on_progress` on their own thread with the bytes sent so far; an exception from it aborts the upload. Halves
     inherit it; their `start` is the position of their first line in the batch that was split first. `acknowledged` has the
     positions there of the lines that are acknowledged whatever becomes of the others; all parts of a batch share it.
     """
 
-    __slots__ = ("acknowledged", "lines", "on_progress", "size", "start")
+    __slots__ = ("_count", "_lines", "acknowledged", "on_progress", "pieces", "size", "start")
 
     def __init__(
         self,
-        lines: Sequence[bytes],
+        pieces: Sequence[bytes],
         on_progress: Callable[[int], None] | None = None,
         *,
         start: int = 0,
-        size: int | None = None,
+        count: int | None = None,
         acknowledged: set[int] | None = None,
     ) -> None:
-        self.lines = tuple(lines)
-        self.size = sum(map(len, self.lines)) if size is None else size
+        self.pieces = tuple(pieces)
+        self.size = sum(map(len, self.pieces))
+        self._count = len(self.pieces) if count is None else count
+        self._lines = self.pieces if self._count == len(self.pieces) else None
         self.on_progress = on_progress
         self.start = start
         self.acknowledged: set[int] = set() if acknowledged is None else acknowledged
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return self._count
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines one by one; the same objects each time."""
+        if self._lines is None:
+            self._lines = tuple(line for piece in self.pieces for line in lines_of(piece))
+        return self._lines
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} events, {self.size} bytes>"
 
     def body(self) -> bytes:
         """Return all lines in one piece."""
-        return b"".join(self.lines)
+        return b"".join(self.pieces)
+
+    def watched(self, on_progress: Callable[[int], None]) -> Batch:
+        """Return the same batch with another listener, of which nothing is acknowledged."""
+        return Batch(self.pieces, on_progress, count=self._count)
 
     def split(self) -> tuple[Batch, Batch]:
         """Return two consecutive halves; the left one is the larger, and the right one of a single line is empty."""
-        middle = (len(self.lines) + 1) // 2
-        return self.part(0, middle), self.part(middle, len(self.lines))
+        middle = (len(self) + 1) // 2
+        return self.part(0, middle), self.part(middle, len(self))
+
+    def parts(self, most_bytes: int) -> Iterator[Batch]:
+        """Yield consecutive parts of at most so many bytes, but of at least one line each."""
+        start = size = 0
+        for end, line in enumerate(self.lines):
+            if size and size + len(line) > most_bytes:
+                yield self.part(start, end)
+                start, size = end, 0
+            size += len(line)
+        if size:
+            yield self.part(start, len(self))
 
     def one(self, index: int) -> Batch:
         """Return a batch of one of the lines."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
+
 import msgspec
 
 from rillevents.event import MAX_EVENT_BYTES, ndjson
@@ -20,6 +23,23 @@ _decoder = msgspec.json.Decoder(Required)
 
 
 required_fields = _decoder.decode
+# Consumes an iterator and keeps nothing.
+_consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+
+
+def are_events(block: bytes) -> int:
+    """Return the number of lines in *block* if `is_event` certainly holds for each; 0 means that each must be asked about."""
+    *lines, rest = block.split(b"\n")
+    try:
+        if not block.isascii():
+            block.decode()
+        _consume(map(required_fields, lines))
+    except (ValueError, RecursionError):
+        return 0
+    longest = max(map(len, lines), default=0)
+    if rest or longest > MAX_EVENT_BYTES:
+        return 0
+    return 0 if longest > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)) else len(lines)
 
 
 def is_event(line: bytes) -> bool:

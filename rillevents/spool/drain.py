@@ -58,8 +58,7 @@ class Drain:
         self.state = State("")
         self.corrupt = 0
         self.problem = ""
-        self._batch_events = batch_events
-        self._batch_bytes = batch_bytes
+        self._most = (batch_events, batch_bytes)
         self._now_ns = now_ns
         self._lock = -1
         self._rejected = RejectedFile(folder)
@@ -67,6 +66,10 @@ class Drain:
         self._stuck: set[str] = set()
         self._unproved: dict[str, bytes] = {}
         self._again: list[str] = []
+
+    def limit(self, events: int, size: int) -> None:
+        """Let the next batches have at most so many events and bytes."""
+        self._most = (events, size)
 
     def acquire(self) -> None:
         """Take the flusher's lock; raises Busy if another flusher has it, SpoolError if it cannot be taken."""
@@ -158,17 +161,16 @@ class Drain:
 
     def _fill(self, batch: SpoolBatch, name: str) -> Iterator[SpoolBatch]:
         for run in self._runs(name):
-            if not run.good and batch.count >= self._batch_events:
+            if not run.good and batch.count >= self._most[0]:
                 yield batch.take()
-            while True:
-                fitting, size = batch.fitting(run, self._batch_events, self._batch_bytes)
-                if fitting == len(run.good):
-                    break
-                if fitting:
-                    batch.add(name, Run(run.start, run.start + size, run.good[:fitting]), size)
-                    run = Run(run.start + size, run.end, run.good[fitting:])
-                yield batch.take()
-            batch.add(name, run, size)
+            if batch.has_room_for(run, self._most) or not run.good:
+                batch.add(name, run)
+                continue
+            most = self._most
+            for part in run.parts((most[0] - batch.count, most[1] - batch.size), most):
+                if not batch.has_room_for(part, most):
+                    yield batch.take()
+                batch.add(name, part)
         batch.finished.append(name)
 
     def _runs(self, name: str) -> Iterator[Run]:
@@ -321,7 +323,7 @@ class Drain:
     def _keep_fragment(self, name: str, fd: int, offset: int, size: int) -> None:
         """Move what follows the last newline to corrupt/; its writer is dead, since we hold the lock."""
         if any(piece.strip(b"\0\n") for piece in pieces(fd, offset, size)):
-            self._put_aside(name, fd, Run(offset, size, []))
+            self._put_aside(name, fd, Run(offset, size, b"", 0))
             self._settle(Entry(name, size, b""), None)
             self._save_offsets()
 

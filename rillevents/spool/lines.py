@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate, count
+from operator import add
 from typing import NamedTuple
 
-from rillevents.event import MAX_EVENT_BYTES
-from rillevents.event.envelope import is_event, required_fields
-from rillevents.event.ndjson import MAX_DEPTH, is_too_deep
+from rillevents.event.batch import lines_of
+from rillevents.event.envelope import are_events, is_event
 from rillevents.local.files import read_at
 
 BLOCK = 1 << 20
@@ -25,15 +26,39 @@ class Line(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Consecutive lines: their start and end in the file, and the events, none if they are damaged."""
+    """Consecutive lines: their start and end in the file, the events in one piece (empty if damaged), and their number.
+
+    Events of a run of several follow each other in the file; a single one may have zeros around it.
+    """
 
     start: int
     end: int
-    good: list[bytes]
+    good: bytes
+    events: int
 
+    @property
+    def last(self) -> bytes:
+        """The last event."""
+        return self.good[self.good.rfind(b"\n", 0, -1) + 1 :]
 
-# Consumes an iterator and keeps nothing.
-_consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+    def parts(self, room: tuple[int, int], most: tuple[int, int]) -> Iterator[Run]:
+        """Yield the events in parts of at most so many events and bytes, but of at least one event each.
+
+        The first part has what fits into *room*, and is left out if that is none.
+        """
+        lines = self.good.split(b"\n")[:-1]
+        ends = [0, *map(add, accumulate(map(len, lines)), count(1))]
+        first, limits = 0, room
+        while first < self.events:
+            end = min(first + max(0, limits[0]), self.events)
+            if ends[end] - ends[first] > limits[1]:
+                end = bisect_right(ends, ends[first] + limits[1], first) - 1
+            end = max(end, first + 1) if limits is most else end
+            if end > first:
+                good = self.good[ends[first] : ends[end]]
+                stop = self.start + ends[end] if end < self.events else self.end
+                yield Run(self.start + ends[first], stop, good, end - first)
+            first, limits = end, most
 
 
 def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
@@ -42,11 +67,11 @@ def complete_lines(fd: int, start: int, end: int) -> Iterator[Line]:
     Consecutive damaged lines come as one.
     """
     for run in complete_runs(fd, start, end):
-        if len(run.good) < 2:
-            yield Line(run.start, run.end, b"".join(run.good))
+        if run.events < 2:
+            yield Line(run.start, run.end, run.good)
             continue
         before = run.start
-        for line in run.good:
+        for line in lines_of(run.good):
             yield Line(before, before + len(line), line)
             before += len(line)
 
@@ -77,36 +102,19 @@ def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
             # Longer than any event: damaged, so put it aside unparsed.
             before = start
             start = (_find(fd, b"\0", start + len(block), newline) or newline + 1) - 1
-            yield Run(before, start, [])
+            yield Run(before, start, b"", 0)
 
 
 def _runs_of(block: bytes, start: int) -> Iterator[Run]:
-    good = _certain_events(block)
-    if good:
-        yield Run(start, start + len(block), good)
+    events = are_events(block)
+    if events:
+        yield Run(start, start + len(block), block, events)
     else:
         yield from map(_run, _joined(_lines_of(block, start)))
 
 
-def _certain_events(block: bytes) -> list[bytes]:
-    """Return the lines of *block* if `is_event` certainly holds for each; none if they must be checked one by one."""
-    if b"\r" in block:
-        return []  # A carriage return would end a line here.
-    lines = block.splitlines(keepends=True)
-    try:
-        if not block.isascii():
-            block.decode()
-        _consume(map(required_fields, lines))
-    except (ValueError, RecursionError):
-        return []
-    longest = max(map(len, lines))
-    if longest > 2 * MAX_DEPTH and any(map(is_too_deep, lines)):
-        return []
-    return lines if longest <= MAX_EVENT_BYTES + 1 else []
-
-
 def _run(line: Line) -> Run:
-    return Run(line.start, line.end, [line.good] if line.good else [])
+    return Run(line.start, line.end, line.good, 1 if line.good else 0)
 
 
 def _lines_of(block: bytes, start: int) -> Iterator[Line]:

@@ -93,7 +93,7 @@ def _delete_held(drain: Drain, name: str) -> str:
             return ""
         os.unlink(path)
         start = trusted_offset(fd, drain.state.offsets.pop(name, None))
-        added = sum(len(run.good) for run in complete_runs(fd, start, os.fstat(fd).st_size))
+        added = sum(run.events for run in complete_runs(fd, start, os.fstat(fd).st_size))
         os.ftruncate(fd, 0)
         drain.state.count("dropped", "purged", added)
     except OSError as error:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
 from typing import NamedTuple
 
-from rillevents.event.batch import DELIVERED, Batch, LineVerdict
+from rillevents.event.batch import DELIVERED, Batch, LineVerdict, lines_of
 from rillevents.spool.lines import Run
 
 
@@ -42,7 +41,8 @@ class SpoolBatch:
     @property
     def batch(self) -> Batch:
         """The lines to send."""
-        return Batch(list(chain.from_iterable(run.good for _, run in self.runs)), size=self.size)
+        good = [run for _, run in self.runs if run.good]
+        return Batch([run.good for run in good], count=sum(run.events for run in good))
 
     @property
     def entries(self) -> list[Entry]:
@@ -55,42 +55,36 @@ class SpoolBatch:
         self.runs, self.finished, self.count, self.size = [], [], 0, 0
         return taken
 
-    def add(self, name: str, run: Run, size: int) -> None:
-        """Add a run of the file *name*; its events have *size* bytes."""
+    def add(self, name: str, run: Run) -> None:
+        """Add a run of the file *name*."""
         self.runs.append((name, run))
-        self.count += max(1, len(run.good))
-        self.size += size
+        self.count += max(1, run.events)
+        self.size += len(run.good)
 
-    def fitting(self, run: Run, most: int, most_bytes: int) -> tuple[int, int]:
-        """Return how many lines of a run still fit, and their bytes; at least one if this is empty, however large it is."""
-        lines = run.good[: most - self.count]
-        size = sum(map(len, lines))
-        if self.size + size <= most_bytes:
-            return len(lines), size
-        sizes = [size for size in accumulate(map(len, lines)) if self.size + size <= most_bytes]
-        if not sizes and not self.count:
-            return 1, len(lines[0])
-        return len(sizes), sizes[-1] if sizes else 0
+    def has_room_for(self, run: Run, most: tuple[int, int]) -> bool:
+        """Whether all of a run still fits into limits of events and bytes; into an empty batch, an event always does."""
+        events, size = self.count + run.events, self.size + len(run.good)
+        return (events <= most[0] and size <= most[1]) or (run.events == 1 and not self.count)
 
     def settled(self, verdicts: Sequence[LineVerdict]) -> Iterator[Settled]:
         """Yield the result of each line; one result for a whole run if all of it was delivered."""
         start = 0
         for name, run in self.runs:
-            told = verdicts[start : start + len(run.good)]
-            start += len(run.good)
+            told = verdicts[start : start + run.events]
+            start += run.events
             if not told:
                 yield Settled(Entry(name, run.end, b""), None)
             elif told.count(DELIVERED) == len(told):
-                yield Settled(Entry(name, run.end, run.good[-1]), DELIVERED, len(told))
+                yield Settled(Entry(name, run.end, run.last), DELIVERED, len(told))
             else:
                 yield from map(Settled, _entries(name, run), told)
 
 
 def _entries(name: str, run: Run) -> Iterator[Entry]:
-    if len(run.good) < 2:
-        yield Entry(name, run.end, b"".join(run.good))
+    if run.events < 2:
+        yield Entry(name, run.end, run.good)
         return
     end = run.start
-    for line in run.good:
+    for line in lines_of(run.good):
         end += len(line)
         yield Entry(name, end, line)

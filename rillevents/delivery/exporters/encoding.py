@@ -25,7 +25,7 @@ class Encoding:
 
     def begin(self, batch: Batch) -> None:
         """Start compressing the next batch; without compression this does nothing."""
-        if self._encode is None or not batch.lines:
+        if self._encode is None or not len(batch):
             return
         while len(self._begun) > 1:
             # The current batch may not have been requested yet; the one before never will be: a flush stopped there.
@@ -36,11 +36,11 @@ class Encoding:
         except RuntimeError:
             # No thread is available: it will be compressed when it is needed.
             return
-        self._begun[id(batch.lines)] = ahead
+        self._begun[id(batch.pieces)] = ahead
 
     def body(self, batch: Batch) -> bytes:
         """Return the body to send; waits for a batch that was begun."""
-        ahead = self._begun.pop(id(batch.lines), None)
+        ahead = self._begun.pop(id(batch.pieces), None)
         if ahead:
             ahead.join()
         if ahead and ahead.encoded:
@@ -55,7 +55,7 @@ class Encoding:
 class _Compression(threading.Thread):
     def __init__(self, batch: Batch, encode: Callable[[bytes], bytes]) -> None:
         super().__init__(name="rillevents-encoding", daemon=True)
-        # Kept alive: it is found by the identity of its lines.
+        # Kept alive: it is found by the identity of its pieces.
         self.batch = batch
         self.encoded = b""
         self._encode = encode
