@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from support import Clock
 
 from rillevents.delivery.outcome import Kind, Outcome
-from rillevents.delivery.pace import Backoff, Deadline
+from rillevents.delivery.pace import Backoff, BatchSize, Deadline
 from rillevents.delivery.settle import Delivery, Settlement
 from rillevents.errors import ConfigError
-from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, Rejected
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, LineVerdict, Rejected
 
 Answer = Callable[[Batch], object]
 POISON = "poison"
@@ -222,6 +222,64 @@ class TestTooLarge:
         """A line that is too large alone is rejected, the others are delivered."""
         settlement, _, _ = settle(poisoned({2}, Kind.TOO_LARGE), 5)
         assert (DELIVERED, DELIVERED, Rejected(POISON), DELIVERED, DELIVERED) == settlement.verdicts
+
+    @pytest.mark.parametrize("refusal", [Kind.TOO_LARGE, Kind.INVALID])
+    def test_the_size_that_passed_is_remembered(self, refusal: Kind) -> None:
+        """Once a size was refused, the next batches are sent in parts as large as what passed: none is refused again."""
+        limit = len(b"".join(lines(10))) // 3
+        exporter = Scripted(lambda b: Outcome(refusal if b.size > limit else Kind.ACCEPTED))
+        delivery, _ = make(exporter)
+        settlements = [delivery.deliver(Batch(lines(10))) for _ in range(3)]
+        delivery.close()
+        assert [(DELIVERED,) * 10] * 3 == [settlement.verdicts for settlement in settlements]
+        refused = [len(b"".join(batch)) > limit for batch in exporter.batches]
+        first = refused.count(True)
+        assert 0 < first == sum(refused[: first + 4])
+        assert lines(10) * 2 == [line for batch in exporter.batches[-8:] for line in batch]
+
+    def test_one_event_that_is_too_large(self) -> None:
+        """A limit for events is none for bodies: the next batches are sent whole, but for the size that was refused."""
+        exporter = Scripted(poisoned({1}, Kind.TOO_LARGE))
+        delivery, _ = make(exporter)
+        delivery.deliver(Batch(lines(8)))
+        before = len(exporter.batches)
+        delivery.deliver(Batch(lines(8)[2:8]))
+        delivery.close()
+        assert [6] == [len(batch) for batch in exporter.batches[before:]]
+
+
+class TestBatchSize:
+    START, MOST = (10, 1000), (80, 4000)
+
+    def size(self, *settled: tuple[int, float], verdict: LineVerdict = DELIVERED) -> tuple[int, int]:
+        """Return the limits after batches of so many events, and seconds."""
+        found = BatchSize(self.START, self.MOST)
+        for events, seconds in settled:
+            found.settled(Batch(lines(events)), [verdict] * events, seconds)
+        return found.limits
+
+    def test_it_grows(self) -> None:
+        """Quick answers to large batches double it, up to the most of each."""
+        assert [(20, 2000), (40, 4000), (80, 4000), (80, 4000)] == [
+            self.size(*[(10 * 2**n, 0.1) for n in range(times)]) for times in (1, 2, 3, 4)
+        ]
+
+    @pytest.mark.parametrize(
+        ("settled", "verdict"),
+        [
+            pytest.param((4, 0.1), DELIVERED, id="small"),
+            pytest.param((10, 0.5), DELIVERED, id="slow"),
+            pytest.param((10, 0.1), Rejected("r"), id="refused"),
+        ],
+    )
+    def test_it_stays(self, settled: tuple[int, float], verdict: LineVerdict) -> None:
+        """A batch that is not full, not quick or not accepted is no reason for larger ones."""
+        assert self.START == self.size(settled, verdict=verdict)
+
+    def test_it_shrinks(self) -> None:
+        """What takes long halves it, down to where it began."""
+        assert (20, 2000) == self.size((10, 0.1), (20, 0.1), (40, 3))
+        assert self.START == self.size((10, 0.1), (20, 3), (10, 3), (10, 3))
 
 
 class TestInvalid:
@@ -516,7 +574,7 @@ class TestLeavingBehind:
         clock = Clock()
 
         def slow(batch: Batch) -> object:
-            for _ in batch.chunks(4):
+            for _ in batch.chunks(4, clock=clock):
                 clock.now += 20
             return Outcome(Kind.ACCEPTED)
 

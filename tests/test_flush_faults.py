@@ -25,6 +25,7 @@ import pytest
 from support import PACE, Tool, need, snapshot
 
 from rillevents.delivery import flush as delivery
+from rillevents.delivery.exporters.intake import IntakeExporter
 from rillevents.local import Paths
 from rillevents.spool import create, view
 from rillevents.spool.drain import Drain
@@ -469,7 +470,7 @@ def spread(number: int) -> range:
 
 # Ten batches of 1000. A bad event costs two requests for each of the 10 halvings below its batch, and some where a 500
 # is asked again; neighbours share most of them.
-TEN, EACH, AGAIN = 10, 2 * math.ceil(math.log2(1000)), 6
+TEN, EACH, AGAIN = 10, 2 * math.ceil(math.log2(IntakeExporter.most[0])), 6
 POISON = {
     "400-for-1": poison(400, [637], TEN + EACH),
     "400-for-5-spread": poison(400, spread(5), TEN + 5 * EACH),

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support import Tool
 
+from rillevents.delivery.exporters.intake import IntakeExporter
+from rillevents.delivery.pace import BatchSize
 from rillevents.spool import create, view
 
 from .faults.sandbox import Ended, Running
@@ -84,12 +86,13 @@ def receiving(tool: Tool, receiver: Receiver) -> Iterator[Callable[..., Running]
         yield lambda *before: Running([*before, *tool.command("flush", "--json")], environ, tool.home)
 
 
-def stop_half_way(running: Running, receiver: Receiver, batches: int, number: int, moment: float) -> Ended:
-    """Send a signal this long after the acknowledgement that follows so many batches: while it is noted, or soon after."""
-    goal = len(receiver.runs) + batches
+def stop_half_way(running: Running, receiver: Receiver, events: int, number: int, moment: float) -> Ended:
+    """Send a signal this long after the acknowledgement that follows so many events: while it is noted, or soon after."""
+    goal = receiver.received + events
 
     def stop() -> None:
-        if len(receiver.runs) == goal:
+        if receiver.received >= goal:
+            receiver.after = lambda: None
             time.sleep(moment)
             running.process.send_signal(number)
 
@@ -114,26 +117,28 @@ def delivered(tool: Tool) -> int:
 def test_stopped_half_way_and_resumed(number: signal.Signals, events: int, moments: list[float], tool: Tool) -> None:
     """However a flush is stopped, all events arrive unaltered, at most one batch twice for each stop, and none is miscounted."""
     receiver = Receiver(record(tool, events))
-    batches = events // BATCH // (len(moments) + 1)
+    some = events // (len(moments) + 2)
     with receiving(tool, receiver) as flush:
-        ended = [stop_half_way(flush(), receiver, batches, number, moment) for moment in moments]
+        ended = [stop_half_way(flush(), receiver, some, number, moment) for moment in moments]
         receiver.after = lambda: None
         last = flush().end()
     code = -number if number == signal.SIGKILL else 128 + number
     assert [code] * len(moments) == [end.code for end in ended]
     assert 0 == last.code, last
     assert (events, 0) == (receiver.distinct(), receiver.altered)
-    assert receiver.received - events <= len(moments) * BATCH
+    largest = max(end - start for start, end in receiver.runs)
+    assert BATCH < largest <= IntakeExporter.most[0]
+    assert receiver.received - events <= len(moments) * largest
     assert (events, []) == (delivered(tool), tool.lines())
     assert [] == sorted(tool.spool.glob("*.ndjson")) + sorted(tool.spool.glob("*.tmp"))
     assert PEAK_KIB > max(end.peak for end in [*ended, last]) > 0
 
 
 def test_a_slow_intake(tool: Tool) -> None:
-    """A slow intake gets all it can take, beyond the time without progress, and each batch is noted before the next is sent."""
-    recorded = record(tool, 100_000)
+    """A slow intake gets all it can take, beyond the time without progress, no more at a time, and each batch is noted first."""
+    recorded = record(tool, 10_000)
     (tool.home / "config.toml").write_text("[flush]\nstall_timeout = 3\n")
-    receiver = Receiver(recorded, pause=0.05)
+    receiver = Receiver(recorded, pause=BatchSize.QUICK_SECONDS)
     noted: list[int] = []
 
     def look() -> None:
@@ -144,7 +149,7 @@ def test_a_slow_intake(tool: Tool) -> None:
     receiver.before = look
     with receiving(tool, receiver) as flush:
         ended = flush("sh", "-c", 'ulimit -v 600000; exec "$@"', "sh").end()
-    assert (0, 100_000) == (ended.code, json.loads(ended.stdout)["delivered"])
+    assert (0, 10_000) == (ended.code, json.loads(ended.stdout)["delivered"])
     assert float(json.loads(ended.stdout)["seconds"]) > 3
-    assert [start for start, _ in receiver.runs] == noted == list(range(0, 100_000, BATCH))
+    assert [start for start, _ in receiver.runs] == noted == list(range(0, 10_000, BATCH))
     assert PEAK_KIB > ended.peak > 0

@@ -33,7 +33,7 @@ MUTANTS = {
     "offset-moves-when-read": Mutant(
         "spool/drain.py",
         "                    yield run\n",
-        "                    self._settle(Entry(name, run.end, b''.join(run.good[-1:])), None)\n                    yield run\n",
+        "                    self._settle(Entry(name, run.end, run.last), None)\n                    yield run\n",
         "flush_killed",
     ),
     "commit-before-delivery": Mutant(

@@ -67,8 +67,10 @@ def flush(
 
 
 def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:
-    """Return the limits of a batch and of a stall: as configured, else as the exporter prefers."""
+    """Return the limits of a batch and of a stall: as configured, else as the exporter prefers, with room to grow if it has."""
+    configured = any(settings.get("flush", key, None) is not None for key in ("batch_events", "batch_bytes"))
     return {
+        "most": None if configured else getattr(exporter, "most", None),
         "batch_events": settings.get("flush", "batch_events", getattr(exporter, "batch_events", 1000)),
         "batch_bytes": settings.get("flush", "batch_bytes", getattr(exporter, "batch_bytes", 1 << 20)),
         "stall_timeout": settings.get("flush", "stall_timeout", 30.0),

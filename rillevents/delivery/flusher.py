@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult, Outcome
-from rillevents.delivery.pace import Deadline
+from rillevents.delivery.pace import BatchSize, Deadline
 from rillevents.delivery.settle import Delivery
 from rillevents.errors import Busy
 from rillevents.event import format_time
-from rillevents.event.batch import HELD, UNSETTLED, Batch, LineVerdict
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, LineVerdict
 from rillevents.spool import VERSION, check, unwritable
 from rillevents.spool.drain import Drain
 from rillevents.spool.offsets import SpoolBatch
@@ -25,7 +25,8 @@ _POLL_SECONDS = 0.05
 class Flusher:
     """Empties spools into an exporter, one flush at a time.
 
-    A batch has at most *batch_events* lines and *batch_bytes* bytes. *timeout* limits the whole flush, in seconds (None: no
+    A batch has at most *batch_events* lines and *batch_bytes* bytes; while answers come quickly the batches grow, up to *most*
+    (events and bytes). *timeout* limits the whole flush, in seconds (None: no
     limit); *stall_timeout* limits the seconds without progress. If another flush is running, *wait* false raises Busy at once;
     otherwise the flusher waits until the deadline. *on_progress* gets the number of events settled so far, *on_wait* the
     seconds until the next attempt, *warn* once a flush what an answer says beside an acknowledgement. *sleep* and *clock* are
@@ -35,6 +36,7 @@ class Flusher:
     exporter: Exporter
     batch_events: int = 1000
     batch_bytes: int = 1 << 20
+    most: tuple[int, int] | None = None
     timeout: float | None = None
     stall_timeout: float = 30.0
     wait: bool = True
@@ -108,14 +110,18 @@ class Flusher:
 
     def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
         ahead = Prefetch(drain, getattr(self.exporter, "prepare", None))
+        size = BatchSize((self.batch_events, self.batch_bytes), self.most or (0, 0))
         while (taken := ahead.take()) is not None:
             batch, lines = taken
+            began = self.clock()
             settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None
+            if settlement and size.settled(lines, settlement.verdicts, self.clock() - began):
+                drain.limit(*size.limits)
             self._held.append((batch, settlement.verdicts if settlement else ()))
             if settlement and settlement.stop:
                 self._commit(drain, UNSETTLED)
                 return settlement.stop
-            if delivery.accepted_any or not any(HELD in verdicts for _, verdicts in self._held):
+            if delivery.accepted_any or not any(map(_has_held, self._held)):
                 settled += sum(len(verdicts) for _, verdicts in self._held)
                 self._commit(drain, delivery.held_verdict(final=False))
                 if self.on_progress:
@@ -126,10 +132,16 @@ class Flusher:
     def _commit(self, drain: Drain, held: LineVerdict) -> None:
         """Commit the batches that wait for evidence, in order; *held* is their verdict."""
         for batch, verdicts in self._held:
-            if HELD in verdicts:
+            if _has_held((batch, verdicts)):
                 verdicts = [held if verdict is HELD else verdict for verdict in verdicts]
             drain.commit(batch, verdicts)
         self._held.clear()
+
+
+def _has_held(settled: tuple[SpoolBatch, Sequence[LineVerdict]]) -> bool:
+    verdicts = settled[1]
+    # The same object each time, which is quick to count; to look for another one is not.
+    return verdicts.count(DELIVERED) < len(verdicts) and HELD in verdicts
 
 
 class Prefetch:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random as _random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from rillevents.event.batch import DELIVERED, Batch, LineVerdict
 
 
 class Backoff:
@@ -23,6 +25,39 @@ class Backoff:
         """Return the seconds to wait after attempt number `attempt` (the first is 0), at least `retry_after`."""
         ceiling = min(self._cap, self._base * 2.0 ** min(attempt, 60))
         return max(ceiling * (1 + self._random()) / 2, retry_after or 0.0)
+
+
+class BatchSize:
+    """How many events and bytes a batch may have: from *start* up to *most*, more and more while answers come quickly.
+
+    A program with a narrow line, or before a slow server, stays at *start*: more at a time would be more to send again.
+    """
+
+    QUICK_SECONDS = 0.5
+    SLOW_SECONDS = 2.0
+
+    def __init__(self, start: tuple[int, int], most: tuple[int, int]) -> None:
+        self.limits = start
+        self._start = start
+        self._most = most
+
+    def settled(self, batch: Batch, verdicts: Sequence[LineVerdict], seconds: float) -> bool:
+        """Note how long a batch took to be settled, and how; return whether the limits are others now."""
+        before = self.limits
+        is_large = 2 * len(batch) >= before[0] or 2 * batch.size >= before[1]
+        if seconds > self.SLOW_SECONDS:
+            self.limits = self._between(0.5)
+        # Not where events are refused: to find one among more takes more requests.
+        elif seconds < self.QUICK_SECONDS and is_large and verdicts.count(DELIVERED) == len(verdicts):
+            self.limits = self._between(2)
+        return self.limits != before
+
+    def _between(self, factor: float) -> tuple[int, int]:
+        events, size = (
+            max(start, min(int(now * factor), most))
+            for start, now, most in zip(self._start, self.limits, self._most, strict=True)
+        )
+        return events, size
 
 
 class Deadline:

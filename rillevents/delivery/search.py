@@ -7,6 +7,7 @@ other 5xx, which are mostly about the server. Until something is accepted, the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -27,7 +28,21 @@ class Evidence:
         self.held_reason = ""
         # The statuses 5xx that turned out to be about an event.
         self.faults: set[int] = set()
+        # In bytes: the largest body that was accepted, and the smallest that was refused for its size alone.
+        self.largest = 0
+        self.too_large = math.inf
         self._singles_refused = 0
+
+    def note_size(self, size: int, accepted: bool) -> None:
+        """Note that a body of this size was accepted, or refused as too large.
+
+        A refusal counts only beyond what is accepted: otherwise it was not about the body, but about one event in it.
+        """
+        if accepted:
+            self.largest = max(self.largest, size)
+            self.too_large = self.too_large if self.too_large > size else math.inf
+        elif size > self.largest:
+            self.too_large = min(self.too_large, size)
 
     def count_refused_single(self, reason: str) -> None:
         """Note that an event was refused alone; raises Stop if every event is refused."""
@@ -67,6 +82,8 @@ class Settling:
         # More 500s in a row than a bisection down to one bad event needs: then the server may be down, and the event fine.
         self._patience = len(batch).bit_length() + 6
         self._server_errors = 0
+        # The smallest part that was refused with a 400, although it had several lines.
+        self._invalid_size = 0
         # Equal answers 5xx in a row.
         self._faults = (0, 0)
 
@@ -82,6 +99,9 @@ class Settling:
             self._note_acknowledged()
         for index, reason in self._refused.items():
             self.verdicts[index] = self._evidence.refusal(reason, stop)
+        if self.verdicts.count(DELIVERED) == len(self.verdicts) and self._invalid_size:
+            # Refused as a whole and accepted in parts: it was the size.
+            self._evidence.note_size(self._invalid_size, False)
         return stop
 
     def _note_acknowledged(self) -> None:
@@ -94,7 +114,7 @@ class Settling:
     def _settle_all(self) -> None:
         """Settle the batch; while the server fails for all of it, wait for an acceptance, then search in the rest."""
         samples, waits = self._samples(), SERVER_ERROR_ATTEMPTS - 1
-        pieces, attempts = [self._batch], SERVER_ERROR_ATTEMPTS
+        pieces, attempts = self._pieces(), SERVER_ERROR_ATTEMPTS
         while True:
             try:
                 for piece in pieces:
@@ -109,6 +129,11 @@ class Settling:
                 self._sender.pause(waits, answer)
                 answer, waits = self._ask_for(next(samples)), waits + 1
             pieces, attempts = self._unsettled(), 1
+
+    def _pieces(self) -> list[Batch]:
+        """Return the batch in parts as large as what was accepted so far, if all of it would be refused for its size."""
+        known = self._evidence
+        return list(self._batch.parts(known.largest)) if self._batch.size >= known.too_large else [self._batch]
 
     def _samples(self) -> Iterator[Batch]:
         """Yield parts of the batch of which one may be accepted: the halves, then in turns a single event and everything.
@@ -164,6 +189,7 @@ class Settling:
         while True:
             outcome = self._judged(self._sender.request(piece))
             if outcome.kind is Kind.ACCEPTED:
+                self._evidence.note_size(piece.size, True)
                 self._accept(piece, outcome)
             elif outcome.kind in (Kind.REFUSED, Kind.MISCONFIGURED):
                 raise Stop(outcome)
@@ -261,9 +287,11 @@ class Settling:
         if len(piece) == 1:
             self._refuse(piece.start, outcome)
         elif outcome.kind is Kind.TOO_LARGE:
+            self._evidence.note_size(piece.size, False)
             for half in piece.split():
                 self._settle(half)
         else:
+            self._invalid_size = piece.size
             self._halve(piece, outcome)
 
     def _refuse(self, index: int, outcome: Outcome) -> None:

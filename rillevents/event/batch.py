@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-CHUNK = 65536
+CHUNK = 64 << 10
+# Each piece costs its sender a turn of the interpreter, and who reads the next batch meanwhile does not give it at once.
+MOST_CHUNK, QUICK_SECONDS = 1 << 20, 0.02
 
 lines_of: Callable[[bytes], list[bytes]] = re.compile(rb"[^\n]*\n").findall
 """Return the lines of a text, each with its newline."""
@@ -101,13 +104,23 @@ class Batch:
         if self.on_progress is not None:
             self.on_progress(sent)
 
-    def chunks(self, size: int = CHUNK, *, body: bytes | None = None) -> Iterator[bytes]:
-        """Yield the body, or its given form, in pieces; progress is reported before the first and after each."""
+    def chunks(
+        self, size: int = CHUNK, *, body: bytes | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> Iterator[bytes]:
+        """Yield the body, or its given form, in pieces that grow while they are taken quickly.
+
+        Progress is reported before the first and after each, often enough to see a slow line move.
+        """
         data = self.body() if body is None else body
         self.progress(0)
-        for start in range(0, len(data), size):
+        start = 0
+        while start < len(data):
+            began = clock()
             yield data[start : start + size]
-            self.progress(min(start + size, len(data)))
+            start = min(start + size, len(data))
+            self.progress(start)
+            if clock() - began < QUICK_SECONDS:
+                size = min(2 * size, MOST_CHUNK)
 
 
 class Verdict(Enum):

@@ -166,8 +166,7 @@ class Drain:
             if batch.has_room_for(run, self._most) or not run.good:
                 batch.add(name, run)
                 continue
-            most = self._most
-            for part in run.parts((most[0] - batch.count, most[1] - batch.size), most):
+            for part in run.parts(batch.room(self._most), most := self._most):
                 if not batch.has_room_for(part, most):
                     yield batch.take()
                 batch.add(name, part)

@@ -13,7 +13,10 @@ from rillevents.event.batch import lines_of
 from rillevents.event.envelope import are_events, is_event
 from rillevents.local.files import read_at
 
-BLOCK = 1 << 20
+# Reading one lets another thread run: small enough that the one that sends does not wait for its turn.
+BLOCK = 1 << 18
+# And where there are no lines: each piece of garbage costs a file in corrupt/.
+_WIDE = 1 << 20
 _NO_ZEROS = re.compile(rb"[^\0]+")
 
 
@@ -82,6 +85,9 @@ def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
     while start < end:
         block = read_at(fd, min(BLOCK, end - start), start)
         cut = block.rfind(b"\n") + 1
+        if not cut and start + len(block) < end:
+            block = read_at(fd, min(_WIDE, end - start), start)
+            cut = block.rfind(b"\n") + 1
         if cut:
             yield from _runs_of(block[:cut], start)
             start += cut
@@ -91,7 +97,7 @@ def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
             start += zeros
             continue
         if newline <= start:
-            newline = _find(fd, b"\n", start + len(block), end) if len(block) == BLOCK else 0
+            newline = _find(fd, b"\n", start + len(block), end) if start + len(block) < end else 0
         if not newline:
             return
         last_zero = block.rfind(b"\0") + 1

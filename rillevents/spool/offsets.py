@@ -61,6 +61,10 @@ class SpoolBatch:
         self.count += max(1, run.events)
         self.size += len(run.good)
 
+    def room(self, most: tuple[int, int]) -> tuple[int, int]:
+        """Return how many events and bytes still fit into limits."""
+        return most[0] - self.count, most[1] - self.size
+
     def has_room_for(self, run: Run, most: tuple[int, int]) -> bool:
         """Whether all of a run still fits into limits of events and bytes; into an empty batch, an event always does."""
         events, size = self.count + run.events, self.size + len(run.good)

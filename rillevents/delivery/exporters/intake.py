@@ -44,6 +44,8 @@ class IntakeExporter:
     another thread, and aborts a call.
     """
 
+    most = (10_000, 8 << 20)
+
     def __init__(
         self,
         url: str,
