@@ -18,7 +18,7 @@ from rillevents.delivery.exporters.encoding import decoded
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.event import Event
 from rillevents.recording.sinks.batching import IntakeSink
-from rillevents.testing import FakeIntake, Response
+from rillevents.testing import FakeIntake, Request, Response
 
 EVENTS = 10
 # The body of the answer → how many of ten events it refuses without saying which.
@@ -64,6 +64,14 @@ class TestForms:
         items = [{"create": {"status": 201}}] * 9 + [{"create": {"status": 400, "error": {"reason": "no mapping"}}}]
         assert ((9, "no mapping"),) == told({"errors": True, "items": items}).rejected
 
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_for_now(self, status: int) -> None:
+        """An item that is refused for now is kept, and the items that were taken are settled."""
+        busy = {"create": {"status": status, "error": {"reason": "queue full"}}}
+        outcome = told({"errors": True, "items": [{"create": {"status": 201}}] * 8 + [busy] * 2})
+        assert (Kind.TEMPORARY, (*range(8),)) == (outcome.kind, outcome.acknowledged)
+        assert "2 of 10 events were refused for now: queue full" == outcome.reason
+
     @pytest.mark.parametrize("body", WARNED)
     def test_an_error_of_no_known_form(self, body: object) -> None:
         """An error in another body changes nothing but that somebody hears of it."""
@@ -108,6 +116,56 @@ class TestForms:
         """A byte that is no UTF-8 within a text takes nothing away from the number beside it."""
         body = b'\xef\xbb\xbf {"ingested":9,"failed":1,"failures":[{"error":"\xff"}]}'
         assert 1 == acknowledgement(body, EVENTS).unidentified
+
+
+class TestForNow:
+    def test_only_those_are_sent_again(self, tool: Tool) -> None:
+        """Of a batch of which some items were refused for now, those alone are sent again, and a refusal among them is found."""
+        with FakeIntake() as intake:
+            bodies: list[list[int]] = []
+
+            def respond(request: Request) -> Response:
+                numbers = [json.loads(line)["number"] for line in request.body.splitlines()]
+                bodies.append(numbers)
+                items = [
+                    {"create": {"status": 429, "error": {"reason": "busy"}} if n % 2 else {"status": 201}}
+                    for n in numbers
+                ]
+                if len(bodies) == 1:
+                    return Response(200, json.dumps({"errors": True, "items": items}).encode())
+                return Response(200, json.dumps({"rejected": [{"line": 2, "reason": "never"}]}).encode())
+
+            intake.respond = respond
+            tool("record", "raw", stdin=b"".join(Event("t", "n", {"number": n}).line for n in range(EVENTS)))
+            done = tool.json("flush", "--to", intake.url)
+        assert [[*range(EVENTS)], [1, 3, 5, 7, 9]] == bodies
+        assert (EVENTS - 1, 1, 0) == (done["delivered"], done["rejected"], done["pending"])
+        assert 3 == tool.json("spool", "rejected")[0]["event"]["number"]
+
+    def test_those_stay(self, tool: Tool) -> None:
+        """When the time is up, what was taken counts as delivered and is not sent by the next flush; the rest is kept: 75."""
+        with FakeIntake() as intake:
+            bodies: list[int] = []
+
+            def respond(request: Request) -> Response:
+                lines = request.body.splitlines()
+                bodies.append(len(lines))
+                items = [
+                    {"create": {"status": 429, "error": "busy"} if b"busy" in line else {"status": 201}}
+                    for line in lines
+                ]
+                return Response(200, json.dumps({"errors": True, "items": items}).encode())
+
+            intake.respond = respond
+            for name in ("a", "busy", "b"):
+                tool("record", "behavioral", name)
+            done = tool("flush", "--json", "--timeout", "1", "--to", intake.url)
+            told = json.loads(done.stdout)
+            assert (75, 2, 1) == (done.returncode, told["delivered"], told["pending"])
+            assert "1 of 1 events were refused for now: busy" in done.stderr
+            again = tool.json("flush", "--timeout", "1", "--to", intake.url)
+            assert (0, 1) == (again["delivered"], again["pending"])
+        assert [3] == [size for size in bodies if size > 1]
 
 
 class TestEncodings:

@@ -39,9 +39,10 @@ class Outcome:
     """The result for one batch.
 
     `retry_after` is the minimum wait in seconds, infinity if an early retry is useless. `rejected` holds (0-based index into the
-    batch's lines, reason) and only counts if the kind is ACCEPTED. `fault` is the status of a temporary 5xx that may be about
-    an event of the batch, else 0: if it is repeated for one batch, it is taken for a SERVER_ERROR. `unidentified` is how many
-    events an acknowledgement refuses without naming them, for `reason`. `warning` is for a person: the events are settled.
+    batch's lines, reason) and only counts if the kind is ACCEPTED. `acknowledged` holds the indexes of lines that are accepted
+    although the kind is another one: only the others are to be sent again. `fault` is the status of a temporary 5xx that may be
+    about an event of the batch, else 0: if it is repeated for one batch, it is taken for a SERVER_ERROR. `unidentified` is how
+    many events an acknowledgement refuses without naming them, for `reason`. `warning` is for a person: the events are settled.
     """
 
     kind: Kind
@@ -51,6 +52,7 @@ class Outcome:
     fault: int = 0
     unidentified: int = 0
     warning: str = ""
+    acknowledged: tuple[int, ...] = ()
 
 
 class FlushOutcome(StrEnum):

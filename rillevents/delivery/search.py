@@ -188,6 +188,8 @@ class Settling:
         attempt = 0
         while True:
             outcome = self._judged(self._sender.request(piece))
+            if outcome.acknowledged:
+                self._sender.progress()
             if outcome.kind is Kind.ACCEPTED:
                 self._evidence.note_size(piece.size, True)
                 self._accept(piece, outcome)

@@ -25,6 +25,7 @@ FAULTS = {
     "intake: half an answer, events taken": 4,
     "intake: silence, then closed": 2,
     "intake: some events refused by name": 5,
+    "intake: some events refused for now, 429 an item": 5,
 }
 POISONED = "intake: 400, because of one event"
 LOGIN = b"<html>please log in</html>"
@@ -103,6 +104,12 @@ class FaultyIntake:
             connection.send(
                 answer("200 OK", json.dumps({"rejected": told}).encode(), "Content-Type: application/json\r\n")
             )
+        elif "refused for now" in fault:
+            refused = {self._rng.randrange(len(lines)) for _ in range(3)}
+            self._take([line for number, line in enumerate(lines) if number not in refused])
+            busy, stored = {"status": 429, "error": {"reason": "busy"}}, {"status": 201}
+            items = [{"create": busy if number in refused else stored} for number in range(len(lines))]
+            connection.send(answer("200 OK", json.dumps({"errors": True, "items": items}).encode()))
         else:
             self._take(lines)
             if "no answer" in fault:

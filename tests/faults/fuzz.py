@@ -249,6 +249,8 @@ def answer(data: bytes) -> str:
     check_reason(outcome.reason)
     wait = outcome.retry_after
     assert wait is None or (0 <= wait <= RETRY_AFTER_MAX and outcome.kind in (Kind.TEMPORARY, Kind.SERVER_ERROR))
+    assert {*outcome.acknowledged} <= {0, 1, 2}
+    assert not outcome.acknowledged or not outcome.rejected
     places = [place for place, _ in outcome.rejected]
     assert set(places) <= _named(body), "rejected without being named"
     assert places == sorted(set(places))
@@ -268,9 +270,12 @@ def check_reason(text: str) -> None:
 
 def _named(body: bytes) -> set[int]:
     try:
-        entries = json.loads(body.decode("utf-8-sig", "replace"))["rejected"]
+        told = json.loads(body.decode("utf-8-sig", "replace"))
+        entries = told.get("rejected")
+        if not isinstance(entries, list):
+            return {at for at, item in enumerate(told["items"]) if "error" in json.dumps(item)}
         lines = [entry.get("line") for entry in entries if isinstance(entry, dict)]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()
     return {line - 1 for line in lines if type(line) is int and 1 <= line <= 3}
 

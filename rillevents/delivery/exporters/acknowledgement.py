@@ -36,6 +36,7 @@ _COUNTS = (
 )
 # {"errors": true, "items": [{"index": {"status": 400, "error": {"reason": "…"}}}]}, an item for each event:
 # Elasticsearch and OpenSearch, https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk
+# An item's status may be 429 or 5xx: that event alone is to be sent again.
 _BULK = ("errors", "items")
 # {"rejected": [{"line": 1, "reason": "…"}]}: rillevents serve.
 _NAMED = "rejected"
@@ -100,10 +101,18 @@ def _bulk(told: dict[str, Any], lines: int) -> Outcome:
     if not isinstance(items, list) or len(items) != lines:
         return _unidentified(lines, lines, json.dumps(told).encode())
     results = [next(iter(item.values()), None) if isinstance(item, dict) else None for item in items]
-    errors = [
-        (at, result["error"]) for at, result in enumerate(results) if isinstance(result, dict) and result.get("error")
-    ]
-    return Outcome(Kind.ACCEPTED, rejected=tuple((at, _reason_of(error)) for at, error in errors))
+    errors = {at: result for at, result in enumerate(results) if isinstance(result, dict) and result.get("error")}
+    for_now = [result for result in errors.values() if _is_for_now(result.get("status"))]
+    if for_now:
+        reason = f"{len(for_now)} of {lines} events were refused for now: {_reason_of(for_now[0]['error'])}"
+        accepted = tuple(at for at in range(lines) if at not in errors)
+        return Outcome(Kind.TEMPORARY, clean(reason), acknowledged=accepted)
+    return Outcome(Kind.ACCEPTED, rejected=tuple((at, _reason_of(each["error"])) for at, each in errors.items()))
+
+
+def _is_for_now(status: object) -> bool:
+    """Whether an item's status asks for patience: 429, which is a full queue, and 5xx."""
+    return isinstance(status, int) and (status == 429 or 500 <= status < 600)
 
 
 def _reason_of(error: object) -> str:

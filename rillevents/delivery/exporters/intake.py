@@ -20,13 +20,13 @@ from rillevents.delivery.exporters.transport import pool_for, request_target
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.delivery.url import DEFAULT_PORTS, authorization, bracketed, is_loopback, origin, proxy_for, split_url
 from rillevents.errors import ConfigError
+from rillevents.event.batch import Batch
 from rillevents.local import __version__
 
 if TYPE_CHECKING:
     import httpcore
 
     from rillevents.delivery.url import IntakeSettings
-    from rillevents.event.batch import Batch
 
 
 ANSWER_MAX = 1 << 20
@@ -85,7 +85,26 @@ class IntakeExporter:
         return f"{self._scheme}://{bracketed(self._host)}{self._port}"
 
     def export(self, batch: Batch) -> Outcome:
-        """Post the batch once, and once more if a kept connection turns out to have been closed meanwhile."""
+        """Post the batch once, and once more if a kept connection turns out to have been closed meanwhile.
+
+        Lines that an earlier answer acknowledged are left out.
+        """
+        if not batch.acknowledged:
+            return self._noted(batch, self._export(batch))
+        left = [at for at in range(len(batch)) if not batch.is_acknowledged(at)]
+        if not left:
+            return Outcome(Kind.ACCEPTED)
+        outcome = self._export(Batch([batch.lines[at] for at in left], batch.on_progress))
+        rejected = tuple((left[at], reason) for at, reason in outcome.rejected)
+        acknowledged = tuple(left[at] for at in outcome.acknowledged)
+        return self._noted(batch, replace(outcome, rejected=rejected, acknowledged=acknowledged))
+
+    def _noted(self, batch: Batch, outcome: Outcome) -> Outcome:
+        for at in outcome.acknowledged:
+            batch.acknowledge(at)
+        return outcome
+
+    def _export(self, batch: Batch) -> Outcome:
         try:
             body = self._encoding.body(batch)
             outcome = self._post_to_any(batch, body)
