@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from rillevents.errors import InvalidEvent
@@ -85,7 +86,7 @@ _ESCAPED_KEY = re.compile(rb"\\u00(?:76|61|6[cC]|75|65)")
 
 
 def _may_be_too_large(lines: bytes) -> bool:
-    return bool(_VALUE.search(lines) or (b"\\u00" in lines and _ESCAPED_KEY.search(lines)))
+    return bool(_VALUE.search(lines) or (b"\\" in lines and _ESCAPED_KEY.search(lines)))
 
 
 def _check_value(fields: Mapping[str, Any]) -> None:
@@ -126,6 +127,7 @@ def _check_time(text: str) -> None:
         raise InvalidEvent(f"event_time: {error}") from None
 
 
+_ID, _TIME, _TYPE, _NAME = map(attrgetter, ENVELOPE)
 # The times of most events, one per line; others (such as 29 February) are checked one by one.
 _DAY = r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 _CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
@@ -150,17 +152,16 @@ def certain_events(block: bytes) -> list[Required]:
         if rest or longest > ndjson.MAX_DIGITS or b"\r" in block:
             return []
         events = list(map(required_fields, lines))
-        times = [event.event_time for event in events if event.event_id and event.event_type and event.event_name]
     except (ValueError, RecursionError):
         return []
     if longest > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)):
         return []
-    if _may_be_too_large(block):
+    types, names = set(map(_TYPE, events)), set(map(_NAME, events))
+    if "" in types or "" in names or not all(map(_ID, events)) or (METRIC in types and _may_be_too_large(block)):
         return []
-    text = "\n".join([*times, ""])
+    text = "\n".join([*map(_TIME, events), ""])
     # Compare the counts: a time that contains a newline would look like two.
-    good = len(times) == len(lines) == text.count("\n") and _TIMES.fullmatch(text)
-    return events if good else []
+    return events if len(lines) == text.count("\n") and _TIMES.fullmatch(text) else []
 
 
 def certain_event(line: bytes) -> Required | None:
