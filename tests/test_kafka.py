@@ -253,6 +253,24 @@ class TestBrokers:
         assert 0 == again.returncode, again.stderr
         assert_arrived(cluster, "two-down", events)
 
+    def test_a_partition_loses_its_leader(self, tool: Tool, cluster: Cluster) -> None:
+        """What the other partitions' leaders report is delivered once, flush after flush; the rest follows when the leader is back."""
+        to, events = cluster.create("no-leader", replicas=1, min_insync_replicas="1"), filled(tool, 600)
+        cluster.brokers[1].kill()
+        done = [tool("flush", "--to", to, "--timeout", "12", "--json") for _ in range(2)]
+        first, second = (json.loads(each.stdout) for each in done)
+        waiting = tool.json("status")["spool"]["events"]
+        cluster.brokers[1].start()
+        cluster.await_brokers(3)
+        assert [75, 75] == [each.returncode for each in done], done[0].stderr
+        assert 0 < first["delivered"] < 600
+        assert f"delivered {first['delivered']} events" in done[0].stderr
+        assert (0, 600 - first["delivered"]) == (second["delivered"], second["pending"])
+        assert waiting == second["pending"]
+        last = tool("flush", "--to", to, "--json")
+        assert (0, waiting) == (last.returncode, json.loads(last.stdout)["delivered"])
+        assert 0 == assert_arrived(cluster, "no-leader", events)
+
 
 def test_sink(cluster: Cluster) -> None:
     """A hot loop of 20,000 events through KafkaSink arrives whole at default limits, a broker's death in the midst included."""

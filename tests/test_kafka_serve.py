@@ -149,6 +149,24 @@ def test_killed_under_load(tool: Tool, cluster: Cluster) -> None:
     assert_all_arrived(cluster, "killed-serve", senders)
 
 
+def test_a_partition_loses_its_leader(tool: Tool, cluster: Cluster) -> None:
+    """A server hands each event once to the leaders that there are, round after round, and the rest when the third is back."""
+    to = cluster.create("no-leader-serve", replicas=1, min_insync_replicas="1")
+    tool("config", "set", "kafka.message.timeout.ms", "5000")
+    tool("config", "set", "flush.stall_timeout", "12")
+    lines = {f"e-{number}": event(f"e-{number}", install_id=f"i-{number}") for number in range(600)}
+    cluster.brokers[1].kill()
+    with Serving(tool, "--to", to) as serving:
+        assert 200 == serving.post(b"".join(lines.values())).status
+        until(lambda: 0 < figure(serving, "delivered_total") < 600, 60)
+        until(lambda: "events are kept" in serving.stderr, 60)
+        cluster.brokers[1].start()
+        cluster.await_brokers(3)
+        until(lambda: figure(serving, "delivered_total") == 600, 60)
+    times = Counter(dict(headers)["event_id"].decode() for _, _, headers in consume(cluster.servers, "no-leader-serve"))
+    assert dict.fromkeys(lines, 1) == times
+
+
 HAPROXY = """
 defaults
   mode http
