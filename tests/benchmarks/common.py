@@ -107,12 +107,21 @@ def at_least(job: str, goal: str, figure: float, bound: float, unit: str = "×")
     return Goal(job, goal, f"{figure:.2f} {unit}", figure >= bound)
 
 
-def arguments(description: str, rounds: int) -> argparse.Namespace:
-    """Return what was asked for: `rounds`, and whether to `save`."""
+def arguments(description: str, rounds: int, files: Mapping[str, str] | None = None) -> argparse.Namespace:
+    """Return what was asked for: `rounds`, whether to `save`, the `command` that is, and each of *files* or None.
+
+    *files* are the options that take a path, each with its help.
+    """
+    files = files or {}
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("rounds", nargs="?", type=int, default=rounds)
     parser.add_argument("--save", action="store_true", help="write the results to tests/benchmarks/results/")
-    return parser.parse_args()
+    for name, text in files.items():
+        parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=text)
+    options = parser.parse_args()
+    given = [f" --{name} FILE" for name in files if getattr(options, name)]
+    options.command = f"python tests/benchmarks/{Path(sys.argv[0]).stem}.py {options.rounds}{''.join(given)}"
+    return options
 
 
 def report(
@@ -138,7 +147,7 @@ def report(
         print(f"{'reached' if goal.met else 'MISSED '}  {goal.job}: {goal.reached} (goal: {goal.goal})")
     if options.save:
         found = {
-            "command": f"python tests/benchmarks/{name}.py {options.rounds}",
+            "command": options.command,
             "machine": machine(),
             "versions": dict(versions),
             "counted": list(counted),

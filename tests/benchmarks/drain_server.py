@@ -4,7 +4,8 @@
 
 It prints its port and stays until its stdin ends. `POST /count` counts lines while they come and throws them away; `POST /keep`
 keeps the bodies as they are, so that it is only when somebody asks, after the clock has stopped, that they are decompressed and
-looked at one by one. `GET /` says what arrived since the last time, and forgets it.
+looked at one by one. `POST /otlp/v1/logs` counts the log records of OTLP in protobuf. `GET /` says what arrived since the last
+time, and forgets it; `GET /has/NUMBER` waits a while for so many events, says whether they are there, and forgets nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 READ_BYTES = 1 << 20
 EVENT_ID = re.compile(rb'^\{"event_id":"([^"]+)"', re.MULTILINE)
+OTLP_PATH = "/otlp/v1/logs"
+# What each event here begins with, and holds nowhere else. In protobuf the body of a log record is the line as it was.
+EVENT_MARK = b'{"event_id":"'
+WAIT_SECONDS = 2.0
 
 
 @dataclass
@@ -43,7 +48,25 @@ class Drain:
 
     arrived: Arrived = field(default_factory=Arrived)
     kept: list[tuple[bytes, str]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
+    awaited: int = 0
+
+    def add(self, size: int, events: int) -> None:
+        """Note a body of *size* bytes; the caller holds the lock."""
+        self.arrived.requests += 1
+        self.arrived.bytes += size
+        self.arrived.events += events
+        # At the last event alone: waking somebody at each request would cost the sender time.
+        if 0 < self.awaited <= self.arrived.events:
+            self.lock.notify_all()
+
+    def has(self, events: int) -> bool:
+        """Wait a while for so many events, and return whether they arrived."""
+        with self.lock:
+            self.awaited = events
+            found = self.lock.wait_for(lambda: self.arrived.events >= events, WAIT_SECONDS)
+            self.awaited = 0
+        return found
 
     def taken(self) -> Arrived:
         """Return what arrived since the last time, the kept bodies looked at."""
@@ -75,6 +98,8 @@ class Server(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    # Benthos may have 64 requests in flight. A connection that finds the queue full, by default at 5, tries again after a second.
+    request_queue_size = 128
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Connection)
@@ -95,13 +120,14 @@ class Connection(socketserver.StreamRequestHandler):
             method, path, _ = line.decode().split()
             headers = dict(self._headers())
             if method == "GET":
-                self._answer(json.dumps(asdict(self.drain.taken())).encode())
+                found = self.drain.has(int(path[5:])) if path.startswith("/has/") else asdict(self.drain.taken())
+                self._answer(json.dumps(found).encode())
                 continue
             if headers.get("expect") == "100-continue":
                 # curl asks before it sends a large body, and waits a second for the answer.
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._take(path, int(headers["content-length"]), headers.get("content-encoding", ""))
-            self._answer(b"")
+            self._answer(b"", b"Content-Type: application/x-protobuf\r\n" if path == OTLP_PATH else b"")
 
     def _headers(self) -> Iterator[tuple[str, str]]:
         while line := self.rfile.readline().strip():
@@ -112,12 +138,12 @@ class Connection(socketserver.StreamRequestHandler):
         lines = 0
         if path == "/keep":
             body = self.rfile.read(size)
+        elif path == OTLP_PATH:
+            lines = self.rfile.read(size).count(EVENT_MARK)
         else:
             lines = self._count(size)
         with self.drain.lock:
-            self.drain.arrived.requests += 1
-            self.drain.arrived.bytes += size
-            self.drain.arrived.events += lines
+            self.drain.add(size, lines)
             if path == "/keep":
                 self.drain.kept.append((body, encoding))
 
@@ -129,8 +155,8 @@ class Connection(socketserver.StreamRequestHandler):
                 left -= size
         return lines
 
-    def _answer(self, body: bytes) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    def _answer(self, body: bytes, header: bytes = b"") -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (header, len(body), body))
 
 
 @dataclass(frozen=True)
@@ -140,16 +166,23 @@ class Sink:
     port: int
 
     def url(self, path: str) -> str:
-        """Return where to send to: `count` or `keep`."""
+        """Return where to send to: `count`, `keep` or `otlp/v1/logs`."""
         return f"http://127.0.0.1:{self.port}/{path}"
 
     def taken(self) -> Arrived:
         """Return what arrived since the last time."""
+        return Arrived(**self._got("/"))
+
+    def has(self, events: int) -> bool:
+        """Wait a while for so many events, and return at once when the last of them arrives; False if some are missing yet."""
+        return bool(self._got(f"/has/{events}"))
+
+    def _got(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        connection.request("GET", "/")
+        connection.request("GET", path)
         answer = connection.getresponse().read()
         connection.close()
-        return Arrived(**json.loads(answer))
+        return json.loads(answer)
 
 
 @contextmanager
