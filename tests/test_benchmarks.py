@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import chart
 import pytest
 from common import Table, at_least, at_most
+from support import only
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,10 +65,16 @@ def test_figures_of_the_readme() -> None:
             f"{found['ratio']:.2f} ×" for found in results[name]["tables"][number]["rows"] if found["name"] == row
         )
 
+    def reached(peer: str) -> str:
+        return only([str(goal["reached"]) for goal in results["flush"]["goals"] if peer in goal["goal"]])
+
     assert f"{ratio('oneshot', 0, 'rillevents record')} `python -c pass`" in readme
     assert f"`jq -n … >> file` is {ratio('oneshot', 0, 'jq -n … >> file')}" in readme
     assert f"takes {ratio('library', 0, 'rillevents, spool')} as long as `logging`" in readme
     assert f"`IntakeSink` {ratio('library', 1, 'rillevents, intake')} as many" in readme
+    assert f"{reached('naive loop')} the time of a naive loop" in readme
+    assert f"{reached('Collector')} as quick as the OpenTelemetry Collector" in readme
+    assert f"{reached('Benthos')} as Benthos" in readme
     assert f"answers {ratio('serve', 0, 'rillevents serve --store')} as many requests" in readme
 
 

@@ -32,7 +32,7 @@ FLUSH, OWN = "rillevents flush", "rillevents flush, as it says itself"
 CURL, SOCKET = "curl --data-binary @FILE", "a bare socket, bodies as flush's"
 # What stands in the way: the HTTP library that flush uses, with nothing to read, to check or to remember beside it.
 HTTPX = "httpx alone, bodies as flush's"
-NAIVE = "a naive loop: 1 MiB, msgspec, http.client"
+NAIVE = "a naive loop: msgspec, http.client"
 COLLECTOR, BENTHOS = "OpenTelemetry Collector, no queue", "Redpanda Benthos"
 PROGRAMS = {
     "collector": "an OpenTelemetry Collector to compare with",
