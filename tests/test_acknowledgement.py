@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Tool
+from support import PACE, Tool
 
 from rillevents.delivery.exporters.acknowledgement import acknowledgement
 from rillevents.delivery.exporters.encoding import decoded
@@ -142,6 +142,7 @@ class TestForNow:
         assert (EVENTS - 1, 1, 0) == (done["delivered"], done["rejected"], done["pending"])
         assert 3 == tool.json("spool", "rejected")[0]["event"]["number"]
 
+    @pytest.mark.slow
     def test_those_stay(self, tool: Tool) -> None:
         """When the time is up, what was taken counts as delivered and is not sent by the next flush; the rest is kept: 75."""
         with FakeIntake() as intake:
@@ -159,11 +160,11 @@ class TestForNow:
             intake.respond = respond
             for name in ("a", "busy", "b"):
                 tool("record", "behavioral", name)
-            done = tool("flush", "--json", "--timeout", "1", "--to", intake.url)
+            done = tool("flush", "--json", "--timeout", str(PACE), "--to", intake.url)
             told = json.loads(done.stdout)
             assert (75, 2, 1) == (done.returncode, told["delivered"], told["pending"])
             assert "1 of 1 events were refused for now: busy" in done.stderr
-            again = tool.json("flush", "--timeout", "1", "--to", intake.url)
+            again = tool.json("flush", "--timeout", str(PACE), "--to", intake.url)
             assert (0, 1) == (again["delivered"], again["pending"])
         assert [3] == [size for size in bodies if size > 1]
 

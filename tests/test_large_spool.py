@@ -127,7 +127,7 @@ def test_stopped_half_way_and_resumed(number: signal.Signals, events: int, momen
     assert 0 == last.code, last
     assert (events, 0) == (receiver.distinct(), receiver.altered)
     largest = max(end - start for start, end in receiver.runs)
-    assert BATCH < largest <= IntakeExporter.most[0]
+    assert BATCH <= largest <= IntakeExporter.most[0]
     assert receiver.received - events <= len(moments) * largest
     assert (events, []) == (delivered(tool), tool.lines())
     assert [] == sorted(tool.spool.glob("*.ndjson")) + sorted(tool.spool.glob("*.tmp"))
