@@ -237,6 +237,27 @@ class TestTooLarge:
         assert 0 < first == sum(refused[: first + 4])
         assert lines(10) * 2 == [line for batch in exporter.batches[-8:] for line in batch]
 
+    def test_a_larger_one_that_breaks_the_connection(self) -> None:
+        """A batch that is larger than any before, and fails twice without an answer, is sent in parts that have passed before."""
+        limit = len(b"".join(lines(4)))
+        exporter = Scripted(lambda b: Outcome(Kind.TEMPORARY if b.size > limit else Kind.ACCEPTED))
+        delivery, clock = make(exporter)
+        first, second, third = (delivery.deliver(Batch(lines(n))) for n in (4, 8, 8))
+        delivery.close()
+        assert {DELIVERED} == {*first.verdicts, *second.verdicts, *third.verdicts}
+        assert [4, 8, 8, 4, 4, 4, 4] == [len(batch) for batch in exporter.batches]
+        assert clock.now < 1002
+
+    def test_an_outage_is_not_the_size(self) -> None:
+        """A batch as large as those before is tried as a whole until it passes: its events should arrive together."""
+        answers = [OK, *[kind(Kind.TEMPORARY)] * 5, OK]
+        exporter = Scripted(in_turn(*answers))
+        delivery, _ = make(exporter)
+        settlements = [delivery.deliver(Batch(lines(n))) for n in (8, 9)]
+        delivery.close()
+        assert {DELIVERED} == {verdict for settlement in settlements for verdict in settlement.verdicts}
+        assert [8, 9, 9, 9, 9, 9, 9] == [len(batch) for batch in exporter.batches]
+
     def test_one_event_that_is_too_large(self) -> None:
         """A limit for events is none for bodies: the next batches are sent whole, but for the size that was refused."""
         exporter = Scripted(poisoned({1}, Kind.TOO_LARGE))

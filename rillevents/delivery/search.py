@@ -200,8 +200,14 @@ class Settling:
                 self._server_errors += 1
             if attempts <= 0 or outcome.kind not in (Kind.TEMPORARY, Kind.SERVER_ERROR):
                 return outcome
+            if attempt and outcome.kind is Kind.TEMPORARY and self._is_larger_than_ever(piece):
+                # Some that stand in between break a connection off instead of answering 413.
+                return replace(outcome, kind=Kind.TOO_LARGE)
             self._sender.pause(attempt, outcome)
             attempt += 1
+
+    def _is_larger_than_ever(self, piece: Batch) -> bool:
+        return len(piece) > 1 and 0 < 1.5 * self._evidence.largest < piece.size
 
     def _judged(self, outcome: Outcome) -> Outcome:
         """Take a 5xx for a server error, as a 500 is, once it was repeated for this batch."""
