@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -182,6 +182,11 @@ class Cluster:
         admin.create_topics([NewTopic(topic, partitions, replicas, config=config)])[topic].result(READY_SECONDS)
         return f"kafka://{self.servers}/{topic}"
 
+    def led_by(self, broker: Broker, topic: str) -> list[int]:
+        """Return the partitions of a topic that a broker leads."""
+        found = self._admin().list_topics(topic, timeout=10).topics[topic].partitions
+        return [number for number, partition in found.items() if partition.leader == broker.node]
+
     def delete(self, topic: str) -> None:
         """Delete a topic."""
         admin = self._admin()
@@ -221,8 +226,10 @@ def running() -> Iterator[Cluster]:
         yield cluster
 
 
-def consume(servers: str, topic: str, *, settings: Mapping[str, str] | None = None) -> list[tuple]:  # type: ignore[type-arg]
-    """Return all that a topic holds: of each message its key, value and headers."""
+def consume(  # type: ignore[type-arg]
+    servers: str, topic: str, *, settings: Mapping[str, str] | None = None, without: Collection[int] = ()
+) -> list[tuple]:
+    """Return all that a topic holds, but for some partitions: of each message its key, value and headers."""
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     def ends_of(partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
@@ -239,7 +246,7 @@ def consume(servers: str, topic: str, *, settings: Mapping[str, str] | None = No
     config = {"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": "false", **(settings or {})}
     consumer = Consumer({**config, "log_level": 0})
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = {*consumer.list_topics(topic, timeout=10).topics[topic].partitions} - {*without}
         ends = ends_of(partitions)
         wanted = sum(high - low for low, high in ends.values())
         consumer.assign([TopicPartition(topic, n, low) for n, (low, _) in ends.items()])

@@ -75,7 +75,10 @@ def request_target(parts: SplitResult) -> bytes:
         return target.encode()
     import httpx
 
-    return httpx.URL(f"http://host{target}").raw_path
+    try:
+        return httpx.URL(f"http://host{target}").raw_path
+    except (ValueError, httpx.InvalidURL):
+        raise ConfigError("the intake's URL has a path or a query that cannot be sent") from None
 
 
 def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
