@@ -79,7 +79,19 @@ class LiveWriter:
                     return
             if self._size - self._noted >= self._note_every or self._behind + self._size + len(line) > self._max_bytes:
                 self._check_room(len(line))
-            self._write(line)
+            try:
+                # write_whole, without a call: every event passes here.
+                written = os.write(self._fd, line)
+                if written < len(line):
+                    undo_short_write(self._fd, written)
+                if self._durable:
+                    sync_or_undo(self._fd, self._folder if not self._size else "", self._size)
+                self._size += len(line)
+            except BaseException:
+                # After any failure, an interrupt too: if the file is not as expected, the next event starts a new one.
+                if os.fstat(self._fd).st_size != self._size:
+                    self._close()
+                raise
             # Does the path still name our file? Lines in a deleted or moved file are not in the spool.
             try:
                 now = os.lstat(self._path_bytes)
@@ -88,21 +100,6 @@ class LiveWriter:
             except FileNotFoundError:
                 pass
             self._close()
-
-    def _write(self, line: bytes) -> None:
-        try:
-            # write_whole, without a call: every event passes here.
-            written = os.write(self._fd, line)
-            if written < len(line):
-                undo_short_write(self._fd, written)
-            if self._durable:
-                sync_or_undo(self._fd, self._folder if not self._size else "", self._size)
-            self._size += len(line)
-        except BaseException:
-            # After any failure, an interrupt too: if the file is not as expected, the next event starts a new one.
-            if os.fstat(self._fd).st_size != self._size:
-                self._close()
-            raise
 
     def _check_room(self, more: int) -> None:
         if self._size - self._noted >= self._note_every:

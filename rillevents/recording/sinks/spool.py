@@ -38,6 +38,8 @@ class SpoolSink(Sink):
         self._short_lived = short_lived
         self._flush = flush
         self._live: LiveWriter | None = None
+        # The same, once no other place can be the one.
+        self._settled: LiveWriter | None = None
         if not short_lived:
             # Now, not with the first event: a child forked during an import can never do the same import, nor can a signal
             # handler that interrupts it, nor a program without free descriptors.
@@ -48,7 +50,8 @@ class SpoolSink(Sink):
         """Store the event; raises SpoolError if that fails, InvalidEvent if it is not a valid event."""
         line = event.line
         try:
-            self.append(line)
+            # Without the calls in between, where the place is settled: every event of a long-lived process passes here.
+            (self._settled or self).append(line)
         except SpoolFull:
             self.count("dropped", "spool-full")
             raise
@@ -57,9 +60,8 @@ class SpoolSink(Sink):
 
     def append(self, lines: bytes) -> None:
         """Store one line, or several that are stored or refused together; raises SpoolError."""
-        live = self._live
-        if live is not None and self._spools[0] == live.spool and len(self._spools) == 1:
-            live.append(lines)
+        if self._settled:
+            self._settled.append(lines)
         else:
             self._in_first_usable(self._append_short_lived if self._short_lived else self._append_live, lines)
 
@@ -68,7 +70,9 @@ class SpoolSink(Sink):
         for spool in self._spools:
             try:
                 append(spool, lines)
-                self._spools = (spool,)
+                live, self._spools = self._live, (spool,)
+                # Another thread may have put its writer there, for a place that it still tries.
+                self._settled = live if live and live.spool == spool else None
                 return
             except Unusable as problem:
                 error = problem
