@@ -120,14 +120,18 @@ class TestScript:
         self.check([str(tmp_path / "user" / "bin" / "rillevents")], tmp_path, **environ)
 
     def test_packages_that_only_a_search_finds(self, environment: Path, tmp_path: Path) -> None:
-        """In an editable install, whose package a .pth file names, every command starts."""
+        """In an editable install, whose package a .pth file names, every command starts, beside the folder of data that pip leaves."""
         folder = tmp_path / "editable"
         venv.create(folder, with_pip=False)
         packages = next((folder / "lib").glob("python3*/site-packages"))
         others = next((environment / "lib").glob("python3*/site-packages"))
         (packages / "rillevents.pth").write_text(f"{others}\n")
+        (packages / "rillevents" / "_completions").mkdir(parents=True)
         (folder / "bin" / "rillevents").write_bytes((environment / "bin" / "rillevents").read_bytes())
         (folder / "bin" / "rillevents").chmod(0o755)
+        self.check([str(folder / "bin" / "rillevents")], tmp_path)
+        # Also where the script takes that folder for the package.
+        (packages / "rillevents" / "errors.py").touch()
         self.check([str(folder / "bin" / "rillevents")], tmp_path)
 
 
