@@ -590,6 +590,21 @@ class TestLeavingBehind:
             delivery.deliver(Batch(lines(1)))
         release.set()
 
+    @pytest.mark.parametrize(
+        ("seconds", "sizes"),
+        [(0.001, [4, 8, 16, 32, 20]), (0.05, [4] * 20)],
+        ids=["quick", "slow"],
+    )
+    def test_pieces(self, seconds: float, sizes: list[int]) -> None:
+        """The pieces of a body double while they are taken quickly, and stay where a line is slow."""
+        clock, batch = Clock(), Batch([b"x" * 79 + b"\n"])
+        found = []
+        for piece in batch.chunks(4, clock=clock):
+            found.append(piece)
+            clock.now += seconds
+        assert batch.body() == b"".join(found)
+        assert sizes == [len(piece) for piece in found]
+
     def test_an_upload_that_moves_goes_on(self) -> None:
         """Bytes beyond the most ever sent are progress, so a slow upload outlives the stall time."""
         clock = Clock()

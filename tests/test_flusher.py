@@ -15,11 +15,14 @@ import pytest
 from support import PACE, Clock, Tool, only, unzstd
 
 from rillevents.delivery.exporters.encoding import Encoding, encoder
+from rillevents.delivery.exporters.intake import IntakeExporter
+from rillevents.delivery.flush import batch_limits
 from rillevents.delivery.flusher import Flusher
 from rillevents.delivery.outcome import FlushResult, Kind, Outcome
 from rillevents.errors import Busy
 from rillevents.event import Event
 from rillevents.event.batch import Batch
+from rillevents.local import config
 from rillevents.spool import create, view
 from rillevents.spool.drain import Drain
 from rillevents.spool.offsets import SpoolBatch
@@ -163,6 +166,35 @@ class TestFlush:
         seen: list[int] = []
         Flusher(Exporter(), batch_events=8, on_progress=seen.append).flush([spool])
         assert [8, 16, 20] == seen
+
+
+class TestGrowth:
+    @pytest.mark.parametrize(("most", "largest"), [((8, 1 << 20), 8), (None, 2)], ids=["with-room", "fixed"])
+    def test_batches(self, spool: str, most: tuple[int, int] | None, largest: int) -> None:
+        """Batches grow while answers come at once, up to the most; without room they stay. Nothing is sent twice, or out of order."""
+        # Large ones: what was read in one block is cut by the limits of that time.
+        pad = "x" * 30_000
+        for number in range(20, 60):
+            append(create(spool), Event("t", "n", {"number": number, "pad": pad}).line, max_bytes=1 << 30)
+        exporter = Exporter()
+        sizes: list[int] = []
+        exporter.answer = lambda numbers: sizes.append(len(numbers)) or Kind.ACCEPTED  # type: ignore[func-returns-value]
+        assert 60 == flush(spool, exporter, batch_events=2, most=most).delivered
+        assert (2, largest) == (sizes[0], max(sizes))
+        assert [*range(60)] == exporter.accepted
+
+    @pytest.mark.parametrize(
+        ("setting", "most"),
+        [("", IntakeExporter.most), ("batch_events = 7\n", None), ('batch_bytes = "1MiB"\n', None)],
+        ids=["nothing", "events", "bytes"],
+    )
+    def test_what_is_configured_is_fixed(self, setting: str, most: object, tool: Tool) -> None:
+        """A batch grows only where neither limit is set."""
+        tool.home.mkdir()
+        (tool.home / "config.toml").write_text(f"[flush]\n{setting}")
+        exporter = IntakeExporter("http://127.0.0.1:1/", environ={})
+        assert most == batch_limits(config.load(tool.paths), exporter)["most"]
+        exporter.close()
 
 
 class Preparing(Exporter):

@@ -56,6 +56,14 @@ def paths() -> Paths:
     return Paths(os.environ)
 
 
+def places() -> list[str]:
+    """Return the folders in which this user's events may wait, as far as they exist."""
+    # Imported here: the top-level help loads all commands, and this takes longer than they do.
+    from rillevents.spool.view import existing_spools
+
+    return existing_spools(paths())
+
+
 def register(
     app: typer.Typer,
     name: str,

@@ -19,7 +19,7 @@ from rillevents.cli.printable import printable, text_of
 View = Callable[[Console, Any], None]
 
 
-def console(file: IO[str] | None, *, width: int | None = None) -> Console:
+def console(file: IO[str] | None) -> Console:
     """Return a console for stdout or stderr; NO_COLOR, CLICOLOR_FORCE and TERM=dumb are honoured."""
     colour = os.environ.get("CLICOLOR_FORCE", "") not in ("", "0") and not os.environ.get("NO_COLOR")
     return Console(
@@ -29,7 +29,6 @@ def console(file: IO[str] | None, *, width: int | None = None) -> Console:
         markup=False,
         emoji=False,
         soft_wrap=True,
-        width=width,
     )
 
 

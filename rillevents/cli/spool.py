@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rillevents.cli.command import events, group, paths, register
+from rillevents.cli.command import events, group, paths, places, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 
@@ -28,7 +28,7 @@ def export() -> Result:
     """Print undelivered events as NDJSON; they stay in the spool. The bytes are those that a flush would send."""
     from rillevents.spool.view import pending
 
-    return Result(lines=(line for place in _places() for line in pending(place)))
+    return Result(lines=(line for place in places() for line in pending(place)))
 
 
 @register(app, "import", "rillevents spool import events.ndjson", json=True)
@@ -58,7 +58,7 @@ def rejected() -> Result:
 
     found = [
         {"reason": entry.reason, "rejected_at": entry.rejected_at, "event": decoded(entry.line)}
-        for place in _places()
+        for place in places()
         for entry in view.rejected(place)
     ]
     notices = ("run `rillevents spool retry` once the cause is gone",) if found else ()
@@ -71,9 +71,8 @@ def retry() -> Result:
     from rillevents.spool import view
     from rillevents.spool.maintenance import retry as put_back
 
-    places = _places()
-    unsure = sum(entry.reason.startswith("unidentified:") for place in places for entry in view.rejected(place))
-    count = sum(put_back(place) for place in places)
+    unsure = sum(entry.reason.startswith("unidentified:") for place in places() for entry in view.rejected(place))
+    count = sum(map(put_back, places()))
     hint = "; run: rillevents flush" if count else ""
     hint = f" ({unsure} of them may have been delivered already)" * bool(unsure) + hint
     return Result("retry", {"retried": count}, messages=(f"put {events(count)} back into the spool{hint}",))
@@ -94,15 +93,8 @@ def purge(
             abort=True,
             err=True,
         )
-    count = sum(delete(place) for place in _places())
+    count = sum(delete(place) for place in places())
     return Result("purge", {"purged": count}, messages=(f"deleted {events(count)}",))
-
-
-def _places() -> list[str]:
-    # Imported here: the top-level help loads this module, too.
-    from rillevents.spool.view import existing_spools
-
-    return existing_spools(paths())
 
 
 def add_to(parent: typer.Typer) -> None:

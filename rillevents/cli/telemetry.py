@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rillevents.cli.command import events, group, paths, register
+from rillevents.cli.command import events, group, paths, places, register
 from rillevents.cli.result import Result
 from rillevents.errors import RilleventsError
 from rillevents.local import consent
@@ -42,10 +42,9 @@ def off(
     from rillevents.spool.view import contents
 
     result = _save(False)
-    places = _places()
     if purge:
-        return _more(result, f"deleted {events(sum(delete(place) for place in places))}")
-    held = sum(contents(place).events for place in places)
+        return _more(result, f"deleted {events(sum(map(delete, places())))}")
+    held = sum(contents(place).events for place in places())
     told = f"kept in the spool: {events(held)}; to delete, run: rillevents telemetry off --purge"
     return _more(result, told) if held else result
 
@@ -71,13 +70,6 @@ def _save(enabled: bool) -> Result:
 
 def _more(result: Result, message: str) -> Result:
     return Result(result.kind, result.data, messages=(*result.messages, message))
-
-
-def _places() -> list[str]:
-    # Imported here: the top-level help loads this module, too.
-    from rillevents.spool.view import existing_spools
-
-    return existing_spools(paths())
 
 
 def add_to(parent: typer.Typer) -> None:

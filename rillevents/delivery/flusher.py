@@ -26,11 +26,10 @@ class Flusher:
     """Empties spools into an exporter, one flush at a time.
 
     A batch has at most *batch_events* lines and *batch_bytes* bytes; while answers come quickly the batches grow, up to *most*
-    (events and bytes). *timeout* limits the whole flush, in seconds (None: no
-    limit); *stall_timeout* limits the seconds without progress. If another flush is running, *wait* false raises Busy at once;
-    otherwise the flusher waits until the deadline. *on_progress* gets the number of events settled so far, *on_wait* the
-    seconds until the next attempt, *warn* once a flush what an answer says beside an acknowledgement. *sleep* and *clock* are
-    for tests.
+    (events and bytes). *timeout* limits the whole flush, in seconds (None: no limit); *stall_timeout* limits the seconds without
+    progress. If another flush is running, *wait* false raises Busy at once; otherwise the flusher waits until the deadline.
+    *on_progress* gets the number of events settled so far, *on_wait* the seconds until the next attempt, *warn* once a flush what
+    an answer says beside an acknowledgement. *sleep* and *clock* are for tests.
     """
 
     exporter: Exporter
@@ -110,7 +109,8 @@ class Flusher:
 
     def _deliver(self, drain: Drain, delivery: Delivery, settled: int) -> Outcome | None:
         ahead = Prefetch(drain, getattr(self.exporter, "prepare", None))
-        size = BatchSize((self.batch_events, self.batch_bytes), self.most or (0, 0))
+        start = (self.batch_events, self.batch_bytes)
+        size = BatchSize(start, self.most or start)
         while (taken := ahead.take()) is not None:
             batch, lines = taken
             began = self.clock()

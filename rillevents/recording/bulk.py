@@ -12,6 +12,7 @@ from typing import Any
 
 from rillevents.errors import InvalidEvent, SpoolError, UsageError
 from rillevents.event import MAX_EVENT_BYTES
+from rillevents.event.batch import lines_of
 from rillevents.event.envelope import required_fields
 from rillevents.event.validate import checked_line, count_events
 from rillevents.event.validate import fill as fill_line
@@ -88,7 +89,7 @@ def _check(
     done.lines += count
     if count and not wanted:
         return block, count
-    good = _lines_of(block) if count else _check_each(block, done, fill)
+    good = lines_of(block) if count else _check_each(block, done, fill)
     if wanted:
         good = [line for line in good if wanted(line)]
     return b"".join(good), len(good)
@@ -107,17 +108,13 @@ def _check_each(block: bytes, done: ImportResult, fill: tuple[str, str] | None) 
     return good
 
 
-def _lines_of(block: bytes) -> list[bytes]:
-    return [line + b"\n" for line in block.split(b"\n")[:-1]]
-
-
 def _store(sink: SpoolSink, lines: bytes, count: int, done: ImportResult) -> bool:
     try:
         sink.append(lines)
     except SpoolError as error:
         if count > 1:
             # Then one by one: of many lines together, the first ones may still fit.
-            return all(_store(sink, line, 1, done) for line in _lines_of(lines))
+            return all(_store(sink, line, 1, done) for line in lines_of(lines))
         done.problem = f"stored {done.stored} lines, then no more: {error}"
         done.exit_code = error.exit_code
         return False

@@ -36,8 +36,7 @@ with open(sys.argv[1], "rb") as file, open(sys.argv[2], "wb") as kept:
         kept.write(line)
 """
 # It validates and keeps nothing, and what it has to say is how long the loop took without the interpreter's start.
-MSGSPEC_LOOP = """\
-import sys, time
+DECODE = """\
 import msgspec
 
 class Required(msgspec.Struct):
@@ -47,6 +46,10 @@ class Required(msgspec.Struct):
     event_name: str
 
 decode = msgspec.json.Decoder(Required).decode
+"""
+MSGSPEC_LOOP = f"""\
+import sys, time
+{DECODE}
 started = time.perf_counter()
 with open(sys.argv[1], "rb") as file:
     for line in file:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bulk import LINES, write_events
+from bulk import DECODE, LINES, write_events
 from common import Goal, Table, arguments, at_least, at_most, environment, install, report, version_of
 from drain_server import Sink, running
 from memory import Saved, measured
@@ -61,17 +61,9 @@ with open(sys.argv[1], "rb") as file, httpx.Client(trust_env=False, verify=False
 """
 # What somebody writes who has to send this file once. The text is decoded as a whole, because the Decoder looks at the UTF-8 of
 # the four fields alone.
-NAIVE_LOOP = """\
+NAIVE_LOOP = f"""\
 import http.client, os, sys
-import msgspec
-
-class Required(msgspec.Struct):
-    event_id: str
-    event_time: str
-    event_type: str
-    event_name: str
-
-decode = msgspec.json.Decoder(Required).decode
+{DECODE}
 connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[2]))
 log = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 rest, offset = b"", 0

@@ -213,7 +213,7 @@ class IntakeExporter:
         self._sent_all = True
 
     def _understand(self, response: httpcore.Response, lines: int) -> Outcome:
-        is_success, headers = 200 <= response.status < 300, _headers(response)
+        is_success, headers = _is_success(response), _headers(response)
         if is_success and not self._sent_all:
             # httpcore reads the answer even if the upload broke off: right for a 413, but nobody can accept what was not sent.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered before it had received all of the events")
@@ -243,7 +243,7 @@ class IntakeExporter:
                     return None
         except _errors():
             # A refusal's head is enough: a server that refuses early often closes before the end of its answer.
-            if 200 <= response.status < 300:
+            if _is_success(response):
                 raise
         return bytes(answer)
 
@@ -284,6 +284,10 @@ def _errors() -> tuple[type[Exception], ...]:
         httpcore.ProxyError,
         httpcore.UnsupportedProtocol,
     )
+
+
+def _is_success(response: httpcore.Response) -> bool:
+    return 200 <= response.status < 300
 
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
