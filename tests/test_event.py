@@ -13,6 +13,7 @@ import sys
 import uuid
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ from rillevents.event import (
     new_event_id,
     to_event_time,
 )
-from rillevents.event.envelope import is_event
+from rillevents.event.envelope import Required, certain_lines, is_event
 from rillevents.event.timestamp import microseconds, parse_time
 from rillevents.event.validate import (
     certain_event,
@@ -644,6 +645,22 @@ class TestCertain:
     def test_uncertain(self, line: bytes) -> None:
         """A block with a line of any other kind has to be looked at line by line."""
         assert ([], 0) == (certain_events(raw() + line) if line else [], count_events(line))
+
+    @pytest.mark.parametrize(
+        "split",
+        [
+            raw().replace(b"{", b"{\n", 1),
+            raw()[:-2] + b',"a":{}\n}\n',
+            raw()[:-2] + b',"a":[{}\n,{}]}\n',
+            raw()[:-2] + b',"a":[{},\n{}]}\n',
+            raw()[:-2] + b'\n,"a":{}}\n',
+        ],
+    )
+    def test_documents_that_are_not_lines(self, split: bytes) -> None:
+        """One event over two lines and two in one line are as many events as lines, and still not one event a line."""
+        block = raw() + split + raw()[:-1] + raw()
+        assert 4 == len(msgspec.json.Decoder(Required).decode_lines(block)) == block.count(b"\n")
+        assert [] == certain_lines(block, longest=MAX_EVENT_BYTES) == certain_events(block)
 
     @pytest.mark.parametrize(
         ("line", "is_certain"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Annotated
 
 import msgspec
 
@@ -19,27 +19,50 @@ class Required(msgspec.Struct, gc=False):
     event_name: str
 
 
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Filled(Required, gc=False):
+    """The four required fields of an event, none of them empty."""
+
+    event_id: _Text
+    event_time: _Text
+    event_type: _Text
+    event_name: _Text
+
+
 _decoder = msgspec.json.Decoder(Required)
+_decoder_of_filled: msgspec.json.Decoder[Required] = msgspec.json.Decoder(Filled)
 
 
 required_fields = _decoder.decode
-# Consumes an iterator and keeps nothing.
-_consume: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
 
 
-def are_events(block: bytes) -> int:
-    """Return the number of lines in *block* if `is_event` certainly holds for each; 0 means that each must be asked about."""
+def certain_lines(block: bytes, *, longest: int, filled: bool = False) -> list[Required]:
+    """Return the four fields of each line of *block* if `is_event` certainly holds for each; else none.
+
+    No line may be longer than *longest*, and, if asked for, each of the four fields is *filled*.
+
+    Twice as fast as decoding line by line. The decoder reads one document after the other and does not ask where the lines
+    end. Since a `}`, a newline and a `{` can stand in this order between two documents only, lines that all begin and end so
+    are one document each, if there are as many.
+    """
     *lines, rest = block.split(b"\n")
+    longest_line = max(map(len, lines), default=0)
+    if rest or not 0 < longest_line <= longest:
+        return []
     try:
         if not block.isascii():
             block.decode()
-        _consume(map(required_fields, lines))
-    except (ValueError, RecursionError):
-        return 0
-    longest = max(map(len, lines), default=0)
-    if rest or longest > MAX_EVENT_BYTES:
-        return 0
-    return 0 if longest > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines)) else len(lines)
+        if {*map(_FIRST, lines)} != {ord("{")} or {*map(_LAST, lines)} != {ord("}")}:
+            return []
+        events = (_decoder_of_filled if filled else _decoder).decode_lines(block)
+    except (ValueError, RecursionError, IndexError):
+        return []
+    if len(events) != len(lines) or (longest_line > 2 * ndjson.MAX_DEPTH and any(map(ndjson.is_too_deep, lines))):
+        return []
+    return events
 
 
 def is_event(line: bytes) -> bool:

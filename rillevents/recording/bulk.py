@@ -22,7 +22,8 @@ from rillevents.recording.setup import watched_sink
 from rillevents.recording.sinks.noop import NoopSink
 from rillevents.recording.sinks.spool import SpoolSink
 
-_READ_BYTES = 1 << 20
+# Larger blocks make the allocator give memory back to the system and ask for it again, block by block.
+_READ_BYTES = 256 << 10
 # A line is cut here, so that a file without newlines does not fill the memory; such a line is invalid anyway.
 _MOST_OF_A_LINE = 2 * MAX_EVENT_BYTES
 

@@ -9,8 +9,9 @@ from itertools import accumulate, count
 from operator import add
 from typing import NamedTuple
 
+from rillevents.event import MAX_EVENT_BYTES
 from rillevents.event.batch import lines_of
-from rillevents.event.envelope import are_events, is_event
+from rillevents.event.envelope import certain_lines, is_event
 from rillevents.local.files import read_at
 
 # Reading one lets another thread run: small enough that the one that sends does not wait for its turn.
@@ -112,7 +113,7 @@ def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
 
 
 def _runs_of(block: bytes, start: int) -> Iterator[Run]:
-    events = are_events(block)
+    events = len(certain_lines(block, longest=MAX_EVENT_BYTES))
     if events:
         yield Run(start, start + len(block), block, events)
     else:
