@@ -11,7 +11,7 @@ _rillevents_command() {
         options='-q --quiet --version -h --help'
         ;;
     'flush')
-        options='--to --timeout --no-wait --dry-run --ca-cert --on-error --json -q --quiet --version -h --help'
+        options='--to --timeout --no-wait --dry-run --ca-cert --json --on-error -q --quiet --version -h --help'
         takes=' --to:destination --timeout:text --ca-cert:file --on-error:on_error '
         ;;
     'status')
@@ -150,9 +150,9 @@ _rillevents_kind() {
     file) prefixes=('') ;;
     name) words='install-success app-start login-start login-success deploy-start deploy-success ghconnected-start ghconnected-success dataaccess-start dataaccess-success' ;;
     on_error) words='warn fail ignore' ;;
-    setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key attributes.' ;;
+    setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent duckdb events exit-codes faults flushing kafka library limits page performance quickstart recording redaction scale serve spool stats testing' ;;
+    topic) words='ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction scale serve spool stats testing' ;;
     esac
 }
 

@@ -54,6 +54,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'intake.password_file' = 'intake.password_file'
                 'intake.password_command' = 'intake.password_command'
                 'intake.token' = 'intake.token'
+                'intake.headers' = 'intake.headers'
                 'filter.drop_types' = 'filter.drop_types'
                 'filter.drop_names' = 'filter.drop_names'
                 'filter.drop_attributes' = 'filter.drop_attributes'
@@ -68,6 +69,8 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'flush.compression' = 'flush.compression'
                 'flush.stall_timeout' = 'flush.stall_timeout'
                 'kafka.key' = 'kafka.key'
+                'otlp.encoding' = 'otlp.encoding'
+                'otlp.headers' = 'otlp.headers'
                 'attributes.' = 'attributes.'
             }
         'shell' = [ordered]@{
@@ -80,6 +83,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'ci' = 'ci'
                 'configuration' = 'configuration'
                 'consent' = 'consent'
+                'destinations' = 'destinations'
                 'duckdb' = 'duckdb'
                 'events' = 'events'
                 'exit-codes' = 'exit-codes'
@@ -88,6 +92,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'kafka' = 'kafka'
                 'library' = 'library'
                 'limits' = 'limits'
+                'opentelemetry' = 'opentelemetry'
                 'page' = 'page'
                 'performance' = 'performance'
                 'quickstart' = 'quickstart'
@@ -130,13 +135,13 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
         'flush' = @{
             Commands = [ordered]@{}
             Options = [ordered]@{
-                '--to' = 'intake, http(s)://…, kafka://…, or file:PATH'
+                '--to' = 'intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH'
                 '--timeout' = 'Give up after this many seconds in total'
                 '--no-wait' = 'Exit at once if another flush is running'
                 '--dry-run' = 'Print what would be sent; send nothing'
                 '--ca-cert' = 'Also trust this certificate authority'
-                '--on-error' = 'What a failure does to the exit code'
                 '--json' = 'Print one JSON document'
+                '--on-error' = 'What a failure does to the exit code'
                 '-q' = 'Print nothing on stderr except usage errors'
                 '--quiet' = 'Print nothing on stderr except usage errors'
                 '--version' = 'Print the version'

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rillevents.delivery.exporters.file import FileExporter as FileExporter
     from rillevents.delivery.exporters.intake import IntakeExporter as IntakeExporter
     from rillevents.delivery.exporters.kafka.exporter import KafkaExporter as KafkaExporter
+    from rillevents.delivery.exporters.otlp.exporter import OtlpExporter as OtlpExporter
     from rillevents.delivery.outcome import FlushResult as FlushResult
     from rillevents.errors import Busy as Busy
     from rillevents.errors import ConfigError as ConfigError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rillevents.recording.sinks.kafka import KafkaSink as KafkaSink
     from rillevents.recording.sinks.logger import LoggerSink as LoggerSink
     from rillevents.recording.sinks.noop import NoopSink as NoopSink
+    from rillevents.recording.sinks.otlp import OtlpSink as OtlpSink
     from rillevents.recording.sinks.spool import SpoolSink as SpoolSink
 
 _HOMES = {
@@ -54,6 +56,7 @@ _HOMES = {
     "rillevents.delivery.exporters.file": ("FileExporter",),
     "rillevents.delivery.exporters.intake": ("IntakeExporter",),
     "rillevents.delivery.exporters.kafka.exporter": ("KafkaExporter",),
+    "rillevents.delivery.exporters.otlp.exporter": ("OtlpExporter",),
     "rillevents.delivery.outcome": ("FlushResult",),
     "rillevents.local": ("Application", "__version__"),
     "rillevents.recording.redact": ("Redactor",),
@@ -63,6 +66,7 @@ _HOMES = {
     "rillevents.recording.sinks.kafka": ("KafkaSink",),
     "rillevents.recording.sinks.logger": ("LoggerSink",),
     "rillevents.recording.sinks.noop": ("NoopSink",),
+    "rillevents.recording.sinks.otlp": ("OtlpSink",),
     "rillevents.recording.sinks.spool": ("SpoolSink",),
 }
 
@@ -87,6 +91,8 @@ __all__ = [
     "KafkaSink",
     "LoggerSink",
     "NoopSink",
+    "OtlpExporter",
+    "OtlpSink",
     "Redactor",
     "RilleventsError",
     "Sink",

@@ -176,7 +176,7 @@ class TestStatus:
         tool("record", "behavioral", "y", "--time", "2026-01-01T00:00:00Z")
         spool = tool.json("status")["spool"]
         assert (2, sum(map(len, tool.lines())), False) == (spool["events"], spool["bytes"], spool["fallback"])
-        assert "2026-01-02T00:00:00.000000000Z" == spool["oldest"]
+        assert "2026-01-01T00:00:00.000000000Z" == spool["oldest"]
 
     def test_destination(self, tool: Tool) -> None:
         """The destination is shown without its password, wherever it was configured."""

@@ -24,19 +24,14 @@ from hypothesis import strategies as st
 from support import Tool, need
 
 from rillevents.delivery.exporters.file import FileExporter
-from rillevents.delivery.exporters.intake import (
-    ANSWER_MAX,
-    IntakeExporter,
-    _os_error,
-    _outcome_of,
-    is_loopback,
-    origin,
-)
+from rillevents.delivery.exporters.http import ANSWER_MAX
+from rillevents.delivery.exporters.http_failures import os_error, outcome_of
+from rillevents.delivery.exporters.intake import IntakeExporter
 from rillevents.delivery.exporters.intake_responses import PROXY_ADVICE
 from rillevents.delivery.exporters.transport import request_target
 from rillevents.delivery.flush import exporter_for
 from rillevents.delivery.outcome import Kind, Outcome, clean
-from rillevents.delivery.url import IntakeSettings, proxy_for
+from rillevents.delivery.url import IntakeSettings, is_loopback, origin, proxy_for
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event import Event
 from rillevents.event.batch import Batch
@@ -537,7 +532,7 @@ class TestWhatWentWrong:
     )
     def test_reasons(self, error: Exception, expected: str) -> None:
         """Each failure of the network is temporary, and is told in words that say which it was."""
-        assert Outcome(Kind.TEMPORARY, expected) == _outcome_of(error, "https://h")
+        assert Outcome(Kind.TEMPORARY, expected) == outcome_of(error, "https://h")
 
     @pytest.mark.parametrize(
         ("status", "kind", "has_advice"),
@@ -553,7 +548,7 @@ class TestWhatWentWrong:
     def test_proxies(self, status: str, kind: Kind, has_advice: bool) -> None:
         """What a proxy refuses has to be changed, but for what passes by itself; a user and a password are advised where asked for."""
         expected = f"the proxy answered: {status}" + (f"; {PROXY_ADVICE}" if has_advice else "")
-        assert Outcome(kind, expected) == _outcome_of(httpcore.ProxyError(status), "https://h")
+        assert Outcome(kind, expected) == outcome_of(httpcore.ProxyError(status), "https://h")
 
     def test_the_cause_of_a_cause(self) -> None:
         """The system's own error is found however deep it lies, by whichever way it was raised."""
@@ -561,8 +556,8 @@ class TestWhatWentWrong:
         between, outer = RuntimeError(), RuntimeError()
         between.__context__ = inner
         outer.__cause__ = between
-        assert inner is _os_error(outer)
-        assert (None, None) == (_os_error(RuntimeError()).errno, _os_error(None).errno)
+        assert inner is os_error(outer)
+        assert (None, None) == (os_error(RuntimeError()).errno, os_error(None).errno)
 
 
 class TestTestingModule:

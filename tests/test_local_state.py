@@ -316,6 +316,7 @@ class TestConfig:
             password_file = "f"
             password_command = "c"
             token = "t"
+            headers = {"X-Api-Key" = "k"}
             [attributes]
             service_name = "ci"
             n = 1
@@ -338,6 +339,9 @@ class TestConfig:
             stall_timeout = 30
             [kafka]
             key = "event_id"
+            [otlp]
+            encoding = "json"
+            headers = "X-Api-Key=k"
         """
         found = Config(*parse(text.encode(), "config.toml"))
         assert [] == found.warnings

@@ -688,7 +688,9 @@ class TestLines:
         path = tmp_path / "file"
         path.write_bytes(b"".join(texts))
         with path.open("rb") as file:
-            return list(complete_runs(file.fileno(), 0, path.stat().st_size))
+            found = list(complete_runs(file.fileno(), 0, path.stat().st_size))
+        assert all(run.events == len(run.times) for run in found)
+        return [run._replace(times=()) for run in found]
 
     @pytest.mark.parametrize("name", ["n", "ä"])
     def test_good(self, name: str, tmp_path: Path) -> None:

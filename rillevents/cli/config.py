@@ -89,7 +89,7 @@ def set_(
         raise UsageError(f"{key} needs a value", hint=f"run: rillevents config set {key} VALUE")
     typed = read_setting(value, key)
     if key == "intake.url" or (key == "flush.to" and "//" in value):
-        _check_url(value)
+        _check_url(key, value)
     _write(key, typed)
     return Result("done", {"key": key}, messages=(f"{key} is set in {_file()}",))
 
@@ -129,9 +129,9 @@ def _check_key(key: str) -> None:
         )
 
 
-def _check_url(url: str) -> None:
+def _check_url(key: str, url: str) -> None:
     from rillevents.delivery.exporters.kafka.settings import KafkaAddress
-    from rillevents.delivery.url import is_kafka, split_url, without_userinfo
+    from rillevents.delivery.url import OTLP, is_kafka, is_otlp, split_url, without_userinfo
     from rillevents.errors import ConfigError
 
     if url != without_userinfo(url) and not is_kafka(url):
@@ -139,8 +139,9 @@ def _check_url(url: str) -> None:
             "the URL contains a user or password, and other users can see arguments",
             hint="set it without them, then run: rillevents config set intake.user USER && rillevents config set intake.password",
         )
+    address = url.removeprefix(f"{OTLP}+") if key == "flush.to" and is_otlp(url) else url
     try:
-        (KafkaAddress.from_url if is_kafka(url) else split_url)(url)
+        (KafkaAddress.from_url if is_kafka(url) else split_url)(address)
     except ConfigError as error:
         raise UsageError(error.message, hint=error.hint) from None
 
@@ -162,6 +163,8 @@ def _flat(settings: Config) -> dict[str, Any]:
 def _shown(key: str, value: Any) -> Any:
     from rillevents.local.config_file import is_secret
 
+    if isinstance(value, dict) and key.endswith(".headers"):
+        return dict.fromkeys(value, "***")
     if is_secret(key):
         return "(secret)"
     if key in ("intake.url", "flush.to"):

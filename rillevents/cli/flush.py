@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rillevents.cli.command import OnError, events, paths, register
+from rillevents.cli.command import Json, OnError, events, paths, register
 from rillevents.cli.progress import progress
 from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result
+from rillevents.delivery.url import is_stdout
 from rillevents.errors import Busy, ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _EXAMPLE = """
 rillevents flush
 rillevents flush --timeout 20 --to https://intake.example.com/events
 rillevents flush --to kafka://kafka.example.com:9092/events
+rillevents flush --to otlp+https://otel.example.com:4318
 rillevents flush --to file:events-%Y-%m-%d.ndjson
 """
 
@@ -31,7 +33,10 @@ def add_to(app: typer.Typer) -> None:
     @register(app, "flush", _EXAMPLE, json=True, on_error="fail")
     def flush_command(
         to: Annotated[
-            str, typer.Option("--to", metavar="URL", help="intake, http(s)://…, kafka://…, or file:PATH.")
+            str,
+            typer.Option(
+                "--to", metavar="URL", help="intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH."
+            ),
         ] = "",
         timeout: Annotated[
             float | None, typer.Option("--timeout", metavar="S", help="Give up after this many seconds in total.")
@@ -41,12 +46,27 @@ def add_to(app: typer.Typer) -> None:
         ca_cert: Annotated[
             str | None, typer.Option("--ca-cert", metavar="FILE", help="Also trust this certificate authority.")
         ] = None,
+        as_json: Json = False,
         on_error: OnError = None,  # type: ignore[assignment]
     ) -> Result:
         """Send the spooled events; unacknowledged ones are kept."""
         if timeout is not None and not 0 < timeout < 1e9:
             raise UsageError("--timeout must be a number of seconds above 0")
+        if as_json and not dry_run and is_stdout(_name(to)):
+            hint = "leave --json out: what was sent is told on stderr"
+            raise UsageError("file:- writes the events to stdout, where --json would stand among them", hint=hint)
         return _dry_run(to) if dry_run else _flush(to, timeout, ca_cert, wait=not no_wait)
+
+
+def _name(to: str) -> str:
+    from rillevents.delivery.destination import destination_name
+    from rillevents.local import config
+
+    try:
+        return destination_name(paths(), config.load(paths()), to)
+    except ConfigError:
+        # The flush itself tells.
+        return to
 
 
 def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -> Result:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from time import time_ns
 from typing import Any
 
 from rillevents.cli.command import events, soften
@@ -111,7 +112,9 @@ def _status(data: Mapping[str, Any]) -> dict[str, str]:
         "install ID": f"{data['install_id'] or 'none'} ({data['install_id_source'] or 'telemetry is off'})",
         "telemetry": f"{'on' if data['telemetry']['enabled'] else 'off'} (decided by: {data['telemetry']['decided_by']})",
         "spool": spool["path"] + (" (fallback)" if spool["fallback"] else ""),
-        "waiting": f"{events(spool['events'])}, {spool['bytes']:,} bytes" + _since(spool["oldest"]),
+        "waiting": f"{events(spool['events'])}, {spool['bytes']:,} bytes"
+        + _since(spool["oldest"])
+        + _age(spool["oldest"]),
         "set aside": f"{spool['rejected']:,} rejected, {spool['corrupt']:,} damaged",
         "destination": _destination(destination),
         "delivered": f"{ledger['delivered']:,} of {ledger['recorded']:,} recorded" + _since(ledger["since"], "since"),
@@ -132,6 +135,20 @@ def _server(found: Mapping[str, Any]) -> str:
 
 def _since(time: str | None, word: str = "the oldest of") -> str:
     return f", {word} {time[:19]}Z" if time else ""
+
+
+def _age(time: str | None) -> str:
+    from rillevents.event.timestamp import parse_time
+
+    try:
+        seconds = (time_ns() - parse_time(time)) // 1_000_000_000 if time else -1
+    except ValueError:
+        return ""
+    size, name = next(((size, name) for size, name in _AGES if seconds >= 2 * size), (1, "seconds"))
+    return f" ({seconds // size:,} {name} old)" if seconds >= 0 else ""
+
+
+_AGES = ((86_400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 def _destination(found: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from rillevents.delivery.url import IntakeSettings, is_kafka, origin
 from rillevents.errors import ConfigError
 from rillevents.local import Paths, config
 from rillevents.local.config_file import is_secret
+from rillevents.local.headers import headers_of
 
 # The part after RILLEVENTS_KAFKA_ → the setting that it sets.
 _KAFKA_VARIABLES = {
@@ -43,16 +44,20 @@ def intake_settings(
     url = paths.variable("INTAKE_URL") or configured
     if not url:
         return None
-    names = ("user", "password", "password_file", "token")
-    told = {name: value for name in names if (value := paths.variable(f"INTAKE_{name.upper()}"))}
+    names = ("user", "password", "password_file", "token", "headers")
+    told: dict[str, Any] = {name: value for name in names if (value := paths.variable(f"INTAKE_{name.upper()}"))}
     if "token" in told:
-        told = {"token": told["token"]}
+        told = {name: told[name] for name in ("token", "headers") if name in told}
+    if "headers" in told:
+        told["headers"] = headers_of(f"{paths.app.prefix}INTAKE_HEADERS", told["headers"])
     within = IntakeSettings.from_url(url)
     at_home = configured and origin(within.url) == origin(IntakeSettings.from_url(configured).url)
     if at_home and (url == configured or not within.user):
         told = _merged(settings.sections.get("intake", {}), told)
     password = read_password(told, warn, timeout) if secrets else None
-    found = IntakeSettings.from_url(url, user=told.get("user"), password=password, token=told.get("token"))
+    found = IntakeSettings.from_url(
+        url, user=told.get("user"), password=password, token=told.get("token"), headers=told.get("headers")
+    )
     if secrets and found.user and not found.password:
         warn(f"there is no password for user {found.user}; an empty one is sent")
     return found
@@ -78,14 +83,17 @@ def kafka_settings(paths: Paths, settings: config.Config, to: str = "") -> dict[
     return {**configured, **told}
 
 
-def _merged(configured: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, Any]:
+def _merged(configured: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     """Override config.toml's credentials with those of the environment; one method of authentication replaces another."""
     merged = dict(configured)
     if "token" in told:
-        merged = {}
-    elif told:
+        merged = {name: merged[name] for name in ("headers",) if name in merged}
+    elif told.keys() - {"headers"}:
         merged.pop("token", None)
     if "password" in told or "password_file" in told:
         for key in ("password", "password_file", "password_command"):
             merged.pop(key, None)
+    if told.keys() & {"user", "token"} and "headers" in merged:
+        fields = merged["headers"].items()
+        merged["headers"] = {name: value for name, value in fields if name.lower() != "authorization"}
     return merged | dict(told)

@@ -6,17 +6,30 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from rillevents.delivery.destination import destination_name, intake_settings, kafka_settings
 from rillevents.delivery.exporters.encoding import Compression
 from rillevents.delivery.flusher import Flusher
 from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
-from rillevents.delivery.url import DEFAULT_PORTS, IntakeSettings, is_kafka, origin, split_url, without_userinfo
+from rillevents.delivery.url import (
+    DEFAULT_PORTS,
+    IntakeSettings,
+    is_kafka,
+    is_otlp,
+    is_stdout,
+    origin,
+    split_url,
+    without_userinfo,
+)
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event.muting import Muted
 from rillevents.local import Paths, config, consent
 from rillevents.spool.view import existing_spools, held_events
+
+if TYPE_CHECKING:
+    from rillevents.delivery.exporters.otlp.settings import OtlpSettings
 
 
 def flush(
@@ -101,6 +114,7 @@ def exporter_to(
         compression=settings.get("flush", "compression", "none"),
         environ=paths.environ,
         kafka=kafka_settings(paths, settings, name),
+        otlp=otlp_of(paths, settings, name, warn) if is_otlp(name) else None,
         renew=renew,
         mark=mark,
     )
@@ -116,8 +130,21 @@ def _named(to: str) -> str:
     return to
 
 
+def otlp_of(
+    paths: Paths, settings: config.Config, to: str, warn: Callable[[str], None] = lambda message: None
+) -> OtlpSettings:
+    """Return the settings of an OTLP destination, from config.toml and OTEL_* variables; raises ConfigError, UsageError."""
+    from rillevents.delivery.exporters.otlp.settings import otlp_settings
+
+    configured = settings.sections.get("otlp", {})
+    return otlp_settings(to, configured, paths.environ, home=settings.get("flush", "to", ""), warn=warn)
+
+
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(/|$)")
-_POSSIBLE = "possible destinations: intake, https://HOST/PATH, http://HOST/PATH, kafka://HOST:PORT/TOPIC, file:PATH"
+_POSSIBLE = (
+    "possible destinations: intake, https://HOST/PATH, http://HOST/PATH, otlp, otlp+https://HOST:PORT, otlp+http://HOST:PORT, "
+    "kafka://HOST:PORT/TOPIC, file:PATH, file:-"
+)
 
 
 def exporter_for(
@@ -128,16 +155,22 @@ def exporter_for(
     compression: Compression = "none",
     environ: Mapping[str, str] | None = None,
     kafka: Mapping[str, Any] | None = None,
+    otlp: OtlpSettings | None = None,
     renew: Callable[[], IntakeSettings | None] | None = None,
     mark: Callable[[], Mapping[str, str]] | None = None,
 ) -> Exporter:
-    """Return an exporter for `intake`, an http(s) or kafka URL, or `file:PATH`; nothing is connected or opened yet.
+    """Return an exporter for `intake`, an http(s), OTLP or kafka URL, or `file:PATH`; nothing is connected or opened yet.
 
-    A URL gets the configured intake's credentials only if its origin is the same. *kafka* holds the settings under `[kafka]`.
+    A URL gets the configured intake's credentials only if its origin is the same. *kafka* holds the settings under `[kafka]`,
+    *otlp* those of an OTLP destination.
     *renew* reads the intake's settings again; *mark* gives headers for each request. Raises UsageError if the URL contains
     credentials, ConfigError if the destination is not usable.
     """
     scheme = to.partition(":")[0].lower()
+    if is_stdout(to):
+        from rillevents.delivery.exporters.stdout import StdoutExporter
+
+        return StdoutExporter()
     if scheme == "file" and ":" in to:
         from rillevents.delivery.exporters.file import FileExporter
 
@@ -147,7 +180,13 @@ def exporter_for(
 
         settings = dict(kafka or {})
         return KafkaExporter(to, key=settings.pop("key", "install_id"), settings=settings)
-    given: dict[str, Any] = {"ca_cert": ca_cert, "compression": compression, "environ": environ, "mark": mark}
+    given: dict[str, Any] = {"environ": environ, "mark": mark}
+    if is_otlp(to):
+        from rillevents.delivery.exporters.otlp.exporter import OtlpExporter
+        from rillevents.delivery.exporters.otlp.settings import otlp_settings
+
+        return OtlpExporter.of(otlp or otlp_settings(to, {}, environ or {}), compression, ca_cert, **given)
+    given |= {"ca_cert": ca_cert, "compression": compression}
     return _intake_exporter(to, scheme, intake, renew=renew, **given)
 
 
@@ -173,6 +212,7 @@ def _intake_exporter(
         user=settings.user,
         password=settings.password,
         token=settings.token,
+        headers=settings.headers,
         renew=renewed,
         **given,
     )
@@ -192,7 +232,7 @@ def _settings_for(to: str, scheme: str, intake: IntakeSettings | None) -> Intake
         hint = "set RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD"
         raise UsageError("secrets do not belong in arguments, which every user of this machine can read", hint=hint)
     if intake is not None and origin(to) == origin(intake.url):
-        return IntakeSettings(to, intake.user, intake.password, intake.token)
+        return replace(intake, url=to)
     return IntakeSettings(to)
 
 

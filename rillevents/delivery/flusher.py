@@ -12,12 +12,16 @@ from rillevents.delivery.pace import BatchSize, Deadline
 from rillevents.delivery.settle import Delivery
 from rillevents.errors import Busy
 from rillevents.event import format_time
-from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, LineVerdict
+from rillevents.event.batch import DELIVERED, HELD, UNSETTLED, Batch, Doubtful, LineVerdict
+from rillevents.event.timestamp import oldest, parse_time
 from rillevents.spool import VERSION, check, unwritable
 from rillevents.spool.drain import Drain
 from rillevents.spool.offsets import SpoolBatch
 from rillevents.spool.view import contents
 
+# Of every destination that drops by an event's time, none says so in its answer.
+OLD = "events older than a day were delivered; some destinations drop such silently (run: rillevents help destinations)"
+_DAY_NS = 86_400 * 1_000_000_000
 _POLL_SECONDS = 0.05
 
 
@@ -45,11 +49,13 @@ class Flusher:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _held: list[tuple[SpoolBatch, Sequence[LineVerdict]]] = field(default_factory=list)
+    _oldest: str = ""
 
     def flush(self, spools: Sequence[str]) -> FlushResult:
         """Deliver what is in *spools* now, and return the result; raises SpoolError, and Busy."""
         started = self.clock()
         self._held.clear()
+        self._oldest = ""
         deadline = Deadline(self.timeout, self.stall_timeout, clock=self.clock)
         delivery = Delivery(self.exporter, deadline, sleep=self._wait)
         result = FlushResult(FlushOutcome.EMPTY)
@@ -62,6 +68,8 @@ class Flusher:
             delivery.close()
             if delivery.warning:
                 self.warn(delivery.warning)
+            if getattr(self.exporter, "may_drop_old", False) and _is_old(self._oldest):
+                self.warn(OLD)
         return self._finished(result, started, delivery, spools)
 
     def _wait(self, seconds: float) -> None:
@@ -117,6 +125,8 @@ class Flusher:
             settlement = delivery.deliver(lines, meanwhile=ahead.read) if len(lines) else None
             if settlement and size.settled(lines, settlement.verdicts, self.clock() - began):
                 drain.limit(*size.limits)
+            if settlement:
+                self._note_times(batch.times, settlement.verdicts)
             self._held.append((batch, settlement.verdicts if settlement else ()))
             if settlement and settlement.stop:
                 self._commit(drain, UNSETTLED)
@@ -129,6 +139,13 @@ class Flusher:
         self._commit(drain, delivery.held_verdict(final=True))
         return None
 
+    def _note_times(self, times: Sequence[str], verdicts: Sequence[LineVerdict]) -> None:
+        """Remember the time of the oldest event that was delivered."""
+        if verdicts.count(DELIVERED) < len(verdicts):
+            pairs = zip(times, verdicts, strict=True)
+            times = [time for time, verdict in pairs if verdict is DELIVERED or isinstance(verdict, Doubtful)]
+        self._oldest = oldest([time for time in (self._oldest, oldest(times)) if time])
+
     def _commit(self, drain: Drain, held: LineVerdict) -> None:
         """Commit the batches that wait for evidence, in order; *held* is their verdict."""
         for batch, verdicts in self._held:
@@ -136,6 +153,13 @@ class Flusher:
                 verdicts = [held if verdict is HELD else verdict for verdict in verdicts]
             drain.commit(batch, verdicts)
         self._held.clear()
+
+
+def _is_old(event_time: str) -> bool:
+    try:
+        return bool(event_time) and parse_time(event_time) < time.time_ns() - _DAY_NS
+    except ValueError:
+        return False
 
 
 def _has_held(settled: tuple[SpoolBatch, Sequence[LineVerdict]]) -> bool:

@@ -118,7 +118,8 @@ class Exporter(Protocol):
     `export` is called from one thread at a time, though not always from the same, and may be abandoned while it still waits;
     `close` may be called meanwhile, from another thread, and more than once. An exporter may have a method `prepare`: a flush
     gives it the next batch while one is being sent, and ignores its exceptions. `batch_events` and `batch_bytes` may say how
-    much it prefers at a time if nothing is configured, and `most`, a pair of both, up to how much it takes at a time.
+    much it prefers at a time if nothing is configured, and `most`, a pair of both, up to how much it takes at a time. With a true
+    `may_drop_old`, a person hears of it when old events were delivered.
     """
 
     def export(self, batch: Batch) -> Outcome:

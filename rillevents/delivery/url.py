@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from rillevents.errors import ConfigError
@@ -27,6 +27,7 @@ class IntakeSettings:
     user: str | None = None
     password: str | None = None
     token: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         url = _USERINFO.sub(r"\1***@", self.url)
@@ -34,7 +35,13 @@ class IntakeSettings:
 
     @classmethod
     def from_url(
-        cls, url: str, *, user: str | None = None, password: str | None = None, token: str | None = None
+        cls,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> IntakeSettings:
         """Split `user:password@` from a URL; separately given values win over it, empty ones count as not given.
 
@@ -45,12 +52,28 @@ class IntakeSettings:
         found_user, _, found_password = userinfo.partition(":")
         if not user and not token and found_user:
             user, password = unquote(found_user), password or unquote(found_password)
-        return cls(parts._replace(netloc=address).geturl(), user or None, password or None, token or None)
+        return cls(
+            parts._replace(netloc=address).geturl(), user or None, password or None, token or None, headers or {}
+        )
 
 
 def is_kafka(to: str) -> bool:
     """Return whether a destination is a Kafka topic."""
     return to[:6].lower() == "kafka:"
+
+
+def is_stdout(to: str) -> bool:
+    """Return whether a destination is this process's stdout."""
+    return to[:5].lower() == "file:" and to[5:] == "-"
+
+
+OTLP = "otlp"
+
+
+def is_otlp(to: str) -> bool:
+    """Return whether a destination is an OTLP endpoint: `otlp`, which the environment names, or `otlp+https://…`."""
+    scheme, colon, _ = to.partition(":")
+    return (not colon and to == OTLP) or scheme.lower() in (f"{OTLP}+http", f"{OTLP}+https")
 
 
 def without_userinfo(to: str) -> str:
@@ -62,16 +85,16 @@ def split_url(url: str) -> SplitResult:
     """Return the parts of an http(s) URL; raises ConfigError, which never shows the URL, if it is not usable."""
     # Checked here, before parsing: urlsplit drops newlines, and a backslash ends a host only for some readers.
     if any(ord(c) <= 32 or ord(c) == 127 or c == "\\" for c in url):
-        raise ConfigError("the intake's URL contains a space, a control character or a backslash", hint=_SHAPE)
+        raise ConfigError("the URL contains a space, a control character or a backslash", hint=_SHAPE)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ConfigError("the intake's URL has a wrong host or port", hint=_SHAPE) from None
+        raise ConfigError("the URL has a wrong host or port", hint=_SHAPE) from None
     if parts.scheme not in DEFAULT_PORTS or not parts.netloc:
-        raise ConfigError("the intake's URL must start with https:// or http:// and a host", hint=_SHAPE)
+        raise ConfigError("the URL must start with https:// or http:// and a host", hint=_SHAPE)
     if port == 0 or parts.netloc.endswith(":"):
-        raise ConfigError("the intake's URL has a wrong port", hint=_SHAPE)
+        raise ConfigError("the URL has a wrong port", hint=_SHAPE)
     return parts
 
 
@@ -105,7 +128,7 @@ def _checked_host(host: str) -> str:
     except ValueError:
         name = ""
     if not _NAME.fullmatch(name):
-        raise ConfigError("the intake's URL has no usable host", hint=_SHAPE)
+        raise ConfigError("the URL has no usable host", hint=_SHAPE)
     return name
 
 

@@ -50,7 +50,7 @@ def certain_lines(block: bytes, *, longest: int, filled: bool = False) -> list[R
     """
     *lines, rest = block.split(b"\n")
     longest_line = max(map(len, lines), default=0)
-    if rest or not 0 < longest_line <= longest:
+    if rest or longest_line > longest:
         return []
     try:
         if not block.isascii():

@@ -9,7 +9,7 @@ from rillevents.event import ndjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 FIRST_SECOND = -62167219200  # of the year 0
@@ -30,6 +30,20 @@ def parse_time(text: str, *, strict: bool = False) -> int:
         raise ValueError(
             f"{text[:40]!r} is not a valid time; write 2026-11-23T10:00:00Z (or an offset for the Z), or @SECONDS since 1970"
         ) from None
+
+
+def oldest(times: Sequence[str]) -> str:
+    """Return the oldest of RFC 3339 times; "" without any. Texts in UTC are compared as they are: to parse them takes long."""
+    if all(time[-1:] == "Z" for time in times):
+        return min(times, default="")
+    return min(times, key=_known_or_last)
+
+
+def _known_or_last(text: str) -> int:
+    try:
+        return parse_time(text)
+    except ValueError:
+        return LAST_SECOND * 1_000_000_000
 
 
 def parse_duration(text: str) -> int:

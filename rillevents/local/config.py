@@ -204,8 +204,8 @@ def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str
         pairs = {}
         for part in text.split(","):
             key, equals, value = part.partition("=")
-            key = _percent_decoded(key.strip())
-            pairs[key if equals else ""] = _percent_decoded(value.strip())
+            key = percent_decoded(key.strip())
+            pairs[key if equals else ""] = percent_decoded(value.strip())
     attributes = {key: value for key, value in pairs.items() if key and key not in ENVELOPE and is_json(key, value)}
     bad = len(pairs) - len(attributes)
     return attributes, [f"{prefix}ATTRIBUTES is partly malformed: write k=v,k2=v2 or a JSON object"] if bad else []
@@ -220,7 +220,7 @@ def is_json(key: str, value: object) -> bool:
     return True
 
 
-def _percent_decoded(text: str) -> str:
+def percent_decoded(text: str) -> str:
     """Return *text* with %XX decoded; invalid UTF-8 becomes lone surrogates, which no event accepts."""
     if "%" not in text:
         return text

@@ -13,10 +13,11 @@ from rillevents.errors import ConfigError, UsageError
 from rillevents.event import ENVELOPE, ndjson
 from rillevents.local import Paths
 from rillevents.local.files import make_folder, prepare_home, read_text_file, replace_file
+from rillevents.local.headers import EXAMPLE, check_headers, parse_headers
 
 # How a warning about a wrong value ends if the value was left out.
 WITHOUT_IT = "; recorded without it"
-SECRETS = ("intake.password", "intake.token")
+SECRETS = ("intake.password", "intake.token", "intake.headers", "otlp.headers")
 # How librdkafka names its secrets.
 _SECRET = re.compile(r"password|passphrase|secret|\.pem$|^ssl_key$|oauthbearer\.config$")
 _LIBRDKAFKA = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -68,6 +69,20 @@ def _compression(value: object) -> str:
     return str(value)
 
 
+def _encoding(value: object) -> str:
+    if value not in ("protobuf", "json"):
+        raise ValueError("protobuf or json")
+    return str(value)
+
+
+def _headers(value: object) -> dict[str, str]:
+    if isinstance(value, str):
+        return parse_headers(value)
+    if not isinstance(value, dict):
+        raise ValueError(EXAMPLE)
+    return check_headers(value)
+
+
 def _librdkafka(value: object) -> str | int | float | bool:
     if not isinstance(value, (str, int, float)) or value == "":
         raise ValueError("text, a number, true or false")
@@ -86,6 +101,7 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
         "password_file": _text,
         "password_command": _text,
         "token": _text,
+        "headers": _headers,
     },
     "filter": {"drop_types": _texts, "drop_names": _texts, "drop_attributes": _texts},
     "redact": {"keys": _texts, "values": _switch, "enabled": _switch},
@@ -98,6 +114,7 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
         "stall_timeout": _seconds,
     },
     "kafka": {"key": _text},
+    "otlp": {"encoding": _encoding, "headers": _headers},
 }
 KEYS = tuple(f"{section}.{key}" for section, keys in SCHEMA.items() for key in keys)
 
@@ -168,8 +185,8 @@ def _checked(check: Callable[[object], Any], value: object, what: str) -> Any:
     try:
         return check(value)
     except (TypeError, ValueError, RecursionError) as error:
-        # Never show a value under [intake] or [kafka]: it may be a secret, and many people may see a message.
-        shown = "" if re.search(r"\b(intake|kafka)\.", what) else f", not {repr(value)[:80]}"
+        # Never show a value under [intake] or [kafka], nor header fields: it may be a secret, and many people may see a message.
+        shown = "" if re.search(r"\b(intake|kafka)\.|\bheaders$", what) else f", not {repr(value)[:80]}"
         raise ConfigError(f"{what} takes {error}{shown}") from None
 
 
@@ -193,7 +210,8 @@ def read_setting(text: str, key: str) -> Any:
             return candidate
         except (TypeError, ValueError) as error:
             wanted = str(error)
-    raise UsageError(f"{key} takes {wanted}, not {text!r}")
+    shown = "" if is_secret(key) else f", not {text!r}"
+    raise UsageError(f"{key} takes {wanted}{shown}")
 
 
 def _readings(text: str) -> list[object]:

@@ -49,10 +49,9 @@ class Client:
     """Records events into a sink; immutable, so every `with_*` returns a copy, and safe to share between threads.
 
     Recording never raises and never waits for a network: an invalid event or a failing disk is logged to the logger `rillevents`
-    (or passed to *warn*) and counted. With `on_error="raise"` it raises instead, for tests. The client's attributes are
-    overridden by the ambient ones (`set_attributes`), those by the call's arguments, and those by what the method itself adds.
-    The *redactor* replaces secrets in them; the default one knows common keys and tokens, and None leaves everything
-    unchanged.
+    (or passed to *warn*) and counted; with `on_error="raise"` it raises, for tests. The client's attributes are overridden by
+    OpenTelemetry's current span, that by `set_attributes`, those by the call's arguments, and those by what the method adds. The
+    *redactor* replaces secrets; the default one knows common keys and tokens, and None leaves everything unchanged.
     """
 
     __slots__ = ("_origin", "_redactor", "_reporter", "_shared", "_shared_has_no_secrets", "_sink", "sink")
@@ -238,14 +237,13 @@ class Client:
         if not self._sink.enabled or (muted and get_ident() in muted):
             return None
         try:
-            # Only if something has imported it: otherwise no attributes can have been set.
-            context = sys.modules.get("rillevents.recording.context")
-            ambient = context.ambient() if context else None
-            own = (
-                {**(ambient or {}), **check_mapping(attributes), **more, **added}
-                if ambient or attributes or added
-                else more
-            )
+            ambient: Mapping[str, Any] = {}
+            # Only then can the code around the call have set any.
+            if "rillevents.recording.context" in sys.modules or "opentelemetry.trace" in sys.modules:
+                from rillevents.recording.trace import ambient_attributes
+
+                ambient = ambient_attributes()
+            own = {**ambient, **check_mapping(attributes), **more, **added} if ambient or attributes or added else more
             event = Event(
                 check_text("the event's type", event_type),
                 check_text("the event's name", event_name),

@@ -107,8 +107,17 @@ def recording_setup(
     if tap:
         tap.behind = None if dry_run else sink
         sink = tap
-    attributes = {**settings.attributes, INSTALL_ID: identity, **listed}
+    attributes = {**_trace(paths), **settings.attributes, INSTALL_ID: identity, **listed}
     return Setup(_filtered(sink, settings), attributes, _redactor(settings), settings.warnings + warnings)
+
+
+def _trace(paths: Paths) -> dict[str, str]:
+    traceparent = paths.environ.get("TRACEPARENT")
+    if not traceparent:
+        return {}
+    from rillevents.recording.trace import trace_context
+
+    return trace_context(traceparent)
 
 
 def watched_sink(paths: Paths) -> Callable[..., SpoolSink]:

@@ -1,6 +1,7 @@
 """Which request gets which answer: an ASGI application. A small request costs little, so there is no framework.
 
 POST /events/{stream}  /local/track  /v1/telemetry/events  /v1/telemetry    events
+POST /v1/logs                                                              OpenTelemetry's log records
 GET  /healthz  /readyz  /metrics                                           monitoring
 GET  /  /page.js  /page.css  /api/…                                        people on this machine
 """
@@ -13,10 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from rillevents.serve import otlp
 from rillevents.serve.access import Access, is_direct
 from rillevents.serve.body import Body, ClientDisconnected, Reading, Receive
 from rillevents.serve.commit import Committer, Overloaded
-from rillevents.serve.endpoints import Endpoint, endpoint_at
+from rillevents.serve.endpoints import Endpoint, endpoint_at, endpoint_for
 from rillevents.serve.metrics import Metrics, exposition
 from rillevents.serve.response import Answer, Headers, Refused, all_good, judged, later, preflight, problem
 from rillevents.store.incoming import Incoming, Stored, Unavailable
@@ -77,6 +79,8 @@ class App:
         except Exception as error:  # noqa: BLE001 - a client learns only that there was an internal error
             self._tell_fault(f"{type(error).__name__}: {error}")
             answer = problem(500, "internal error")
+        if scope["path"] == "/v1/logs" and answer.status >= 400:
+            answer = otlp.refusal(headers.get(b"content-type", b""), answer)
         self._metrics.answers[answer.status] += 1
         found = answer.fields
         if b"origin" in headers:
@@ -142,9 +146,12 @@ class App:
             return Answer(204) if endpoint.is_local else problem(403, "telemetry is off here: no events are accepted")
         if self._has_passed(headers):
             return problem(508, "these events have passed this server before: they would go round for ever")
+        endpoint = endpoint_for(endpoint, headers.get(b"content-type", b""))
         incoming = await self._reading.events(endpoint, headers, body)
         incoming.stream, incoming.received_us = endpoint.stream, time.time_ns() // 1000
         if not incoming.lines and not incoming.bad:
+            if endpoint.otlp:
+                return otlp.accepted(endpoint.otlp, ())
             return all_good(0, 0) if endpoint.is_local else problem(400, "the body contains no event")
         try:
             stored = await self._committer.submit(incoming)
@@ -164,12 +171,14 @@ class App:
         counts = self._metrics.events
         counts["accepted"] += stored.accepted
         if stored.accepted == len(incoming.lines) and not incoming.bad:
-            return all_good(stored.accepted, 0)
+            return otlp.accepted(endpoint.otlp, ()) if endpoint.otlp else all_good(stored.accepted, 0)
         counts["duplicates"] += stored.duplicates
         counts["conflicts"] += len(stored.conflicts)
         counts["invalid"] += len(incoming.bad)
         rejected = [(bad.number, bad.reason) for bad in incoming.bad]
         rejected += [(incoming.numbers[index], CONFLICT) for index in stored.conflicts]
+        if endpoint.otlp:
+            return otlp.accepted(endpoint.otlp, [reason for _, reason in sorted(rejected)])
         kept = endpoint.is_local or stored.accepted or stored.duplicates
         return judged(200 if kept else 400, stored, sorted(rejected))
 

@@ -20,7 +20,7 @@ from rillevents.serve.limits import (
     SLOW_BYTES,
 )
 from rillevents.serve.metrics import Metrics
-from rillevents.serve.parse import TooMany
+from rillevents.serve.parse import BadBody, TooMany
 from rillevents.serve.response import Headers, Refused, later, problem, too_large
 from rillevents.store.incoming import Incoming
 
@@ -67,15 +67,6 @@ class Body:
 def _is_small(headers: Mapping[bytes, bytes]) -> bool:
     length = headers.get(b"content-length", b"")
     return 0 < len(length) < 10 and int(length) <= MAX_AWAITED_BYTES
-
-
-class BadBody(Exception):
-    """The body is not what its headers say; `status` is the status to answer with."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
@@ -220,6 +211,8 @@ def _parsed(endpoint: Endpoint, body: bytes) -> Incoming:
         return endpoint.parse(body)
     except TooMany:
         raise _too_many() from None
+    except BadBody as error:
+        raise Refused(problem(error.status, error.reason)) from None
 
 
 def _over(limit: int) -> Refused:

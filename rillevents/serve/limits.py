@@ -10,6 +10,8 @@ MAX_HEADERS = 100
 # A body as received, and decompressed. A flush sends 1 MiB, and halves what is refused as too large.
 MAX_BODY_BYTES = 16 << 20
 MAX_INFLATED_BYTES = 32 << 20
+# An element of two bytes becomes an object of a hundred.
+MAX_OTLP_BYTES = 4 << 20
 # From a page: an array must be parsed as a whole before its elements can be counted.
 MAX_LOCAL_BYTES = 1 << 20
 MAX_EVENTS = 10_000

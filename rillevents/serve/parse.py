@@ -28,6 +28,15 @@ class TooMany(Exception):
     """A body has more events than a request may have."""
 
 
+class BadBody(Exception):
+    """The body is not what its headers say; `status` is the status to answer with."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
 class _Wrapped(msgspec.Struct):
     """What `/v1/telemetry/events` accepts; other keys are ignored."""
 
@@ -106,7 +115,7 @@ def _listed(text: bytes, decode: Callable[[bytes], list[msgspec.Raw]]) -> Incomi
         return _checked(
             [],
             len(text),
-            [InvalidLine(1, _reason(f"not the JSON that is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])],
+            [InvalidLine(1, short_reason(f"not the JSON that is expected here: {error}"), text[: MAX_EVENT_BYTES + 1])],
         )
     if len(found) > MAX_EVENTS:
         raise TooMany
@@ -132,7 +141,7 @@ def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[InvalidLin
         try:
             good = checked_line(line)
         except InvalidEvent as error:
-            found.bad.append(InvalidLine(number, _reason(error.message), line[: MAX_EVENT_BYTES + 1]))
+            found.bad.append(InvalidLine(number, short_reason(error.message), line[: MAX_EVENT_BYTES + 1]))
         else:
             found.lines.append(good)
             found.fields.append(required_fields(good))
@@ -141,5 +150,6 @@ def _checked(lines: Iterable[tuple[int, bytes]], size: int, bad: list[InvalidLin
     return found
 
 
-def _reason(reason: str) -> str:
+def short_reason(reason: str) -> str:
+    """Return a reason that is not too long for an answer."""
     return reason if len(reason) <= _REASON_CHARS else reason[: _REASON_CHARS - 1] + "…"

@@ -18,8 +18,8 @@ from functools import partial
 import uvicorn
 
 from rillevents.delivery.destination import destination_name, intake_settings
-from rillevents.delivery.flush import batch_limits, exporter_to
-from rillevents.delivery.url import without_userinfo
+from rillevents.delivery.flush import batch_limits, exporter_to, otlp_of
+from rillevents.delivery.url import OTLP, is_otlp, without_userinfo
 from rillevents.errors import Busy, ConfigError, RilleventsError, UsageError
 from rillevents.local import Paths, config, consent
 from rillevents.local.files import ensure_home
@@ -132,8 +132,8 @@ class Server:
     def _forwarding(self, settings: config.Config, port: int) -> Storage:
         to = self.options.destination
         exporter = exporter_to(self.paths, settings, to=to, warn=self.warn, mark=self.via.headers)
-        name = without_userinfo(_intake(self.paths, settings) if to == "intake" else to)
-        if name.startswith("http") and is_own(name, self.options, port):
+        name = without_userinfo(_url_of(self.paths, settings, to))
+        if is_own_url(name, self.options, port):
             raise ConfigError(
                 f"the destination {name} is this server itself: events would go round for ever",
                 hint="give another destination, or another --port",
@@ -200,13 +200,25 @@ class Server:
 def is_own_intake(paths: Paths, settings: config.Config, options: Options, port: int) -> bool:
     """Whether a plain `rillevents flush` of this user would deliver to this server."""
     to = destination_name(paths, settings)
-    url = _intake(paths, settings) if to == "intake" else to
-    return url.startswith("http") and is_own(without_userinfo(url), options, port)
+    try:
+        return is_own_url(without_userinfo(_url_of(paths, settings, to)), options, port)
+    except ConfigError:
+        # The flush tells; here the destination is asked for a warning alone.
+        return False
 
 
-def _intake(paths: Paths, settings: config.Config) -> str:
-    intake = intake_settings(paths, settings, secrets=False)
-    return intake.url if intake else ""
+def is_own_url(to: str, options: Options, port: int) -> bool:
+    """Whether a destination's URL, of OTLP too, leads to the server with these options on *port*."""
+    url = to.removeprefix(f"{OTLP}+")
+    return url.startswith("http") and is_own(url, options, port)
+
+
+def _url_of(paths: Paths, settings: config.Config, to: str) -> str:
+    """Return a destination as the one URL that it has, however it was named; "" for an intake that is not configured."""
+    if is_otlp(to):
+        return f"{OTLP}+{otlp_of(paths, settings, to).url}"
+    intake = intake_settings(paths, settings, secrets=False) if to == "intake" else None
+    return intake.url if intake else "" if to == "intake" else to
 
 
 class _Uvicorn(uvicorn.Server):

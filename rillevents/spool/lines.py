@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, count
-from operator import add
+from operator import add, attrgetter
 from typing import NamedTuple
 
 from rillevents.event import MAX_EVENT_BYTES
 from rillevents.event.batch import lines_of
-from rillevents.event.envelope import certain_lines, is_event
+from rillevents.event.envelope import certain_lines, is_event, required_fields
 from rillevents.local.files import read_at
 
 # Reading one lets another thread run: small enough that the one that sends does not wait for its turn.
 BLOCK = 1 << 18
 # And where there are no lines: each piece of garbage costs a file in corrupt/.
 _WIDE = 1 << 20
+_TIME = attrgetter("event_time")
 _NO_ZEROS = re.compile(rb"[^\0]+")
 
 
@@ -32,13 +33,15 @@ class Line(NamedTuple):
 class Run(NamedTuple):
     """Consecutive lines: their start and end in the file, the events in one piece (empty if damaged), and their number.
 
-    Events of a run of several follow each other in the file; a single one may have zeros around it.
+    Events of a run of several follow each other in the file; a single one may have zeros around it. `times` are their times, as
+    texts.
     """
 
     start: int
     end: int
     good: bytes
     events: int
+    times: Sequence[str] = ()
 
     @property
     def last(self) -> bytes:
@@ -61,7 +64,7 @@ class Run(NamedTuple):
             if end > first:
                 good = self.good[ends[first] : ends[end]]
                 stop = self.start + ends[end] if end < self.events else self.end
-                yield Run(self.start + ends[first], stop, good, end - first)
+                yield Run(self.start + ends[first], stop, good, end - first, self.times[first:end])
             first, limits = end, most
 
 
@@ -113,15 +116,17 @@ def complete_runs(fd: int, start: int, end: int) -> Iterator[Run]:
 
 
 def _runs_of(block: bytes, start: int) -> Iterator[Run]:
-    events = len(certain_lines(block, longest=MAX_EVENT_BYTES))
+    events = certain_lines(block, longest=MAX_EVENT_BYTES)
     if events:
-        yield Run(start, start + len(block), block, events)
+        yield Run(start, start + len(block), block, len(events), list(map(_TIME, events)))
     else:
         yield from map(_run, _joined(_lines_of(block, start)))
 
 
 def _run(line: Line) -> Run:
-    return Run(line.start, line.end, line.good, 1 if line.good else 0)
+    if not line.good:
+        return Run(line.start, line.end, b"", 0)
+    return Run(line.start, line.end, line.good, 1, (required_fields(line.good).event_time,))
 
 
 def _lines_of(block: bytes, start: int) -> Iterator[Line]:

@@ -45,6 +45,11 @@ class SpoolBatch:
         return Batch([run.good for run in good], count=sum(run.events for run in good))
 
     @property
+    def times(self) -> list[str]:
+        """The times of the lines to send, as texts."""
+        return [time for _, run in self.runs for time in run.times]
+
+    @property
     def entries(self) -> list[Entry]:
         """The lines one by one, damaged ones included."""
         return [entry for name, run in self.runs for entry in _entries(name, run)]

@@ -8,18 +8,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rillevents.errors import SpoolError
-from rillevents.event.envelope import required_fields
+from rillevents.event.timestamp import oldest
 from rillevents.local import Paths
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, read_at
 from rillevents.spool import CORRUPT, READ_PREFIXES, SLOT, STATE, SUFFIX, check, listed, sending_order, tally
-from rillevents.spool.lines import BLOCK, complete_lines
+from rillevents.spool.lines import BLOCK, complete_lines, complete_runs
 from rillevents.spool.quarantine import DeadLetter, corrupt_names, count_lines, read_rejected, rejected_names
 from rillevents.spool.state import State, load, trusted_offset
+
+_LOOKED_AT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a spool holds: `events` and `bytes` still to be sent, the time of the `oldest`, and the rejected and corrupt ones."""
+    """What a spool holds: `events` and `bytes` still to be sent, the time of the `oldest`, and the rejected and corrupt ones.
+
+    The oldest is looked for in the first MiB of each file: events are mostly recorded when they happen.
+    """
 
     events: int = 0
     bytes: int = 0
@@ -31,7 +36,7 @@ class Contents:
         return Contents(
             self.events + other.events,
             self.bytes + other.bytes,
-            min(filter(None, (self.oldest, other.oldest)), default=None),
+            oldest([time for time in (self.oldest, other.oldest) if time]) or None,
             self.rejected + other.rejected,
             self.corrupt + other.corrupt,
         )
@@ -57,12 +62,11 @@ def _contents(folder: str) -> Contents:
     for fd, start, end in _files(folder):
         found, held = _count(fd, start, end)
         events, size = events + found, size + held
-        first = next((line.good for line in complete_lines(fd, start, end) if line.good), b"")
-        if first:
-            times.append(required_fields(first).event_time)
+        for run in complete_runs(fd, start, min(end, start + _LOOKED_AT)):
+            times += filter(None, [oldest(run.times)])
     rejected = sum(1 for _ in _rejected(folder))
     corrupt = sum(count_lines(f"{folder}/{CORRUPT}/{name}") for name in _readable(corrupt_names, folder))
-    return Contents(events, size, min(times, default=None), rejected, corrupt)
+    return Contents(events, size, oldest(times) or None, rejected, corrupt)
 
 
 def pending(spool: str) -> Iterator[bytes]:

@@ -4,7 +4,7 @@
 
 It prints its port and stays until its stdin ends. `POST /count` counts lines while they come and throws them away; `POST /keep`
 keeps the bodies as they are, so that it is only when somebody asks, after the clock has stopped, that they are decompressed and
-looked at one by one. `POST /otlp/v1/logs` counts the log records of OTLP in protobuf. `GET /` says what arrived since the last
+looked at one by one. `POST /otlp/v1/logs` counts the log records of OTLP. `GET /` says what arrived since the last
 time, and forgets it; `GET /has/NUMBER` waits a while for so many events, says whether they are there, and forgets nothing.
 """
 
@@ -27,8 +27,8 @@ from typing import Any, cast
 READ_BYTES = 1 << 20
 EVENT_ID = re.compile(rb'^\{"event_id":"([^"]+)"', re.MULTILINE)
 OTLP_PATH = "/otlp/v1/logs"
-# What each event here begins with, and holds nowhere else. In protobuf the body of a log record is the line as it was.
-EVENT_MARK = b'{"event_id":"'
+# What a log record of each event here holds once, in protobuf and in JSON: in its body, the line as it was, or as an attribute's key.
+EVENT_MARK = b"event_id"
 WAIT_SECONDS = 2.0
 
 

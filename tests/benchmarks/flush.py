@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +91,7 @@ receivers:
     poll_interval: 10ms
     initial_buffer_size: 1MiB
     include_file_name: false
+    operators: [%(operators)s]
 exporters:
   otlp_http:
     logs_endpoint: "%(url)s"
@@ -246,25 +247,13 @@ class Bench:
         return run
 
     def _collector(self, *words: str) -> float:
-        """Let the Collector run until the sink has every event, and return how long that took; raises SystemExit."""
-        started = time.perf_counter()
-        with subprocess.Popen([self.programs[COLLECTOR], *words], env=environment(self.folder)) as process:
-            try:
-                while not self.sink.has(LINES):
-                    if process.poll() is not None or time.perf_counter() - started > COLLECTOR_SECONDS:
-                        raise SystemExit(f"the Collector sent {self.sink.taken().events:,} of {LINES:,} events")
-                seconds = time.perf_counter() - started
-                # The clock has stopped. The last answer is on its way, and without it the Collector would report an error.
-                time.sleep(0.2)
-            finally:
-                process.terminate()
-        # It has ended: nothing can arrive any more.
+        seconds = collect(self.programs[COLLECTOR], words, self.sink, environment(self.folder))
         self._look(COLLECTOR)
         return seconds
 
     def _config(self, name: str, content: str, url: str) -> str:
         path = self.folder / name
-        path.write_text(content % {"file": self.file, "url": url})
+        path.write_text(content % {"file": self.file, "url": url, "operators": ""})
         return str(path)
 
     def _look(self, row: str) -> None:
@@ -282,6 +271,23 @@ class Bench:
             f"{found.requests} requests, {found.bytes / 1e6:.0f} MB; peak memory {statistics.median(found.peaks):.1f} MB"
             for name, found in self.flushes.items()
         ] + [peers, f"requests of the peers: {requests}"]
+
+
+def collect(program: str, words: Sequence[str], sink: Sink, environ: Mapping[str, str]) -> float:
+    """Let the Collector run until the sink has every event, and return how long that took; raises SystemExit."""
+    started = time.perf_counter()
+    with subprocess.Popen([program, *words], env=environ) as process:
+        try:
+            while not sink.has(LINES):
+                if process.poll() is not None or time.perf_counter() - started > COLLECTOR_SECONDS:
+                    raise SystemExit(f"the Collector sent {sink.taken().events:,} of {LINES:,} events")
+            seconds = time.perf_counter() - started
+            # The clock has stopped. The last answer is on its way, and without it the Collector would report an error.
+            time.sleep(0.2)
+        finally:
+            process.terminate()
+    # It has ended: nothing can arrive any more.
+    return seconds
 
 
 def alone_row(compression: str) -> str:

@@ -78,7 +78,7 @@ def request_target(parts: SplitResult) -> bytes:
     try:
         return httpx.URL(f"http://host{target}").raw_path
     except (ValueError, httpx.InvalidURL):
-        raise ConfigError("the intake's URL has a path or a query that cannot be sent") from None
+        raise ConfigError("the URL has a path or a query that cannot be sent") from None
 
 
 def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:

@@ -243,6 +243,7 @@ class IntakeSink(BatchingSink):
         user: str | None = None,
         password: str | None = None,
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
         compression: Compression = "none",
         ca_cert: str | os.PathLike[str] | None = None,
         buffer_size: int = 10_000,
@@ -255,11 +256,10 @@ class IntakeSink(BatchingSink):
 
         from rillevents.delivery.exporters.intake import IntakeExporter
 
-        make = partial(
-            IntakeExporter, url, user=user, password=password, token=token, compression=compression, ca_cert=ca_cert
-        )
+        secrets = {"user": user, "password": password, "token": token, "headers": headers}
+        make = partial(IntakeExporter, url, **secrets, compression=compression, ca_cert=ca_cert)  # type: ignore[arg-type]
         super().__init__(
-            _made(make),
+            made(make),
             renew=make,
             buffer_size=buffer_size,
             batch_events=batch_events,
@@ -269,7 +269,7 @@ class IntakeSink(BatchingSink):
         )
 
 
-def _made(make: Callable[[], Exporter]) -> Exporter | None:
+def made(make: Callable[[], Exporter]) -> Exporter | None:
     """Return the exporter; None, which is logged, if the environment does not allow one now: each delivery tries again."""
     from rillevents.delivery.exporters.transport import UnusableEnvironment
 
