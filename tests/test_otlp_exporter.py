@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from rillevents.event.batch import Batch
 from rillevents.spool import create, view
 from rillevents.spool.slots import append
 from rillevents.testing import Request, Response
+
+from .faults.socket_server import FaultServer, answering
 
 CONTENT_TYPES = {"protobuf": PROTOBUF, "json": JSON}
 ENCODINGS = pytest.mark.parametrize("encoding", ["protobuf", "json"])
@@ -209,6 +212,15 @@ class TestAnswers:
         receiver.script.append(Response(code, b"", {"Retry-After": "7"}))
         outcome = export(receiver, *lines(5))
         assert (Kind.TEMPORARY, 7.0, 0) == (outcome.kind, outcome.retry_after, outcome.fault)
+
+    def test_a_server_of_grpc(self) -> None:
+        """What answers with HTTP/2's first frame is told as the other port; the events are kept."""
+        with (
+            FaultServer(answering(b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0")) as server,
+            contextlib.closing(OtlpExporter(server.url, environ={})) as exporter,
+        ):
+            outcome = exporter.export(Batch(lines(1)))
+        assert (Kind.TEMPORARY, True) == (outcome.kind, "gRPC" in outcome.reason and "4318" in outcome.reason)
 
     @pytest.mark.parametrize("answer", [refusal, partial])
     @ENCODINGS

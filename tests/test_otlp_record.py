@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from receiving import NOW, Receiver, Record, export, exporter_to, line, running
 from support import only
@@ -205,7 +205,7 @@ def test_many(running: Receiver) -> None:
     events = [
         {**IDS, "event_id": f"{at:05}", "event_time": TIME, "event_type": "log", "event_name": f"n{at}", "same": str(at % 7),
          f"k{at % 1100}": at, "ü": f"ü{at:05}", "o": {"p": f"q{at % 1100}"}, "message": f"m{at}", "trace_id": f"{at + 1:032x}"}
-        for at in range(4200)
+        for at in range(4600)
     ]  # fmt: skip
     running.records.clear()
     export(running, *[json.dumps(event).encode() + b"\n" for event in events], resource={"r": "1"})
@@ -297,6 +297,7 @@ def exporters(running: Receiver) -> Iterator[list[OtlpExporter]]:
         yield [stack.enter_context(exporter_to(running, encoding, **given)) for encoding in ("protobuf", "json")]
 
 
+@settings(max_examples=60, deadline=None)
 @given(EVENTS)
 def test_both_encodings_hold_the_event(running: Receiver, exporters: list[OtlpExporter], lines: list[bytes]) -> None:
     """Whatever the events of a batch hold, beside whichever others, both encodings have the same record of each, by the rules."""

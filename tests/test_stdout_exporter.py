@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import io
 import json
+import math
 import os
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.errors import ConfigError
 from rillevents.event import Event
 from rillevents.event.batch import Batch
+from rillevents.spool import create
+from rillevents.spool.slots import append
 
 TO = ("flush", "--to", "file:-")
 # As it was recorded: blanks, escapes and the order of keys belong to it.
@@ -30,10 +33,14 @@ RAW = (
 
 
 def record(tool: Tool, number: int) -> list[bytes]:
-    """Record so many events, and return their lines."""
+    """Put so many events into the spool, and return their lines."""
     made = [Event("t", "n", {"number": at, "text": "x" * 50}).line for at in range(number)]
-    assert 0 == tool("record", "raw", stdin=b"".join(made)).returncode
+    spooled(tool, b"".join(made))
     return made
+
+
+def spooled(tool: Tool, lines: bytes) -> None:
+    append(create(tool.paths.spool_dir), lines, max_bytes=1 << 30)
 
 
 @contextlib.contextmanager
@@ -69,15 +76,15 @@ class TestWritten:
     @pytest.mark.parametrize("where", ["environment", "config"])
     def test_configured(self, tool: Tool, where: str) -> None:
         """The destination may stand in the environment or in config.toml."""
-        tool("record", "raw", stdin=RAW)
+        spooled(tool, RAW)
         if where == "config":
-            tool("config", "set", "flush.to", "file:-")
+            Path(tool.paths.config_file).write_text('[flush]\nto = "file:-"\n')
         done = tool("flush", RILLEVENTS_TO="file:-" if where == "environment" else None)
         assert (0, RAW) == (done.returncode, done.stdout.encode())
 
     def test_a_dry_run(self, tool: Tool) -> None:
         """A dry run writes the same, and acknowledges nothing."""
-        tool("record", "raw", stdin=RAW)
+        spooled(tool, RAW)
         assert RAW == tool(*TO, "--dry-run").stdout.encode()
         assert RAW == b"".join(tool.lines())
 
@@ -102,9 +109,9 @@ class TestJson:
     @pytest.mark.parametrize("where", ["argument", "environment", "config"])
     def test_is_refused(self, tool: Tool, where: str) -> None:
         """With --json stdout is for the document: 2, the document says why, and no event is sent, however the destination is told."""
-        tool("record", "raw", stdin=RAW)
+        spooled(tool, RAW)
         if where == "config":
-            tool("config", "set", "flush.to", "file:-")
+            Path(tool.paths.config_file).write_text('[flush]\nto = "file:-"\n')
         words = TO if where == "argument" else ("flush",)
         done = tool(*words, "--json", RILLEVENTS_TO="file:-" if where == "environment" else None)
         assert (2, 2) == (done.returncode, json.loads(done.stdout)["exit_code"])
@@ -124,7 +131,7 @@ class TestKept:
     def test_a_reader_that_leaves(self, tool: Tool) -> None:
         """Of a reader that leaves in between, no event is lost: each was read, or is kept, or both."""
         lines = record(tool, 4000)
-        tool("config", "set", "flush.batch_events", "1000")
+        Path(tool.paths.config_file).write_text("[flush]\nbatch_events = 1000\n")
         with flushing(tool) as (process, reading), open(reading, "rb", closefd=False) as pipe:
             found = [pipe.readline() for _ in range(2500)]
             os.close(reading)
@@ -163,6 +170,16 @@ class TestExporter:
         """A program whose stdout is no file has no such destination."""
         with contextlib.redirect_stdout(io.StringIO()), pytest.raises(ConfigError, match="closed"):
             exporter_for("file:-", None)
+
+    @pytest.mark.parametrize("reason", ["nobody reads it any more", "No space left on device"])
+    def test_no_second_attempt(self, reason: str) -> None:
+        """After a failure a batch is not written again at once: whoever has read a part of it would get that twice."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with contextlib.ExitStack() as stack:
+            pipe, full = stack.enter_context(open(writing, "w")), stack.enter_context(open("/dev/full", "w"))
+            stack.enter_context(contextlib.redirect_stdout(pipe if "reads" in reason else full))
+            assert Outcome(Kind.TEMPORARY, f"stdout: {reason}", math.inf) == StdoutExporter().export(Batch([b"{}\n"]))
 
     def test_progress(self, tmp_path: Path) -> None:
         """What was written is reported piece by piece, so that a slow reader is not taken for one that has stopped."""

@@ -88,7 +88,7 @@ def set_(
     if value is None:
         raise UsageError(f"{key} needs a value", hint=f"run: rillevents config set {key} VALUE")
     typed = read_setting(value, key)
-    if key == "intake.url" or (key == "flush.to" and "//" in value):
+    if key == "intake.url" or (key == "flush.to" and "//" in value and not value.lower().startswith("file:")):
         _check_url(key, value)
     _write(key, typed)
     return Result("done", {"key": key}, messages=(f"{key} is set in {_file()}",))
@@ -131,15 +131,16 @@ def _check_key(key: str) -> None:
 
 def _check_url(key: str, url: str) -> None:
     from rillevents.delivery.exporters.kafka.settings import KafkaAddress
-    from rillevents.delivery.url import OTLP, is_kafka, is_otlp, split_url, without_userinfo
+    from rillevents.delivery.url import is_kafka, is_otlp, split_url, without_otlp, without_userinfo
     from rillevents.errors import ConfigError
 
+    user = "rillevents config set intake.user USER && rillevents config set intake.password"
     if url != without_userinfo(url) and not is_kafka(url):
         raise UsageError(
             "the URL contains a user or password, and other users can see arguments",
-            hint="set it without them, then run: rillevents config set intake.user USER && rillevents config set intake.password",
+            hint="set it without them, then run: " + ("rillevents config set otlp.headers" if is_otlp(url) else user),
         )
-    address = url.removeprefix(f"{OTLP}+") if key == "flush.to" and is_otlp(url) else url
+    address = without_otlp(url) if key == "flush.to" else url
     try:
         (KafkaAddress.from_url if is_kafka(url) else split_url)(address)
     except ConfigError as error:

@@ -54,6 +54,10 @@ def intake_settings(
     at_home = configured and origin(within.url) == origin(IntakeSettings.from_url(configured).url)
     if at_home and (url == configured or not within.user):
         told = _merged(settings.sections.get("intake", {}), told)
+    elif at_home:
+        # The URL has a user of its own; header fields that are no such credentials stay.
+        kept = _merged({"headers": settings.get("intake", "headers", {})}, {"user": within.user})["headers"]
+        told = {"headers": kept, **told}
     password = read_password(told, warn, timeout) if secrets else None
     found = IntakeSettings.from_url(
         url, user=told.get("user"), password=password, token=told.get("token"), headers=told.get("headers")

@@ -109,11 +109,12 @@ def exporter_to(
 
     return exporter_for(
         name,
-        intake_settings(paths, settings, warn=warn, timeout=timeout),
+        # What cannot be sent there is not read: its password's file, and the command that prints it.
+        intake_settings(paths, settings, warn=warn, timeout=timeout) if _is_intake(name) else None,
         ca_cert=ca_cert,
         compression=settings.get("flush", "compression", "none"),
         environ=paths.environ,
-        kafka=kafka_settings(paths, settings, name),
+        kafka=kafka_settings(paths, settings, name) if is_kafka(name) else None,
         otlp=otlp_of(paths, settings, name, warn) if is_otlp(name) else None,
         renew=renew,
         mark=mark,
@@ -128,6 +129,11 @@ def _named(to: str) -> str:
             hint="set RILLEVENTS_INTAKE_URL, RILLEVENTS_INTAKE_USER and RILLEVENTS_INTAKE_PASSWORD",
         )
     return to
+
+
+def _is_intake(to: str) -> bool:
+    """Return whether a destination may get the intake's credentials: `intake`, and a URL whose origin may be the same."""
+    return to == "intake" or to.partition(":")[0].lower() in DEFAULT_PORTS
 
 
 def otlp_of(

@@ -72,8 +72,13 @@ OTLP = "otlp"
 
 def is_otlp(to: str) -> bool:
     """Return whether a destination is an OTLP endpoint: `otlp`, which the environment names, or `otlp+https://…`."""
-    scheme, colon, _ = to.partition(":")
-    return (not colon and to == OTLP) or scheme.lower() in (f"{OTLP}+http", f"{OTLP}+https")
+    scheme, colon, _ = to.lower().partition(":")
+    return to.lower() == OTLP or (bool(colon) and scheme in (f"{OTLP}+http", f"{OTLP}+https"))
+
+
+def without_otlp(to: str) -> str:
+    """Return an OTLP destination's URL without `otlp+`; anything else as it is."""
+    return to[len(OTLP) + 1 :] if to[: len(OTLP) + 1].lower() == f"{OTLP}+" else to
 
 
 def without_userinfo(to: str) -> str:

@@ -22,7 +22,7 @@ def parse_headers(text: str) -> dict[str, str]:
     The format is that of OTEL_EXPORTER_OTLP_HEADERS.
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not all(equals for _, equals, _ in pairs):
+    if not pairs or not all(equals for _, equals, _ in pairs):
         raise ValueError(EXAMPLE)
     return check_headers({unquote(key.strip()): unquote(value.strip()) for key, _, value in pairs})
 
@@ -31,7 +31,7 @@ def check_headers(headers: Mapping[str, object]) -> dict[str, str]:
     """Return header fields that may be sent, each name once; raises ValueError, which shows no value."""
     found: dict[str, tuple[str, str]] = {}
     for name, value in headers.items():
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"{EXAMPLE}; a name has letters, digits and dashes alone")
         if _OURS.fullmatch(name):
             raise ValueError(f"header fields other than {name}, which rillevents sets itself")

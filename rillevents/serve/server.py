@@ -19,7 +19,7 @@ import uvicorn
 
 from rillevents.delivery.destination import destination_name, intake_settings
 from rillevents.delivery.flush import batch_limits, exporter_to, otlp_of
-from rillevents.delivery.url import OTLP, is_otlp, without_userinfo
+from rillevents.delivery.url import OTLP, is_otlp, without_otlp, without_userinfo
 from rillevents.errors import Busy, ConfigError, RilleventsError, UsageError
 from rillevents.local import Paths, config, consent
 from rillevents.local.files import ensure_home
@@ -209,7 +209,7 @@ def is_own_intake(paths: Paths, settings: config.Config, options: Options, port:
 
 def is_own_url(to: str, options: Options, port: int) -> bool:
     """Whether a destination's URL, of OTLP too, leads to the server with these options on *port*."""
-    url = to.removeprefix(f"{OTLP}+")
+    url = without_otlp(to)
     return url.startswith("http") and is_own(url, options, port)
 
 

@@ -171,7 +171,8 @@ class HttpExporter:
             hint = "give either the header field, or a user and a password, or a token"
             raise ConfigError("Authorization is set twice", hint=hint)
         # Those of before, too: an answer may still repeat them. Not the shortest: they are parts of other words.
-        found = [*secrets, *value.split()[1:], *(text for text in given.values() if len(text) > _SHORT)]
+        parts = [part for text in given.values() for part in (text, *text.split()) if len(part) > _SHORT]
+        found = [*secrets, *value.split()[1:], *parts]
         self._secrets += [secret for secret in found if secret and secret not in self._secrets]
         self._credentials = {**given, **({"Authorization": value} if value else {})}
         own = {name: text for name, text in self._own_headers.items() if name.lower() not in names}
@@ -254,10 +255,8 @@ class HttpExporter:
         if answer is None and is_success:
             # Not accepted: an acknowledgement is short, and the unread part may reject events.
             return Outcome(Kind.TEMPORARY, f"{self.name} answered with more than {ANSWER_MAX} bytes")
-        text = self._as_json(answer or b"", headers)
-        if not is_success:
-            # Here, and again below: a secret that is cut in the middle would not be found any more.
-            text = self._without_secrets(text.decode("utf-8", "replace")).encode()
+        # Here, and again below: a secret that is cut in the middle would not be found any more.
+        text = self._without_secrets(self._as_json(answer or b"", headers).decode("utf-8", "replace")).encode()
         outcome = classify(response.status, headers, text, lines=lines, now=time.time())
         rejected = tuple((line, self._without_secrets(reason)) for line, reason in outcome.rejected)
         reason, warning = map(self._without_secrets, (outcome.reason, outcome.warning or warning))

@@ -15,6 +15,7 @@ from rillevents.local.files import BOM
 
 RETRY_AFTER_MAX = 300.0
 PROXY_ADVICE = "give the proxy a user and a password: http://USER:PASSWORD@HOST:PORT"
+CREDENTIALS_ADVICE = "check the user and the password, or the token"
 LOGIN_PORTAL = "answered with a web page (a login portal?), not an acknowledgement"
 
 _NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?)", re.ASCII)
@@ -31,8 +32,8 @@ _KINDS = {
     508: Kind.MISCONFIGURED,
 }
 _ADVICE = {
-    401: "check the user and the password, or the token",
-    403: "check the user and the password, or the token",
+    401: CREDENTIALS_ADVICE,
+    403: CREDENTIALS_ADVICE,
     404: "check the URL",
     407: PROXY_ADVICE,
     410: "check the URL",

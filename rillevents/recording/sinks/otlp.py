@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rillevents.delivery.url import without_otlp
+from rillevents.recording.sinks import log
 from rillevents.recording.sinks.batching import BatchingSink, made
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class OtlpSink(BatchingSink):
         from rillevents.delivery.exporters.otlp.exporter import OtlpExporter
         from rillevents.delivery.exporters.otlp.settings import otlp_settings
 
-        found = otlp_settings("otlp" if url is None else f"otlp+{url.removeprefix('otlp+')}", {}, os.environ)
+        to = "otlp" if url is None else f"otlp+{without_otlp(url)}"
+        found = otlp_settings(to, {}, os.environ, warn=log)
         settings = replace(
             found,
             headers=headers or found.headers,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rillevents.delivery.exporters.encoding import Compression
 from rillevents.delivery.exporters.http import SOCKET_TIMEOUT, HttpExporter
 from rillevents.delivery.exporters.http_failures import INVALID
+from rillevents.delivery.exporters.intake_responses import CREDENTIALS_ADVICE
 from rillevents.delivery.exporters.otlp.json import Json
 from rillevents.delivery.exporters.otlp.protobuf import Protobuf
-from rillevents.delivery.exporters.otlp.record import LogRecords
+from rillevents.delivery.exporters.otlp.record import INT64, LogRecords
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.errors import ConfigError
 from rillevents.event.batch import Batch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # The Collector takes 20 MiB, unpacked (0.165.0), and answers 400 to more.
 MAX_BODY_BYTES = 16 << 20
+_ADVICE = "check the header fields: OTEL_EXPORTER_OTLP_HEADERS for --to otlp, [otlp] headers for a URL"
 _GRPC = "is this the port of gRPC? OTLP over HTTP is usually at 4318"
 _FORMS: Mapping[str, type[Protobuf] | type[Json]] = {"protobuf": Protobuf, "json": Json}
 
@@ -93,7 +95,7 @@ class OtlpExporter(HttpExporter):
                 write = self._idle.pop()
             except IndexError:
                 write = LogRecords(self._form())
-            body = write(lines.split(b"\n")[:-1], self._clock())
+            body = write(lines, self._clock())
             self._idle.append(write)
             if len(body) > MAX_BODY_BYTES:
                 raise _TooLarge
@@ -109,7 +111,7 @@ class OtlpExporter(HttpExporter):
         if outcome.kind is Kind.TEMPORARY and INVALID in outcome.reason:
             # What a server of gRPC answers to HTTP/1.1.
             return replace(outcome, reason=clean(f"{outcome.reason}; {_GRPC}"))
-        return outcome
+        return replace(outcome, reason=clean(outcome.reason.replace(CREDENTIALS_ADVICE, _ADVICE)))
 
     def _as_json(self, answer: bytes, headers: Mapping[str, str]) -> bytes:
         if headers.get("content-type", "").partition(";")[0].strip().lower() != Protobuf.content_type:
@@ -129,7 +131,8 @@ def _told(answer: bytes) -> bytes:
         if isinstance(partial, bytes):
             inner = dict(_fields(partial))
             rejected, message = inner.get(1, 0), inner.get(2, b"")
-            count = rejected if isinstance(rejected, int) else 0
+            # An int64, so the upper half is negative.
+            count = rejected if isinstance(rejected, int) and rejected < INT64 else 0
             return json.dumps(
                 {"partialSuccess": {"rejectedLogRecords": count, "errorMessage": _text(message)}}
             ).encode()

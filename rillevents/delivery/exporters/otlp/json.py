@@ -71,6 +71,10 @@ class Json:
         pieces = zip(zip(*fields, strict=True), zip(*attributes, strict=True), strict=True)
         return [self.record(told, more, now) for told, more in pieces]
 
+    def joined(self, records: Sequence[bytes]) -> bytes:
+        """Return several records of one resource in one piece."""
+        return b",".join(records)
+
     def request(self, groups: Mapping[Resource, list[bytes]]) -> bytes:
         """Return the body of a request."""
         return b'{"resourceLogs":[%b]}' % b",".join([self._resource_logs(*group) for group in groups.items()])

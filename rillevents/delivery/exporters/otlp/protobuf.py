@@ -131,6 +131,10 @@ class Protobuf:
         sized = [(len(record), record) for record in joined]
         return [b"\x12%b%b" % (_LENGTHS[n] if n < _FEW else _varint(n), record) for n, record in sized]
 
+    def joined(self, records: Sequence[bytes]) -> bytes:
+        """Return several records of one resource in one piece."""
+        return b"".join(records)
+
     def request(self, groups: Mapping[Resource, list[bytes]]) -> bytes:
         """Return the body of a request."""
         return b"".join([self._resource_logs(*group) for group in groups.items()])

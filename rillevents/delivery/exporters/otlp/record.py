@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from rillevents.event import LOG, SERVICE_NAME, SERVICE_VERSION
+from rillevents.event import LOG, SERVICE_NAME, SERVICE_VERSION, ndjson
 from rillevents.event.timestamp import parse_time
 
 INT64 = 1 << 63
@@ -43,8 +44,8 @@ SEVERITIES = {
 
 Resource = tuple[str, str]
 
-# So many lines at a time: their values stay in the processor's caches.
-_CHUNK = 500
+# So many bytes at a time.
+_PIECE = 64 << 10
 _FEW = 8
 _MOST_VALUES, _MOST_KEYS = 1024, 1024
 # After so many values that were not known, a key's values are taken to be all different.
@@ -89,8 +90,11 @@ class Form(Protocol):
     def records(self, fields: list[list[bytes]], attributes: list[list[bytes]], now: int) -> list[bytes]:
         """Return many records, of which each list has a field or an attribute."""
 
+    def joined(self, records: Sequence[bytes]) -> bytes:
+        """Return several records of one resource in one piece."""
+
     def request(self, groups: Mapping[Resource, list[bytes]]) -> bytes:
-        """Return the body of a request."""
+        """Return the body of a request: for each resource its records, or pieces of several."""
 
 
 class _Column(NamedTuple):
@@ -115,16 +119,18 @@ class LogRecords:
         }
         self._fields_of_log = {**self._fields, "message": _Known(form.body), "level": _Known(form.severity)}
 
-    def __call__(self, lines: Sequence[bytes], now: int) -> bytes:
-        """Return the body of a request with the events in *lines*, observed *now*, in nanoseconds since 1970.
+    def __call__(self, block: bytes, now: int) -> bytes:
+        """Return the body of a request with the events in a block of lines, observed *now*, in nanoseconds since 1970.
 
         Nothing of an event is left out.
         """
         groups: dict[Resource, list[bytes]] = {}
-        for start in range(0, len(lines), _CHUNK):
-            resources, records = self._written(lines[start : start + _CHUNK], now)
+        for lines in _pieces(block):
+            # Another thread has its turn: the one that sends would wait 5 ms for each piece of the batch before.
+            time.sleep(0)
+            resources, records = self._written(lines, now)
             if len(set(resources)) == 1:
-                groups.setdefault(resources[0], []).extend(records)
+                groups.setdefault(resources[0], []).append(self._form.joined(records))
             else:
                 for resource, record in zip(resources, records, strict=True):
                     groups.setdefault(resource, []).append(record)
@@ -262,6 +268,15 @@ class _Known(dict[str, bytes]):
         return written
 
 
+def _pieces(block: bytes) -> Iterator[list[bytes]]:
+    """Yield the lines of a block, some at a time: the allocator would give the memory of all of them back, block by block."""
+    start = 0
+    while start < len(block):
+        end = block.rfind(b"\n", start, start + _PIECE) + 1 or block.index(b"\n", start) + 1
+        yield block[start : end - 1].split(b"\n")
+        start = end
+
+
 def as_text(value: object) -> str:
     """Return the JSON text of a value for which OTLP has no type."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -293,9 +308,14 @@ def _decoded(lines: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def _decoded_slowly(line: bytes) -> dict[str, Any]:
-    """Return what another program wrote: a number beyond a double becomes text, and half a character U+FFFD."""
-    found: dict[str, Any] = json.loads(line.decode("utf-8", "replace"), parse_float=_float_or_text)
+    """Return what another program wrote: a number beyond a double, or too long, becomes text; half a character U+FFFD."""
+    text = line.decode("utf-8", "replace")
+    found: dict[str, Any] = json.loads(text, parse_float=_float_or_text, parse_int=_int_or_text)
     return found
+
+
+def _int_or_text(text: str) -> int | str:
+    return int(text) if len(text) <= ndjson.MAX_DIGITS else text
 
 
 def _float_or_text(text: str) -> float | str:
@@ -335,7 +355,8 @@ def _parsed(text: str) -> int:
         return 0
     if not 0 < nanoseconds < INT64:
         return 0
-    if text.endswith("Z"):
+    # Not the last second: a part of it is too late.
+    if text.endswith("Z") and nanoseconds + 1_000_000_000 < INT64:
         if len(_seconds) >= _MOST_SECONDS:
             _seconds.clear()
         _seconds[text[:19]] = nanoseconds - nanoseconds % 1_000_000_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rillevents.delivery.exporters.encoding import Compression
-from rillevents.delivery.url import OTLP, is_otlp, origin, split_url
+from rillevents.delivery.url import OTLP, is_otlp, origin, split_url, without_otlp
 from rillevents.errors import ConfigError, UsageError
 from rillevents.local.headers import headers_of
 
@@ -52,7 +52,7 @@ def otlp_settings(
     """
     resource = _resource(environ, warn)
     encoding: Encoding = configured.get("encoding", "protobuf")
-    if to == OTLP:
+    if to.lower() == OTLP:
         found = _Variables(environ, warn).settings(encoding, resource)
         named = found.url != DEFAULT_ENDPOINT + LOGS_PATH
     else:
@@ -67,7 +67,7 @@ def _with_headers(
 
     if not headers or found.headers:
         return found
-    is_home = is_otlp(home) and home != OTLP
+    is_home = is_otlp(home) and home.lower() != OTLP
     if origin(_url(home)) != origin(found.url) if is_home else named:
         warn("the header fields under [otlp] are for another endpoint than this one, and are not sent")
         return found
@@ -76,8 +76,7 @@ def _with_headers(
 
 def _url(to: str) -> str:
     """Return the URL without `otlp+`, with the usual path if it has none."""
-    url = to[len(OTLP) + 1 :]
-    parts = split_url(url)
+    parts = split_url(without_otlp(to))
     if "@" in parts.netloc:
         hint = "set [otlp] headers: rillevents help destinations"
         raise UsageError("secrets do not belong in a destination's URL", hint=hint)
@@ -155,7 +154,7 @@ def _resource(environ: Mapping[str, str], warn: Callable[[str], None]) -> Mappin
     pairs = [part.partition("=") for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if part.strip()]
     found = {percent_decoded(key.strip()): percent_decoded(value.strip()) for key, equals, value in pairs if equals}
     usable = {key: value for key, value in found.items() if key and _is_unicode(key + value)}
-    if len(usable) < len(pairs):
+    if len(usable) < len(found) or not all(equals for _, equals, _ in pairs):
         warn("OTEL_RESOURCE_ATTRIBUTES is partly malformed: write k=v,k2=v2")
     service = environ.get("OTEL_SERVICE_NAME", "")
     return usable | ({"service.name": service} if service and _is_unicode(service) else {})
