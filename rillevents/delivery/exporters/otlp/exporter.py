@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rillevents.delivery.exporters.encoding import Compression
@@ -58,8 +58,8 @@ class OtlpExporter(HttpExporter):
     ) -> None:
         if encoding not in _FORMS:
             raise ConfigError("unknown encoding", hint="possible values: protobuf, json")
-        self._form = partial(_FORMS[encoding], ("rillevents", __version__), resource or {})
-        self._idle: list[LogRecords] = []
+        self._records = LogRecords(_FORMS[encoding](("rillevents", __version__), resource or {}))
+        self._turn = threading.Lock()
         self._clock = clock
         self.accept = self.content_type = _FORMS[encoding].content_type
         super().__init__(
@@ -90,13 +90,10 @@ class OtlpExporter(HttpExporter):
 
     def _encoder(self, compress: Callable[[bytes], bytes] | None) -> Callable[[bytes], bytes]:
         def encode(lines: bytes) -> bytes:
-            # Two threads may be here: the next batch is encoded while the current one is being sent.
-            try:
-                write = self._idle.pop()
-            except IndexError:
-                write = LogRecords(self._form())
-            body = write(lines, self._clock())
-            self._idle.append(write)
+            # The next batch is announced while the current one is being written. One after the other: only compressing lets both
+            # work at a time.
+            with self._turn:
+                body = self._records(lines, self._clock())
             if len(body) > MAX_BODY_BYTES:
                 raise _TooLarge
             return compress(body) if compress else body
