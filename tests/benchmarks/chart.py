@@ -30,10 +30,11 @@ DRAWN = (
     ("flush", 0),
     ("flush", 1),
     ("flush", 2),
+    ("otlp", 0),
     ("serve", 0),
     ("serve", 1),
 )
-ORDER = ("oneshot", "growth", "library", "bulk", "flush", "serve", "memory")
+ORDER = ("oneshot", "growth", "library", "bulk", "flush", "otlp", "serve", "memory")
 
 WIDTH, MARGIN, GAP, BAR, TITLE = 580, 16, 24, 22, 48
 LABEL, VALUE = 244, 100
