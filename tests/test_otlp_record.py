@@ -16,7 +16,7 @@ from receiving import NOW, Receiver, Record, export, exporter_to, line, running
 from support import only
 
 from rillevents.delivery.exporters.otlp.exporter import OtlpExporter
-from rillevents.delivery.exporters.otlp.record import SEVERITIES
+from rillevents.delivery.exporters.otlp.form import SEVERITIES
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.event import Event
 from rillevents.event.batch import Batch

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rillevents.delivery.exporters.otlp.record import INT64
+from rillevents.delivery.exporters.otlp.form import INT64
 
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]+")

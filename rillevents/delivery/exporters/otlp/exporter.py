@@ -14,9 +14,10 @@ from rillevents.delivery.exporters.encoding import Compression
 from rillevents.delivery.exporters.http import SOCKET_TIMEOUT, HttpExporter
 from rillevents.delivery.exporters.http_failures import INVALID
 from rillevents.delivery.exporters.intake_responses import CREDENTIALS_ADVICE
+from rillevents.delivery.exporters.otlp.form import INT64
 from rillevents.delivery.exporters.otlp.json import Json
 from rillevents.delivery.exporters.otlp.protobuf import Protobuf
-from rillevents.delivery.exporters.otlp.record import INT64, LogRecords
+from rillevents.delivery.exporters.otlp.record import LogRecords
 from rillevents.delivery.outcome import Kind, Outcome, clean
 from rillevents.errors import ConfigError
 from rillevents.event.batch import Batch

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rillevents.delivery.exporters.otlp.record import INT64, MAX_DEPTH, SEVERITIES, Resource, as_text, utf8
+from rillevents.delivery.exporters.otlp.form import INT64, MAX_DEPTH, SEVERITIES, Resource, as_text, utf8
 
 
 class Json:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rillevents.delivery.exporters.otlp.record import INT64, MAX_DEPTH, SEVERITIES, Resource, as_text, utf8
+from rillevents.delivery.exporters.otlp.form import INT64, MAX_DEPTH, SEVERITIES, Resource, as_text, utf8
 
 
 def _varint(number: int) -> bytes:
