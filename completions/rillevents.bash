@@ -7,8 +7,16 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='flush status events stats serve completions help demo record spool config telemetry id'
+        commands='run ci flush status events stats serve completions help demo record spool config telemetry id'
         options='-q --quiet --version -h --help'
+        ;;
+    'run')
+        options='--name -a --attr --ci --record-args --flush -q --quiet --version -h --help'
+        takes=' --name:text -a:attribute --attr:attribute --flush:text '
+        arguments='text'
+        ;;
+    'ci')
+        options='--json -q --quiet --version -h --help'
         ;;
     'flush')
         options='--to --timeout --no-wait --dry-run --ca-cert --json --on-error -q --quiet --version -h --help'
@@ -45,22 +53,22 @@ _rillevents_command() {
         options='-q --quiet --version -h --help'
         ;;
     'record behavioral')
-        options='-a --attr --attrs --time --id --user-id --print --dry-run --durable --on-error -q --quiet --version -h --help'
+        options='-a --attr --attrs --time --id --user-id --ci --print --dry-run --durable --on-error -q --quiet --version -h --help'
         takes=' -a:attribute --attr:attribute --attrs:attributes --time:text --id:text --user-id:text --on-error:on_error '
         arguments='name'
         ;;
     'record metric')
-        options='-a --attr --attrs --time --id --user-id --print --dry-run --durable --on-error -q --quiet --version -h --help'
+        options='-a --attr --attrs --time --id --user-id --ci --print --dry-run --durable --on-error -q --quiet --version -h --help'
         takes=' -a:attribute --attr:attribute --attrs:attributes --time:text --id:text --user-id:text --on-error:on_error '
         arguments='text text'
         ;;
     'record log')
-        options='-a --attr --attrs --time --id --user-id --print --dry-run --durable --on-error -q --quiet --version -h --help'
+        options='-a --attr --attrs --time --id --user-id --ci --print --dry-run --durable --on-error -q --quiet --version -h --help'
         takes=' -a:attribute --attr:attribute --attrs:attributes --time:text --id:text --user-id:text --on-error:on_error '
         arguments='text text'
         ;;
     'record event')
-        options='-a --attr --attrs --time --id --user-id --print --dry-run --durable --on-error -q --quiet --version -h --help'
+        options='-a --attr --attrs --time --id --user-id --ci --print --dry-run --durable --on-error -q --quiet --version -h --help'
         takes=' -a:attribute --attr:attribute --attrs:attributes --time:text --id:text --user-id:text --on-error:on_error '
         arguments='event_type text'
         ;;
@@ -150,9 +158,9 @@ _rillevents_kind() {
     file) prefixes=('') ;;
     name) words='install-success app-start login-start login-success deploy-start deploy-success ghconnected-start ghconnected-success dataaccess-start dataaccess-success' ;;
     on_error) words='warn fail ignore' ;;
-    setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers attributes.' ;;
+    setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction scale serve spool stats testing' ;;
+    topic) words='ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction run scale serve spool stats testing' ;;
     esac
 }
 

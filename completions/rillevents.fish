@@ -4,6 +4,8 @@
 
 # The commands.
 set -g __rillevents_commands \
+    ' run' \
+    ' ci' \
     ' flush' \
     ' status' \
     ' events' \
@@ -40,6 +42,10 @@ set -g __rillevents_commands \
     ' id reset'
 # The options that take a value.
 set -g __rillevents_takes \
+    ' run --name' \
+    ' run -a' \
+    ' run --attr' \
+    ' run --flush' \
     ' flush --to' \
     ' flush --timeout' \
     ' flush --ca-cert' \
@@ -153,6 +159,8 @@ end
 complete -c rillevents -f
 
 
+complete -c rillevents -n '__rillevents_at \'\' 0' -a run -d 'Run a command, and record its start and its end'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
@@ -169,6 +177,20 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a id -d 'Show the install ID
 complete -c rillevents -n '__rillevents_at \'\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'run\'' -l name -r -f -d 'Instead of the command\'s own name'
+complete -c rillevents -n '__rillevents_at \'run\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'An attribute of both events'
+complete -c rillevents -n '__rillevents_at \'run\'' -l ci -d 'Add which CI job this is'
+complete -c rillevents -n '__rillevents_at \'run\'' -l record-args -d 'Record the arguments, without known secrets'
+complete -c rillevents -n '__rillevents_at \'run\'' -l flush -r -f -d 'Deliver afterwards, within so many seconds'
+complete -c rillevents -n '__rillevents_at \'run\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'run\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'run\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'ci\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'ci\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'ci\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'ci\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'flush\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this many seconds in total'
@@ -231,7 +253,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction scale serve spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction run scale serve spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
@@ -255,6 +277,7 @@ complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l attrs -r -a
 complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l time -r -f -d 'When it happened: RFC 3339, or @SECONDS since 1970'
 complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l id -r -f -d 'The event\'s ID, instead of a new one'
 complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l user-id -r -f -d 'The attribute user_id'
+complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l ci -d 'Add which CI job this is'
 complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l print -d 'Print the event as stored'
 complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l dry-run -d 'Print the event; store nothing'
 complete -c rillevents -n '__rillevents_at \'record behavioral\'' -l durable -d 'Sync to the disk before returning'
@@ -268,6 +291,7 @@ complete -c rillevents -n '__rillevents_at \'record metric\'' -l attrs -r -a '@-
 complete -c rillevents -n '__rillevents_at \'record metric\'' -l time -r -f -d 'When it happened: RFC 3339, or @SECONDS since 1970'
 complete -c rillevents -n '__rillevents_at \'record metric\'' -l id -r -f -d 'The event\'s ID, instead of a new one'
 complete -c rillevents -n '__rillevents_at \'record metric\'' -l user-id -r -f -d 'The attribute user_id'
+complete -c rillevents -n '__rillevents_at \'record metric\'' -l ci -d 'Add which CI job this is'
 complete -c rillevents -n '__rillevents_at \'record metric\'' -l print -d 'Print the event as stored'
 complete -c rillevents -n '__rillevents_at \'record metric\'' -l dry-run -d 'Print the event; store nothing'
 complete -c rillevents -n '__rillevents_at \'record metric\'' -l durable -d 'Sync to the disk before returning'
@@ -281,6 +305,7 @@ complete -c rillevents -n '__rillevents_at \'record log\'' -l attrs -r -a '@- (_
 complete -c rillevents -n '__rillevents_at \'record log\'' -l time -r -f -d 'When it happened: RFC 3339, or @SECONDS since 1970'
 complete -c rillevents -n '__rillevents_at \'record log\'' -l id -r -f -d 'The event\'s ID, instead of a new one'
 complete -c rillevents -n '__rillevents_at \'record log\'' -l user-id -r -f -d 'The attribute user_id'
+complete -c rillevents -n '__rillevents_at \'record log\'' -l ci -d 'Add which CI job this is'
 complete -c rillevents -n '__rillevents_at \'record log\'' -l print -d 'Print the event as stored'
 complete -c rillevents -n '__rillevents_at \'record log\'' -l dry-run -d 'Print the event; store nothing'
 complete -c rillevents -n '__rillevents_at \'record log\'' -l durable -d 'Sync to the disk before returning'
@@ -295,6 +320,7 @@ complete -c rillevents -n '__rillevents_at \'record event\'' -l attrs -r -a '@- 
 complete -c rillevents -n '__rillevents_at \'record event\'' -l time -r -f -d 'When it happened: RFC 3339, or @SECONDS since 1970'
 complete -c rillevents -n '__rillevents_at \'record event\'' -l id -r -f -d 'The event\'s ID, instead of a new one'
 complete -c rillevents -n '__rillevents_at \'record event\'' -l user-id -r -f -d 'The attribute user_id'
+complete -c rillevents -n '__rillevents_at \'record event\'' -l ci -d 'Add which CI job this is'
 complete -c rillevents -n '__rillevents_at \'record event\'' -l print -d 'Print the event as stored'
 complete -c rillevents -n '__rillevents_at \'record event\'' -l dry-run -d 'Print the event; store nothing'
 complete -c rillevents -n '__rillevents_at \'record event\'' -l durable -d 'Sync to the disk before returning'
@@ -371,19 +397,19 @@ complete -c rillevents -n '__rillevents_at \'config list\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'config list\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config list\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers attributes.'
+complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers attributes.'
+complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers attributes.'
+complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l version -d 'Print the version'

@@ -71,6 +71,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'kafka.key' = 'kafka.key'
                 'otlp.encoding' = 'otlp.encoding'
                 'otlp.headers' = 'otlp.headers'
+                'ci.context' = 'ci.context'
                 'attributes.' = 'attributes.'
             }
         'shell' = [ordered]@{
@@ -98,6 +99,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'quickstart' = 'quickstart'
                 'recording' = 'recording'
                 'redaction' = 'redaction'
+                'run' = 'run'
                 'scale' = 'scale'
                 'serve' = 'serve'
                 'spool' = 'spool'
@@ -108,6 +110,8 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
     $commands = @{
         '' = @{
             Commands = [ordered]@{
+                'run' = 'Run a command, and record its start and its end'
+                'ci' = 'Show which CI job this is, as `record --ci` adds it'
                 'flush' = 'Send the spooled events; unacknowledged ones are kept'
                 'status' = 'Show install ID, consent, spool, destination and losses'
                 'events' = 'Show events that wait in the spool, or those in a store'
@@ -123,6 +127,42 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'id' = 'Show the install ID, or replace it'
             }
             Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'run' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--name' = 'Instead of the command''s own name'
+                '-a' = 'An attribute of both events'
+                '--attr' = 'An attribute of both events'
+                '--ci' = 'Add which CI job this is'
+                '--record-args' = 'Record the arguments, without known secrets'
+                '--flush' = 'Deliver afterwards, within so many seconds'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--name' = 'text'
+                '-a' = 'attribute'
+                '--attr' = 'attribute'
+                '--flush' = 'text'
+            }
+            Arguments = @('text')
+        }
+        'ci' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--json' = 'Print one JSON document'
                 '-q' = 'Print nothing on stderr except usage errors'
                 '--quiet' = 'Print nothing on stderr except usage errors'
                 '--version' = 'Print the version'
@@ -324,6 +364,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--time' = 'When it happened: RFC 3339, or @SECONDS since 1970'
                 '--id' = 'The event''s ID, instead of a new one'
                 '--user-id' = 'The attribute user_id'
+                '--ci' = 'Add which CI job this is'
                 '--print' = 'Print the event as stored'
                 '--dry-run' = 'Print the event; store nothing'
                 '--durable' = 'Sync to the disk before returning'
@@ -354,6 +395,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--time' = 'When it happened: RFC 3339, or @SECONDS since 1970'
                 '--id' = 'The event''s ID, instead of a new one'
                 '--user-id' = 'The attribute user_id'
+                '--ci' = 'Add which CI job this is'
                 '--print' = 'Print the event as stored'
                 '--dry-run' = 'Print the event; store nothing'
                 '--durable' = 'Sync to the disk before returning'
@@ -384,6 +426,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--time' = 'When it happened: RFC 3339, or @SECONDS since 1970'
                 '--id' = 'The event''s ID, instead of a new one'
                 '--user-id' = 'The attribute user_id'
+                '--ci' = 'Add which CI job this is'
                 '--print' = 'Print the event as stored'
                 '--dry-run' = 'Print the event; store nothing'
                 '--durable' = 'Sync to the disk before returning'
@@ -414,6 +457,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--time' = 'When it happened: RFC 3339, or @SECONDS since 1970'
                 '--id' = 'The event''s ID, instead of a new one'
                 '--user-id' = 'The attribute user_id'
+                '--ci' = 'Add which CI job this is'
                 '--print' = 'Print the event as stored'
                 '--dry-run' = 'Print the event; store nothing'
                 '--durable' = 'Sync to the disk before returning'

@@ -122,7 +122,8 @@ def _calls(line: str) -> Iterator[list[str]]:
 def problems(words: list[str]) -> Iterator[str]:
     """Yield what is wrong with a command line: a command or an option that does not exist."""
     command, path = COMMANDS["rillevents"], "rillevents"
-    for word in words:
+    # What follows is another command's.
+    for word in words[: words.index("--")] if "--" in words else words:
         known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
         known |= set(command.context_settings.get("help_option_names", ())) | {"-h", "--help"}
         if word.startswith("-") and len(word) > 1 and not word[1:2].isdigit():

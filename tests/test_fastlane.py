@@ -10,7 +10,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import Tool, need
+from support import Tool, need, only
 
 from rillevents.cli import record_quick
 from rillevents.cli.app import _call
@@ -51,6 +51,7 @@ WORDS = st.sampled_from(
         "--print",
         "--durable",
         "-q",
+        "--ci",
         "--legacy",
     ]
     + [
@@ -128,7 +129,7 @@ def test_same_events_and_same_refusals(argv: list[str]) -> None:
 @given(
     st.sampled_from(sorted(FORMS)),
     st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=8).filter(lambda text: "\0" not in text)), max_size=3),
-    st.permutations([["-q"], ["--print"], ["--durable"], ["--user-id", "-u"], ["--on-error=warn"]]),
+    st.permutations([["-q"], ["--print"], ["--durable"], ["--user-id", "-u"], ["--on-error=warn"], ["--ci"]]),
 )
 def test_takes_on_what_is_plain(form: str, attributes: list[tuple[str, str]], options: list[list[str]]) -> None:
     """Every plain form with valid words is taken on by the quick parser, in any order of its options."""
@@ -168,16 +169,25 @@ ALLOWED = {
 }  # fmt: skip
 
 
-def test_modules_that_record_loads(tool: Tool) -> None:
-    """A plain `record` loads these modules beside those of a bare interpreter, and no other."""
+OF_CI = {"rillevents.local.ci", "rillevents.local.ci_providers"}
+
+
+@pytest.mark.parametrize("words", [[], ["--ci"]], ids=["plain", "ci"])
+def test_modules_that_record_loads(words: list[str], tool: Tool) -> None:
+    """A plain `record` loads these modules beside those of a bare interpreter, and with `--ci` those that know CI; no other."""
+    allowed = ALLOWED | OF_CI if words else ALLOWED
+    assert 24 >= len([name for name in allowed if name.startswith("rillevents")])
+    event = tool.home.parent / "event.json"
+    event.write_text('{"pull_request": {"number": 5, "head": {"ref": "x", "sha": "0123abc"}}}')
+    job = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(event)}
     script = (
         "import sys, os; bare = set(sys.modules)\n"
-        "sys.argv = ['rillevents', 'record', 'behavioral', 'x', '-a', 'k=v', '-a', 'n:=1', '--user-id', 'u']\n"
+        f"sys.argv = ['rillevents', 'record', 'behavioral', 'x', '-a', 'k=v', '-a', 'n:=1', '--user-id', 'u', *{words!r}]\n"
         "import rillevents.cli as main\n"
         "main.leave = lambda code: print('\\n'.join(sorted(set(sys.modules) - bare)), 'bare:', *bare, sep='\\n')\n"
         "main.main()\n"
     )
-    environ = tool.environ | {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+    environ = tool.environ | job | {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
     found = subprocess.run(
         [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}"],
         env=environ,
@@ -187,7 +197,8 @@ def test_modules_that_record_loads(tool: Tool) -> None:
     )
     loaded, bare = (set(names.split()) for names in found.stdout.split("bare:"))
     # What a newer interpreter has loaded by itself is not loaded again.
-    assert ALLOWED == loaded | (ALLOWED & bare)
+    assert allowed == loaded | (allowed & bare)
+    assert bool(words) == ("ci_pull_request" in only(tool.events()))
 
 
 def test_file_system_calls_of_record(tool: Tool) -> None:

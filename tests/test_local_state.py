@@ -342,6 +342,8 @@ class TestConfig:
             [otlp]
             encoding = "json"
             headers = "X-Api-Key=k"
+            [ci]
+            context = true
         """
         found = Config(*parse(text.encode(), "config.toml"))
         assert [] == found.warnings

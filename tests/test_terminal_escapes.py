@@ -214,6 +214,7 @@ CASES = [
     *variable("RILLEVENTS_TELEMETRY", "telemetry", "status"),
     *variable("RILLEVENTS_ON_ERROR", "record", "behavioral", "x"),
     *variable("RILLEVENTS_IS_DEV", "record", "behavioral", "x"),
+    *variable("RILLEVENTS_CI_CONTEXT", "record", "behavioral", "x"),
     *variable("RILLEVENTS_ATTRIBUTES", "record", "behavioral", "x", echoes=False),
     *variable("RILLEVENTS_INSTALL_ID", "id", "show", echoes=False),
     *variable("RILLEVENTS_INSTALL_ID", "status", echoes=False),

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the command line of this process and exit with its code; never returns."""
     # Folders and files are created as 0700 and 0600; the umask must not remove more, nor grant more for a moment.
-    os.umask(0o077)
+    umask = os.umask(0o077)
     try:
-        code = _quick(sys.argv[1:])
+        code = _quick(sys.argv[1:], umask)
         if code is None:
             if sys.flags.no_site:
                 # The script starts Python without the search for packages; only `record` does without.
@@ -59,7 +59,11 @@ def _bounded_stderr() -> TextIO:
         return sys.stderr
 
 
-def _quick(argv: list[str]) -> int | None:
+def _quick(argv: list[str], umask: int) -> int | None:
+    if argv[:1] == ["run"] or (argv[:1] in (["-q"], ["--quiet"]) and argv[1:2] == ["run"]):
+        from rillevents.cli.run import run_words
+
+        return run_words(argv, umask)
     if argv[:1] != ["record"] and argv[1:2] != ["record"]:
         return None
     request = parse(argv)

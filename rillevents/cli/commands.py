@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 # The commands in the order of `rillevents --help`, by use, and the module of each.
 COMMANDS = {
     "record": "rillevents.cli.record_typer",
+    "run": "rillevents.cli.run_typer",
+    "ci": "rillevents.cli.ci",
     "flush": "rillevents.cli.flush",
     "status": "rillevents.cli.status",
     "events": "rillevents.cli.events",

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 
 from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES, format_time
 from rillevents.local import Paths
+from rillevents.local.ci import is_ci
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
-
-_CI = (
-    "CI",
-    "CONTINUOUS_INTEGRATION",
-    "BUILD_ID",
-    "BUILD_NUMBER",
-    "RUN_ID",
-    "CI_NAME",
-    "GITHUB_ACTIONS",
-    "GITLAB_CI",
-    "JENKINS_URL",
-    "TF_BUILD",
-    "TEAMCITY_VERSION",
-    "BUILDKITE",
-)
 
 
 def resembling(event_type: str, event_name: str) -> str:
@@ -41,7 +26,7 @@ def first_run(paths: Paths) -> str:
 
     If we cannot remember that it was shown, it is not shown: with every event it would be noise.
     """
-    if in_ci(paths.environ) or not paths.state_dir or os.path.lexists(paths.notice_marker):
+    if is_ci(paths.environ) or not paths.state_dir or os.path.lexists(paths.notice_marker):
         return ""
     try:
         make_folder(paths.state_dir)
@@ -57,10 +42,3 @@ def first_run(paths: Paths) -> str:
         f"events are stored in {paths.spool_dir}, with a random install ID, and sent only by `rillevents flush`. "
         "To record nothing, run: rillevents telemetry off. More: rillevents help consent"
     )
-
-
-def in_ci(environ: Mapping[str, str]) -> bool:
-    """Return whether this is a CI job; `CI=false` says no, whatever else is set."""
-    if environ.get("CI", "").lower() == "false":
-        return False
-    return any(environ.get(name) for name in _CI)

@@ -95,7 +95,9 @@ def perform(request: RecordCommand, plan: Plan, environ: Mapping[str, str]) -> R
 
         tap = TapSink()
     try:
-        setup = recording_setup(paths, short_lived=True, durable=request.durable, dry_run=request.dry_run, tap=tap)
+        setup = recording_setup(
+            paths, short_lived=True, durable=request.durable, dry_run=request.dry_run, ci=request.ci, tap=tap
+        )
         report.messages += setup.warnings
         client = Client(
             setup.sink,

@@ -44,6 +44,7 @@ OPTIONS = (
     Opt("time", ("--time",), "When it happened: RFC 3339, or @SECONDS since 1970.", "T"),
     Opt("id", ("--id",), "The event's ID, instead of a new one.", "ID"),
     Opt("user_id", ("--user-id",), "The attribute user_id.", "ID"),
+    Opt("ci", ("--ci",), "Add which CI job this is."),
     Opt("legacy", ("--legacy",), "Use the fields of Rill's older format.", only="behavioral", hidden=True),
     Opt("print", ("--print",), "Print the event as stored."),
     Opt("dry_run", ("--dry-run",), "Print the event; store nothing."),
@@ -74,7 +75,7 @@ class RecordCommand:
         self.id: str | None = None
         self.user_id: str | None = None
         self.on_error: str | None = None
-        self.legacy = self.print = self.dry_run = self.durable = self.quiet = False
+        self.ci = self.legacy = self.print = self.dry_run = self.durable = self.quiet = False
 
 
 def parse(argv: Sequence[str]) -> RecordCommand | None:

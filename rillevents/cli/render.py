@@ -177,7 +177,12 @@ def _topics(titles: Mapping[str, str]) -> Mapping[str, str]:
 
 # What display.py shows. Other kinds have data for --json alone.
 _RICH = ("events", "following", "stats", "rejected", "page")
-_PAIRS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {"status": _status, "settings": dict, "topics": _topics}
+_PAIRS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
+    "status": _status,
+    "settings": dict,
+    "topics": _topics,
+    "ci": lambda data: data["attributes"],
+}
 _PLAIN: Mapping[str, Callable[[Any], None]] = {
     "text": _plain,
     "count": _plain,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rillevents.local import Paths
 
-RECORDING_SECTIONS = ("attributes", "filter", "redact", "spool")
+RECORDING_SECTIONS = ("attributes", "ci", "filter", "redact", "spool")
 DEFAULT_MAX_BYTES = 1 << 30
 
 
@@ -181,12 +181,26 @@ def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
             attributes[key] = value
         elif value:
             warnings.append(f"{paths.app.prefix}{variable} is not valid Unicode; it was left out")
-    is_dev = paths.variable("IS_DEV").strip().lower()
-    if is_dev in ("1", "true", "yes", "on"):
+    is_dev, warning = _switched(paths.variable("IS_DEV"), f"{paths.app.prefix}IS_DEV")
+    if is_dev:
         attributes[IS_DEV] = True
-    elif is_dev and is_dev not in ("0", "false", "no", "off"):
-        warnings.append(f"{paths.app.prefix}IS_DEV={is_dev!r} is neither true nor false; it was left out")
-    return attributes, warnings
+    return attributes, warnings + warning
+
+
+def ci_context(paths: Paths, config: Config) -> tuple[bool, list[str]]:
+    """Return whether events get the attributes of the CI job, and a warning if the variable is neither true nor false."""
+    wanted, warning = _switched(paths.variable("CI_CONTEXT"), f"{paths.app.prefix}CI_CONTEXT")
+    return (bool(config.get("ci", "context", False)) if wanted is None else wanted), warning
+
+
+def _switched(text: str, name: str) -> tuple[bool | None, list[str]]:
+    """Return what a variable's *text* says, true or false; None if neither, with a warning if it says something else."""
+    value = text.strip().lower()
+    if not value or value in ("1", "true", "yes", "on"):
+        return (True if value else None), []
+    if value in ("0", "false", "no", "off"):
+        return False, []
+    return None, [f"{name}={value!r} is neither true nor false; it was left out"]
 
 
 def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str]]:

@@ -115,6 +115,7 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
     },
     "kafka": {"key": _text},
     "otlp": {"encoding": _encoding, "headers": _headers},
+    "ci": {"context": _switch},
 }
 KEYS = tuple(f"{section}.{key}" for section, keys in SCHEMA.items() for key in keys)
 

@@ -83,11 +83,13 @@ def recording_setup(
     watched: bool = False,
     durable: bool = False,
     dry_run: bool = False,
+    ci: bool = False,
     tap: TapSink | None = None,
 ) -> Setup:
     """Return the parts of a client for a user who has not opted out.
 
-    *watched* is for a program that runs on: it follows the user's decision.
+    *watched* is for a program that runs on: it follows the user's decision. With *ci*, events say which CI job this is, as
+    they do if the user has asked for it.
 
     A *tap* sees every event as stored. With *dry_run* only the tap sees it, and nothing is created: no ID, no folder.
     """
@@ -107,8 +109,9 @@ def recording_setup(
     if tap:
         tap.behind = None if dry_run else sink
         sink = tap
-    attributes = {**_trace(paths), **settings.attributes, INSTALL_ID: identity, **listed}
-    return Setup(_filtered(sink, settings), attributes, _redactor(settings), settings.warnings + warnings)
+    of_ci, more = _ci(paths, settings, ci)
+    attributes = {**_trace(paths), **of_ci, **settings.attributes, INSTALL_ID: identity, **listed}
+    return Setup(_filtered(sink, settings), attributes, _redactor(settings), settings.warnings + warnings + more)
 
 
 def _trace(paths: Paths) -> dict[str, str]:
@@ -118,6 +121,15 @@ def _trace(paths: Paths) -> dict[str, str]:
     from rillevents.recording.trace import trace_context
 
     return trace_context(traceparent)
+
+
+def _ci(paths: Paths, settings: Config, wanted: bool) -> tuple[dict[str, str], list[str]]:
+    configured, warnings = config.ci_context(paths, settings)
+    if not (wanted or configured):
+        return {}, warnings
+    from rillevents.local.ci import ci_attributes
+
+    return ci_attributes(paths.environ), warnings
 
 
 def watched_sink(paths: Paths) -> Callable[..., SpoolSink]:

@@ -20,6 +20,10 @@ from common import Goal, Table, arguments, at_most, environment, install, instal
 
 PYTHON, RECORD, DURABLE = "python -c pass", "rillevents record", "rillevents record --durable"
 RELEASED = "rillevents record of 0.1.0"
+RUN, TRUE = "rillevents run -- true", "true"
+IN_CI, TRACED = "rillevents record --ci, in a job", "rillevents record, with TRACEPARENT"
+JOB = {"CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "1", "GITHUB_SHA": "9f3c2ab"}
+TRACE = {"TRACEPARENT": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 # What stands in the way: all that `record` loads, with the same quick exit, and nothing done.
 IMPORTS = "record's modules, nothing else"
 IMPORT_THEM = "import os, rillevents.cli, rillevents.cli.record_quick, rillevents.spool.slots; os._exit(0)"
@@ -39,6 +43,10 @@ def main() -> int:
             RECORD: [script, "record", "behavioral", "login-start", "-a", "plan=pro"],
             RELEASED: [install_release(folder), "record", "behavioral", "login-start", "-a", "plan=pro"],
             DURABLE: [script, "record", "behavioral", "login-start", "--durable"],
+            IN_CI: [script, "record", "behavioral", "login-start", "-a", "plan=pro", "--ci"],
+            TRACED: [script, "record", "behavioral", "login-start", "-a", "plan=pro"],
+            RUN: [script, "run", "--", "true"],
+            TRUE: ["true"],
             IMPORTS: [python, "-c", IMPORT_THEM],
         }
         versions = {"python": version_of(python, "--version").split()[1]}
@@ -49,20 +57,27 @@ def main() -> int:
             commands[CURL] = ["curl", "--version"]
             versions["curl"] = version_of("curl", "--version").split()[1]
         table = Table("one event from a shell, the whole process", "ms", PYTHON)
-        homes = {RELEASED: environment(folder, "home of 0.1.0")}
+        homes = {RELEASED: environment(folder, "home of 0.1.0"), IN_CI: environ | JOB, TRACED: environ | TRACE}
         runs = {name: timed(words, homes.get(name, environ)) for name, words in commands.items()}
         table.measure(runs, options.rounds)
         words = [script, "events", "--count"]
         stored = int(subprocess.run(words, env=environ, capture_output=True, text=True, check=True).stdout)
-    recorded = 2 * (options.rounds + 1)
+    recorded = 6 * (options.rounds + 1)
     goals = [at_most("`record`, whole process", "≤ 1.15 × `python -c pass`", table.ratio(RECORD), 1.15)]
     goals.append(at_most("`record`, whole process", "≤ 1.03 × 0.1.0's", table.ratio(RECORD, RELEASED), 1.03))
+    goals.append(at_most("`record --ci`, `record` with TRACEPARENT", "≤ 1.10 × `record`", _worse(table), 1.10))
+    beside = (table.median(RUN) - table.median(TRUE)) / table.median(PYTHON)
+    goals.append(at_most("`run -- true`, without `true`", "≤ 1.5 × `python -c pass`", beside, 1.5))
     if JQ in commands:
         ratio = table.ratio(RECORD, JQ)
         goals.append(Goal("`record`, whole process", "below `jq -n … >> file`", f"{ratio:.2f} ×", ratio < 1))
     counted = [f"{recorded} events recorded, {recorded - stored} of them missing in the spool"]
     report([table], goals, counted, versions, options)
     return int(stored != recorded)
+
+
+def _worse(table: Table) -> float:
+    return max(table.ratio(IN_CI, RECORD), table.ratio(TRACED, RECORD))
 
 
 def timed(words: Sequence[str], environ: Mapping[str, str]) -> Callable[[], float]:

@@ -1,0 +1,185 @@
+"""`rillevents run -- COMMAND…`: a command with two events around it. Its words are sorted here: Typer costs too much for that.
+
+Typer has the command's help, and answers where the `--` is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rillevents.cli.record_quick import is_quiet
+from rillevents.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from rillevents.local.consent import Consent
+    from rillevents.shell.recorder import Plan
+
+# Reading the decision takes a thousandth of it, unless the home hangs.
+_CONSENT_SECONDS = 0.25
+_VALUES = {"--name": "name", "-a": "attr", "--attr": "attr", "--flush": "flush"}
+_SWITCHES = {"--ci": "ci", "--record-args": "record_args", "-q": "quiet", "--quiet": "quiet"}
+
+
+def run_words(argv: Sequence[str], umask: int) -> int | None:
+    """Run the command in *argv* and leave as it did; None if Typer must answer: there is no `--`, or help is asked for."""
+    words = list(argv)
+    if "--" not in words:
+        return None
+    at = words.index("--")
+    options, command = words[words.index("run") + 1 : at], words[at + 1 :]
+    if {"-h", "--help", "--version"} & {*options} or not command:
+        return None
+    quiet = is_quiet(os.environ) or bool({"-q", "--quiet"} & {*words[:at]})
+    plan, problem = _planned(options, command)
+    if plan is None or not _is_on():
+        if problem and not quiet:
+            _say(f"{problem}; the command runs without events")
+        return _replaced(command, umask, quiet)
+    return _wrapped(plan, command, umask, quiet)
+
+
+def _wrapped(plan: Plan, command: Sequence[str], umask: int, quiet: bool) -> int:
+    from rillevents.shell.recorder import Recorder
+    from rillevents.shell.run import CannotStart, Wrapped, block_signals, leave_as
+
+    def record(plan: Plan, reading: int, writing: int) -> None:
+        # Imported in the forked process: the command's own signals and end are waited for meanwhile.
+        from rillevents.shell.recording import record
+
+        record(plan, reading, writing)
+
+    mask = block_signals()
+    # Its process loads what it needs while the command starts, and records only what it is told later.
+    recorder = Recorder(plan, record)
+    try:
+        wrapped = Wrapped(command, umask, mask)
+    except CannotStart as error:
+        return _not_started(error, quiet)
+    recorder.note_start(wrapped.started_ns)
+    ended = wrapped.wait(recorder)
+    for message in recorder.finish(ended):
+        if not quiet:
+            _say(message)
+    leave_as(ended)
+    raise AssertionError("unreachable")
+
+
+def _replaced(command: Sequence[str], umask: int, quiet: bool) -> int:
+    from rillevents.shell.run import replace_by
+
+    return _not_started(replace_by(command, umask), quiet)
+
+
+def _not_started(error: Any, quiet: bool) -> int:
+    if not quiet:
+        _say(error.reason)
+    code: int = error.code
+    return code
+
+
+def _say(message: str) -> None:
+    from rillevents.cli.printable import printable
+
+    try:
+        if sys.stderr is not None:
+            print(f"rillevents: {printable(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def _is_on() -> bool:
+    """Return whether telemetry is on, as far as that can be told at once: a hanging home must not hold the command up."""
+    from _thread import allocate_lock, start_new_thread
+
+    from rillevents.local import Paths
+    from rillevents.local.consent import decide
+
+    found: list[Consent] = []
+    done = allocate_lock()
+    done.acquire()
+
+    def ask() -> None:
+        try:
+            found.append(decide(Paths(os.environ)))
+        finally:
+            done.release()
+
+    start_new_thread(ask, ())
+    done.acquire(timeout=_CONSENT_SECONDS)
+    # Not known yet: the process that records asks again, and waits.
+    return not found or found[0].enabled
+
+
+def _planned(options: Sequence[str], command: Sequence[str]) -> tuple[Plan | None, str]:
+    """Return what to record, or why these options cannot be used: then the command runs without events."""
+    from rillevents.shell.recorder import Plan
+
+    try:
+        found = _sorted(options)
+        name = _name(found.get("name", [""])[-1], command[0])
+        attributes = _attributes(found.get("attr", []))
+        if "record_args" in found:
+            from rillevents.shell.arguments import redacted_arguments
+
+            attributes["args"] = redacted_arguments(command[1:])
+        flush = _seconds(found["flush"][-1]) if "flush" in found else 0.0
+    except UsageError as error:
+        return None, str(error)
+    return Plan(name, attributes, ci="ci" in found, flush=flush), ""
+
+
+def _sorted(options: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    words = list(reversed(options))
+    while words:
+        word = words.pop()
+        flag, equals, value = word.partition("=") if word[:2] == "--" else (word, "", "")
+        if flag in _SWITCHES and not equals:
+            found[_SWITCHES[flag]] = [""]
+        elif flag in _VALUES and (equals or words):
+            found.setdefault(_VALUES[flag], []).append(value if equals else words.pop())
+        else:
+            raise UsageError(
+                f"run has no option {word!r}", hint="write: rillevents run --name NAME -a KEY=VALUE -- COMMAND"
+            )
+    return found
+
+
+def _name(given: str, command: str) -> str:
+    if given:
+        from rillevents.event import check_text
+
+        return check_text("--name", given)
+    base = command.rpartition("/")[2]
+    return base if base.isprintable() and base.strip() and base.isascii() and len(base) <= 100 else "command"
+
+
+def _attributes(texts: Sequence[str]) -> dict[str, Any]:
+    if not texts:
+        return {}
+    from rillevents.cli.record import parse_attribute
+    from rillevents.event import ENVELOPE, encode_line
+
+    found = dict(map(parse_attribute, texts))
+    for key in found:
+        if key in ENVELOPE or not key:
+            raise UsageError(f"{key!r} is set by rillevents itself", hint="give the attribute another name")
+    encode_line(found)
+    return found
+
+
+def _seconds(text: str) -> float:
+    from rillevents.event.timestamp import parse_duration
+
+    try:
+        seconds = float(text) if text[-1:].isdigit() else float(parse_duration(text))
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e6:
+        raise UsageError(f"--flush {text!r} is not a number of seconds", hint="write --flush 10")
+    return seconds

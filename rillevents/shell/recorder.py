@@ -1,0 +1,129 @@
+"""The process beside a wrapped command that records its events, so that a slow or hanging home holds nothing up.
+
+It is forked before the command, with all signals blocked that are passed on, and holds no descriptor of it. It records nothing
+before it is told to, through a pipe, a line each, and says through another what a person should read. If it is late, it is left
+alone, and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from rillevents.shell.ending import Ended
+
+# So long is waited for an event to be stored: a disk that works takes a hundredth of it.
+_STORE_SECONDS = 2.0
+# After a signal somebody may be about to kill us.
+_FLUSH_SECONDS_AFTER_SIGNAL = 2.0
+
+
+class Plan:
+    """What is to be recorded of a command: a name for its events, attributes, and in how many seconds they are delivered."""
+
+    __slots__ = ("attributes", "ci", "flush", "name")
+
+    def __init__(self, name: str, attributes: dict[str, Any], *, ci: bool = False, flush: float = 0.0) -> None:
+        self.name = name
+        self.attributes = attributes
+        self.ci = ci
+        self.flush = flush
+
+
+class Recorder:
+    """The other end of the recording process; it never raises, and `finish` never takes longer than it says."""
+
+    def __init__(self, plan: Plan, record: Callable[[Plan, int, int], None]) -> None:
+        """Fork the process; *record* runs there, with descriptors to read from and to write to."""
+        self._plan = plan
+        self._is_told = False
+        self._by_signal = False
+        self._to, self._from = -1, -1
+        try:
+            reading, self._to = os.pipe()
+            self._from, writing = os.pipe()
+            pid = os.fork()
+        except OSError:
+            return
+        if pid == 0:
+            _run_apart(lambda: record(plan, reading, writing), (reading, writing))
+        os.close(reading)
+        os.close(writing)
+
+    def note_start(self, started_ns: int) -> None:
+        """Record the start, at a time in nanoseconds since 1970."""
+        self._tell({"started_ns": started_ns})
+
+    def note_signal(self, number: int, seconds: float) -> None:
+        """Record the end at once: who sends such a signal may send a KILL in a moment. Later ones change nothing."""
+        self._by_signal = True
+        self._tell_end({"signal": number, "duration_s": seconds})
+
+    def finish(self, ended: Ended) -> list[str]:
+        """Record how the command ended, wait for that, and return what a person should read."""
+        told: dict[str, Any] = {"signal": ended.signal} if ended.signal else {"exit_code": ended.exit_code}
+        told |= {"duration_s": ended.seconds, "user_s": ended.user_s, "system_s": ended.system_s}
+        self._tell_end({**told, "max_rss_bytes": ended.max_rss_bytes})
+        flush = min(self._plan.flush, _FLUSH_SECONDS_AFTER_SIGNAL) if self._by_signal else self._plan.flush
+        self._tell({"flush": flush})
+        if self._to >= 0:
+            os.close(self._to)
+        return self._messages(_STORE_SECONDS + flush)
+
+    def _tell_end(self, fields: dict[str, Any]) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._tell(fields)
+
+    def _tell(self, fields: Mapping[str, Any]) -> None:
+        try:
+            # JSON, of numbers alone.
+            os.write(self._to, b"{%b}\n" % ",".join(f'"{key}":{value!r}' for key, value in fields.items()).encode())
+        except OSError:
+            # It has ended, and has said why, or there never was one.
+            return
+
+    def _messages(self, seconds: float) -> list[str]:
+        if self._from < 0:
+            return ["nothing was recorded: no process could be started"]
+        by, told = time.monotonic() + seconds, b""
+        while (left := by - time.monotonic()) > 0:
+            if not select.select([self._from], [], [], left)[0]:
+                break
+            piece = os.read(self._from, 1 << 16)
+            if not piece:
+                return told.decode("utf-8", "replace").splitlines()
+            told += piece
+        return [
+            *told.decode("utf-8", "replace").splitlines(),
+            "the events could not be stored in time; storing them goes on",
+        ]
+
+
+def _run_apart(work: Callable[[], None], kept: tuple[int, int]) -> None:
+    """Run *work* in this forked process, away from everything that the command uses; never returns."""
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        sys.stdin = sys.stdout = sys.stderr = None
+        _close_others(kept)
+        work()
+    finally:
+        os._exit(0)
+
+
+def _close_others(kept: tuple[int, int]) -> None:
+    """Close the command's descriptors: who waits for them to be closed must not wait for us."""
+    first = 3
+    for number in sorted(kept):
+        os.closerange(first, number)
+        first = number + 1
+    os.closerange(first, 1 << 20)
