@@ -371,6 +371,13 @@ class TestTerminal:
         assert "51" == terminal.expect("ready> ").rpartition("code=")[2].split()[0]
         assert 51 == until(lambda: [e for e in tool.events() if "exit_code" in e])[0]["exit_code"]
 
+    def test_the_first_time(self, terminal: Terminal, tool: Tool) -> None:
+        """A person is told once that events are stored, and where."""
+        for count in (1, 0):
+            terminal.type(typed(tool, "--", "true") + "\n")
+            terminal.expect("\n")
+            assert count == terminal.expect("ready> ").count("are stored in")
+
     def test_ctrl_z(self, terminal: Terminal, tool: Tool) -> None:
         """Ctrl-Z stops command and wrapper, the shell has a stopped job, and fg goes on with both."""
         terminal.type(typed(tool, "--name", "job", "--", "sh", "-c", "'echo go; read x; echo got=$x; exit 12'") + "\n")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rillevents.local.consent import Consent
-    from rillevents.shell.recorder import Plan
+    from rillevents.shell.recorder import Plan, Recorder
 
 # Reading the decision takes a thousandth of it, unless the home hangs.
 _CONSENT_SECONDS = 0.25
@@ -62,11 +62,22 @@ def _wrapped(plan: Plan, command: Sequence[str], umask: int, quiet: bool) -> int
         return _not_started(error, quiet)
     recorder.note_start(wrapped.started_ns)
     ended = wrapped.wait(recorder)
-    for message in recorder.finish(ended):
-        if not quiet:
+    messages = recorder.finish(ended)
+    if not quiet:
+        for message in [*messages, *_notices(recorder)]:
             _say(message)
     leave_as(ended)
     raise AssertionError("unreachable")
+
+
+def _notices(recorder: Recorder) -> list[str]:
+    """Return what a person reads once: not while the home hangs."""
+    if recorder.is_late or sys.stderr is None or not sys.stderr.isatty():
+        return []
+    from rillevents.cli.notices import first_run
+    from rillevents.local import Paths
+
+    return [notice for notice in [first_run(Paths(os.environ))] if notice]
 
 
 def _replaced(command: Sequence[str], umask: int, quiet: bool) -> int:

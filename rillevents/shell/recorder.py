@@ -43,6 +43,7 @@ class Recorder:
     def __init__(self, plan: Plan, record: Callable[[Plan, int, int], None]) -> None:
         """Fork the process; *record* runs there, with descriptors to read from and to write to."""
         self._plan = plan
+        self.is_late = False
         self._is_told = False
         self._by_signal = False
         self._to, self._from = -1, -1
@@ -85,7 +86,9 @@ class Recorder:
     def _tell(self, fields: Mapping[str, Any]) -> None:
         try:
             # JSON, of numbers alone.
-            os.write(self._to, b"{%b}\n" % ",".join(f'"{key}":{value!r}' for key, value in fields.items()).encode())
+            os.write(
+                self._to, b"{%b}\n" % ",".join(f'"{key}":{_rounded(value)!r}' for key, value in fields.items()).encode()
+            )
         except OSError:
             # It has ended, and has said why, or there never was one.
             return
@@ -101,10 +104,16 @@ class Recorder:
             if not piece:
                 return told.decode("utf-8", "replace").splitlines()
             told += piece
+        self.is_late = True
         return [
             *told.decode("utf-8", "replace").splitlines(),
             "the events could not be stored in time; storing them goes on",
         ]
+
+
+def _rounded(value: float) -> float:
+    """Return a number of seconds to the microsecond; a whole number as it is."""
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _run_apart(work: Callable[[], None], kept: tuple[int, int]) -> None:
