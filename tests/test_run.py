@@ -237,21 +237,14 @@ class TestNotThere:
         assert (7, True) == (done.returncode, "not recorded" in done.stderr)
         assert 7 == tool("run", "-q", "--", "sh", "-c", "exit 7").returncode
 
-    def test_a_home_that_hangs(self, tool: Tool) -> None:
+    @pytest.mark.parametrize("file", ["spool/v1/slot-0.ndjson", "telemetry"])
+    def test_a_home_that_hangs(self, file: str, tool: Tool) -> None:
         """A home in which every call takes long holds up neither the command's start nor, for more than a moment, its end."""
         strace = need("strace")
         tool("record", "log", "x")
-        slow = [
-            strace,
-            "-f",
-            "-o",
-            "/dev/null",
-            "-P",
-            str(tool.spool / "slot-0.ndjson"),
-            "-e",
-            "inject=all:delay_enter=300s",
-        ]
-        words = [*slow, *map(str, tool.command("run", "--", "sh", "-c", "exit 8"))]
+        tool("telemetry", "on")
+        words = [strace, "-f", "-o", "/dev/null", "-P", str(tool.home / file), "-e", "inject=all:delay_enter=300s"]
+        words += map(str, tool.command("run", "--", "sh", "-c", "exit 8"))
         with subprocess.Popen(words, env=tool.environ, stderr=subprocess.PIPE) as process:
             try:
                 # The tracer waits for the process that records: what we wait for is the line of the wrapper.

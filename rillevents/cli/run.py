@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from rillevents.local.consent import Consent
     from rillevents.shell.recorder import Plan, Recorder
 
 # Reading the decision takes a thousandth of it, unless the home hangs.
@@ -36,10 +35,10 @@ def run_words(argv: Sequence[str], umask: int) -> int | None:
         return None
     quiet = is_quiet(os.environ) or bool({"-q", "--quiet"} & {*words[:at]})
     plan, problem = _planned(options, command)
-    if plan is None or not _is_on():
+    if plan is None or _is_off_by_environment():
         if problem and not quiet:
             _say(f"{problem}; the command runs without events")
-        return _replaced(command, umask, quiet)
+        return _replaced(command, umask, None, quiet)
     return _wrapped(plan, command, umask, quiet)
 
 
@@ -47,15 +46,14 @@ def _wrapped(plan: Plan, command: Sequence[str], umask: int, quiet: bool) -> int
     from rillevents.shell.recorder import Recorder
     from rillevents.shell.run import CannotStart, Wrapped, block_signals, leave_as
 
-    def record(plan: Plan, reading: int, writing: int) -> None:
-        # Imported in the forked process: the command's own signals and end are waited for meanwhile.
-        from rillevents.shell.recording import record
-
-        record(plan, reading, writing)
-
     mask = block_signals()
     # Its process loads what it needs while the command starts, and records only what it is told later.
-    recorder = Recorder(plan, record)
+    recorder = Recorder(plan, _record_apart)
+    is_on, warnings = recorder.decided(_CONSENT_SECONDS)
+    if not is_on:
+        for warning in [] if quiet else warnings:
+            _say(warning)
+        return _replaced(command, umask, mask, quiet)
     try:
         wrapped = Wrapped(command, umask, mask)
     except CannotStart as error:
@@ -70,6 +68,27 @@ def _wrapped(plan: Plan, command: Sequence[str], umask: int, quiet: bool) -> int
     raise AssertionError("unreachable")
 
 
+def _record_apart(plan: Plan, reading: int, writing: int) -> None:
+    """Say whether telemetry is on, then record what is told: in the forked process, since the home may hang."""
+    from rillevents.local import Paths
+    from rillevents.local.consent import decide
+
+    decision = decide(Paths(os.environ))
+    os.write(writing, b"on\n" if decision.enabled else b"off\n" + decision.warning.encode("utf-8", "replace"))
+    if decision.enabled:
+        # Not before: it takes longer than all else here.
+        from rillevents.shell.recording import record
+
+        record(plan, reading, writing)
+
+
+def _is_off_by_environment() -> bool:
+    from rillevents.local import Paths
+    from rillevents.local.consent import decide_by_environment
+
+    return decide_by_environment(Paths(os.environ)) is not None
+
+
 def _notices(recorder: Recorder) -> list[str]:
     """Return what a person reads once: not while the home hangs."""
     if recorder.is_late or sys.stderr is None or not sys.stderr.isatty():
@@ -80,10 +99,10 @@ def _notices(recorder: Recorder) -> list[str]:
     return [notice for notice in [first_run(Paths(os.environ))] if notice]
 
 
-def _replaced(command: Sequence[str], umask: int, quiet: bool) -> int:
+def _replaced(command: Sequence[str], umask: int, mask: set[int] | None, quiet: bool) -> int:
     from rillevents.shell.run import replace_by
 
-    return _not_started(replace_by(command, umask), quiet)
+    return _not_started(replace_by(command, umask, mask), quiet)
 
 
 def _not_started(error: Any, quiet: bool) -> int:
@@ -101,29 +120,6 @@ def _say(message: str) -> None:
             print(f"rillevents: {printable(message)}", file=sys.stderr, flush=True)
     except OSError:
         return
-
-
-def _is_on() -> bool:
-    """Return whether telemetry is on, as far as that can be told at once: a hanging home must not hold the command up."""
-    from _thread import allocate_lock, start_new_thread
-
-    from rillevents.local import Paths
-    from rillevents.local.consent import decide
-
-    found: list[Consent] = []
-    done = allocate_lock()
-    done.acquire()
-
-    def ask() -> None:
-        try:
-            found.append(decide(Paths(os.environ)))
-        finally:
-            done.release()
-
-    start_new_thread(ask, ())
-    done.acquire(timeout=_CONSENT_SECONDS)
-    # Not known yet: the process that records asks again, and waits.
-    return not found or found[0].enabled
 
 
 def _planned(options: Sequence[str], command: Sequence[str]) -> tuple[Plan | None, str]:

@@ -29,6 +29,11 @@ def decide(paths: Paths) -> Consent:
     Reads one small file and writes nothing. A value that cannot be read or understood counts as off: a typing error must not
     override a wish not to be tracked.
     """
+    return decide_by_environment(paths) or _from_file(paths.telemetry_file)
+
+
+def decide_by_environment(paths: Paths) -> Consent | None:
+    """Return the decision if the environment says off; else None: it cannot say on against the file. Reads no file."""
     do_not_track = paths.environ.get("DO_NOT_TRACK", "").strip().lower()
     if do_not_track and do_not_track not in OFF:
         return Consent(False, "DO_NOT_TRACK")
@@ -37,7 +42,7 @@ def decide(paths: Paths) -> Consent:
     if value and value.strip().lower() not in ON:
         known = value.strip().lower() in OFF
         return Consent(False, name, "" if known else f"{name}={value!r} is neither on nor off: telemetry is off")
-    return _from_file(paths.telemetry_file)
+    return None
 
 
 def _from_file(path: str) -> Consent:

@@ -46,17 +46,35 @@ class Recorder:
         self.is_late = False
         self._is_told = False
         self._by_signal = False
-        self._to, self._from = -1, -1
+        self._to, self._from, self._pid = -1, -1, 0
+        self._read, self._is_decided = b"", False
         try:
             reading, self._to = os.pipe()
             self._from, writing = os.pipe()
-            pid = os.fork()
+            self._pid = os.fork()
         except OSError:
             return
-        if pid == 0:
+        if self._pid == 0:
             _run_apart(lambda: record(plan, reading, writing), (reading, writing))
         os.close(reading)
         os.close(writing)
+
+    def decided(self, seconds: float) -> tuple[bool, list[str]]:
+        """Return whether telemetry is on, as far as that is known after *seconds*, and what a person should read if it is off.
+
+        If it is off, the process has ended: a command that takes our place must not find a child.
+        """
+        if self._from < 0 or not select.select([self._from], [], [], seconds)[0]:
+            # Not known yet: what is told to it is recorded once it knows that it may be.
+            return True, []
+        self._read = os.read(self._from, 1 << 16)
+        first, _, self._read = self._read.partition(b"\n")
+        self._is_decided = True
+        if first != b"off":
+            return True, []
+        os.waitpid(self._pid, 0)
+        os.close(self._to)
+        return False, self._read.decode("utf-8", "replace").splitlines()
 
     def note_start(self, started_ns: int) -> None:
         """Record the start, at a time in nanoseconds since 1970."""
@@ -96,19 +114,21 @@ class Recorder:
     def _messages(self, seconds: float) -> list[str]:
         if self._from < 0:
             return ["nothing was recorded: no process could be started"]
-        by, told = time.monotonic() + seconds, b""
+        by, told = time.monotonic() + seconds, self._read
         while (left := by - time.monotonic()) > 0:
             if not select.select([self._from], [], [], left)[0]:
                 break
             piece = os.read(self._from, 1 << 16)
             if not piece:
-                return told.decode("utf-8", "replace").splitlines()
+                return self._lines(told)
             told += piece
         self.is_late = True
-        return [
-            *told.decode("utf-8", "replace").splitlines(),
-            "the events could not be stored in time; storing them goes on",
-        ]
+        return [*self._lines(told), "the events could not be stored in time; storing them goes on"]
+
+    def _lines(self, told: bytes) -> list[str]:
+        lines = told.decode("utf-8", "replace").splitlines()
+        # The decision, if it came late.
+        return lines if self._is_decided else lines[1:]
 
 
 def _rounded(value: float) -> float:

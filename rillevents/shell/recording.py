@@ -7,7 +7,7 @@ import os
 
 from rillevents.errors import RilleventsError
 from rillevents.event import ndjson, new_event_id
-from rillevents.local import Paths, consent
+from rillevents.local import Paths
 from rillevents.recording import Client
 from rillevents.recording.setup import recording_setup
 
@@ -69,11 +69,6 @@ class _Events:
             self._end(told)
 
     def _open(self) -> None:
-        decision = consent.decide(self._paths)
-        if decision.warning:
-            self._say(decision.warning)
-        if not decision.enabled:
-            return
         setup = recording_setup(self._paths, short_lived=True, ci=self._plan.ci)
         for warning in setup.warnings:
             self._say(warning)

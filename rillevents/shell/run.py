@@ -74,11 +74,11 @@ def original_environment() -> dict[bytes, bytes]:
     return {key: value for key, _, value in pairs if key != IGNORED.encode()}
 
 
-def replace_by(command: Sequence[str], umask: int) -> CannotStart:
-    """Replace this process by the command, without any event; return only if that fails."""
+def replace_by(command: Sequence[str], umask: int, mask: set[int] | None) -> CannotStart:
+    """Replace this process by the command; return only if that fails. *mask* is that of signals before some were blocked."""
     environ = original_environment()
     os.umask(umask)
-    _restore_signals(pthread_sigmask(SIG_BLOCK, ()))
+    _restore_signals(pthread_sigmask(SIG_BLOCK, ()) if mask is None else mask)
     try:
         _exec(command, environ)
     except OSError as error:
