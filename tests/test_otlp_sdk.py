@@ -137,7 +137,7 @@ class TestPython:
             assert 25 == serving.ask("GET", "/api/rejected?limit=1").json["total"]
         found = stored(tool)
         more = {"list": ["ä", "b"], "map": {"a": ["b", 1, None], "empty": {}}, "level": "warn"}
-        events = [without(event, "event_id", "otel.scope.name") for event in found]
+        events = [without(event, "event_id", "otel.scope.name", "otel.scope.version") for event in found]
         assert [expected("sdk-event", n, **more) for n in named(250)] == events
         assert {"program"} == {event["otel.scope.name"] for event in found}
         assert 225 == len({event["event_id"] for event in found})
@@ -197,6 +197,6 @@ def test_go(tool: Tool, tmp_path: Path) -> None:
     assert 100 == sum(map(int, re.findall(r"no event name.*\((\d+) logs rejected\)", done.stdout))), done.stdout
     found = stored(tool)
     more = {"list": ["ä", -(2**63)], "map": {"a": "b", "empty": {}}, "level": "warn"}
-    events = [without(event, "event_id", "otel.scope.name") for event in found]
+    events = [without(event, "event_id", "otel.scope.name", "otel.scope.version") for event in found]
     assert [expected("go-event", n, **more) for n in named(1000)] == events
     assert 900 == len({event["event_id"] for event in found})
