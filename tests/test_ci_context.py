@@ -298,3 +298,17 @@ class TestValues:
         found = ci_attributes(job.environ | changed)
         encode_line(found)
         assert all(isinstance(value, str) and 0 < len(value) <= 256 for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("https://u:p/w@h.example/x", "https://h.example/x"),
+        ("https://u:p@h.example/x", "https://h.example/x"),
+        ("https://h.example:8080/x@v1", "https://h.example:8080/x@v1"),
+    ],
+)
+def test_a_password_with_a_slash(told: str, expected: str) -> None:
+    """A password in a URL is taken out, whatever it holds; an at sign in a path is none."""
+    environ = {"CI": "true", "GITLAB_CI": "true", "CI_PIPELINE_NAME": told}
+    assert expected == ci_attributes(environ)["ci_pipeline"]

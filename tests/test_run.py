@@ -157,7 +157,7 @@ class TestNotThere:
         environ = {key: value for key, value in environ.items() if not key.startswith(("LC_", "LANG"))}
         words = {
             "python": [sys.executable, "-S", str(tool.home.parent / "probe.py")],
-            "status": ["grep", "-E", "^Sig|^Shd|^Umask|^NoNewPrivs", "/proc/self/status"],
+            "status": ["grep", "-E", "^Sig(Blk|Ign|Cgt)|^Umask|^NoNewPrivs", "/proc/self/status"],
         }[probe]
         seen = [
             subprocess.run(

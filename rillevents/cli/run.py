@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Reading the decision takes a thousandth of it, unless the home hangs.
 _CONSENT_SECONDS = 0.25
+_OURS = ("run_id", "exit_code", "signal", "duration_s", "user_s", "system_s", "max_rss_bytes", "args")
 _VALUES = {"--name": "name", "-a": "attr", "--attr": "attr", "--flush": "flush"}
 _SWITCHES = {"--ci": "ci", "--record-args": "record_args", "-q": "quiet", "--quiet": "quiet"}
 
@@ -60,11 +61,13 @@ def _wrapped(plan: Plan, command: Sequence[str], umask: int, quiet: bool) -> int
         return _not_started(error, quiet)
     recorder.note_start(wrapped.started_ns)
     ended = wrapped.wait(recorder)
-    messages = recorder.finish(ended)
-    if not quiet:
-        for message in [*messages, *_notices(recorder)]:
+    try:
+        messages = recorder.finish(ended)
+        for message in [] if quiet else [*messages, *_notices(recorder)]:
             _say(message)
-    leave_as(ended)
+    finally:
+        # Whatever happens here, the exit code is the command's.
+        leave_as(ended)
     raise AssertionError("unreachable")
 
 
@@ -130,14 +133,11 @@ def _planned(options: Sequence[str], command: Sequence[str]) -> tuple[Plan | Non
         found = _sorted(options)
         name = _name(found.get("name", [""])[-1], command[0])
         attributes = _attributes(found.get("attr", []))
-        if "record_args" in found:
-            from rillevents.shell.arguments import redacted_arguments
-
-            attributes["args"] = redacted_arguments(command[1:])
         flush = _seconds(found["flush"][-1]) if "flush" in found else 0.0
     except UsageError as error:
         return None, str(error)
-    return Plan(name, attributes, ci="ci" in found, flush=flush), ""
+    args = command[1:] if "record_args" in found else None
+    return Plan(name, attributes, args=args, ci="ci" in found, flush=flush), ""
 
 
 def _sorted(options: Sequence[str]) -> dict[str, list[str]]:
@@ -174,7 +174,7 @@ def _attributes(texts: Sequence[str]) -> dict[str, Any]:
 
     found = dict(map(parse_attribute, texts))
     for key in found:
-        if key in ENVELOPE or not key:
+        if key in (*ENVELOPE, *_OURS) or not key:
             raise UsageError(f"{key!r} is set by rillevents itself", hint="give the attribute another name")
     encode_line(found)
     return found

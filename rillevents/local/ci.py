@@ -91,6 +91,10 @@ def _is_surrogate(char: str) -> bool:
 def _without_credentials(text: str) -> str:
     """Return what follows a URL's `://` without the user and the password."""
     end = min(at for at in (*map(text.find, "/?# "), len(text)) if at >= 0)
+    _, colon, rest = text[:end].partition(":")
+    if colon and "@" not in text[:end] and "@" in text[end:] and not rest.isdigit():
+        # A password with a slash in it: what follows the colon is no port.
+        end = len(text)
     return text[text.rfind("@", 0, end) + 1 :]
 
 

@@ -6,18 +6,27 @@ from collections.abc import Sequence
 
 from rillevents.recording.redact import DEFAULT, REDACTED
 
+_MOST_CHARACTERS = 8192
+
 
 def redacted_arguments(words: Sequence[str]) -> list[str]:
     """Return arguments without secrets that are known by their key (`--token=X`, `--token X`, `TOKEN=X`) or by their form.
 
-    Not found: a secret of no known form after a short option (`-psecret`), or in a place where only the command knows it.
+    After 8,192 characters the list ends with `…`. Not found: a secret of no known form after a short option (`-psecret`), or in a
+    place where only the command knows it.
     """
     found: list[str] = []
     follows_key = False
+    room = _MOST_CHARACTERS
     for word in words:
+        room -= len(word)
+        if room < 0:
+            # So that the other attributes stay.
+            found.append("…")
+            break
         key, equals, value = word.partition("=")
         name = key.lstrip("-")
-        if follows_key and not (word[:1] == "-" and len(word) > 1):
+        if follows_key and word[:2] != "--":
             found.append(REDACTED)
             follows_key = False
             continue

@@ -11,10 +11,11 @@ import os
 import select
 import sys
 import time
+from _signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, sigpending  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from rillevents.shell.ending import Ended
@@ -22,19 +23,44 @@ if TYPE_CHECKING:
 # So long is waited for an event to be stored: a disk that works takes a hundredth of it.
 _STORE_SECONDS = 2.0
 # After a signal somebody may be about to kill us.
-_FLUSH_SECONDS_AFTER_SIGNAL = 2.0
+_SECONDS_AFTER_SIGNAL = 2.0
+_ENDING = frozenset((SIGTERM, SIGHUP, SIGQUIT, SIGINT))
 
 
 class Plan:
-    """What is to be recorded of a command: a name for its events, attributes, and in how many seconds they are delivered."""
+    """What is to be recorded of a command: a name for its events, attributes, and in how many seconds they are delivered.
 
-    __slots__ = ("attributes", "ci", "flush", "name")
+    *args*, if they are to be recorded, are the command's arguments as they are.
+    """
 
-    def __init__(self, name: str, attributes: dict[str, Any], *, ci: bool = False, flush: float = 0.0) -> None:
+    __slots__ = ("args", "attributes", "ci", "flush", "name")
+
+    def __init__(
+        self,
+        name: str,
+        attributes: dict[str, Any],
+        *,
+        args: Sequence[str] | None = None,
+        ci: bool = False,
+        flush: float = 0.0,
+    ) -> None:
         self.name = name
         self.attributes = attributes
+        self.args = args
         self.ci = ci
         self.flush = flush
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe away from 0, 1 and 2, which may be closed here, and are the null device in the other process."""
+    import fcntl
+
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) if end < 3 else end for end in ends]
+    for end, kept in zip(ends, moved, strict=True):
+        if end != kept:
+            os.close(end)
+    return moved[0], moved[1]
 
 
 class Recorder:
@@ -49,8 +75,8 @@ class Recorder:
         self._to, self._from, self._pid = -1, -1, 0
         self._read, self._is_decided = b"", False
         try:
-            reading, self._to = os.pipe()
-            self._from, writing = os.pipe()
+            reading, self._to = _pipe()
+            self._from, writing = _pipe()
             self._pid = os.fork()
         except OSError:
             return
@@ -64,7 +90,7 @@ class Recorder:
 
         If it is off, the process has ended: a command that takes our place must not find a child.
         """
-        if self._from < 0 or not select.select([self._from], [], [], seconds)[0]:
+        if self._from < 0 or not _is_readable(self._from, seconds):
             # Not known yet: what is told to it is recorded once it knows that it may be.
             return True, []
         self._read = os.read(self._from, 1 << 16)
@@ -90,11 +116,14 @@ class Recorder:
         told: dict[str, Any] = {"signal": ended.signal} if ended.signal else {"exit_code": ended.exit_code}
         told |= {"duration_s": ended.seconds, "user_s": ended.user_s, "system_s": ended.system_s}
         self._tell_end({**told, "max_rss_bytes": ended.max_rss_bytes})
-        flush = min(self._plan.flush, _FLUSH_SECONDS_AFTER_SIGNAL) if self._by_signal else self._plan.flush
-        self._tell({"flush": flush})
+        # The terminal's Ctrl-C is one, too, if the command ended by it.
+        is_urgent = self._by_signal or ended.signal in _ENDING
+        flush = min(self._plan.flush, _SECONDS_AFTER_SIGNAL) if is_urgent else self._plan.flush
+        # A part of the time is for what is no delivery.
+        self._tell({"flush": 0.8 * flush})
         if self._to >= 0:
             os.close(self._to)
-        return self._messages(_STORE_SECONDS + flush)
+        return self._messages(max(_STORE_SECONDS, flush))
 
     def _tell_end(self, fields: dict[str, Any]) -> None:
         if not self._is_told:
@@ -116,10 +145,15 @@ class Recorder:
             return ["nothing was recorded: no process could be started"]
         by, told = time.monotonic() + seconds, self._read
         while (left := by - time.monotonic()) > 0:
-            if not select.select([self._from], [], [], left)[0]:
-                break
+            if not sigpending().isdisjoint(_ENDING):
+                # Somebody wants us to end, now that the command has.
+                by = min(by, time.monotonic() + _SECONDS_AFTER_SIGNAL / 2)
+            if not _is_readable(self._from, min(left, 0.2)):
+                continue
             piece = os.read(self._from, 1 << 16)
             if not piece:
+                # It has ended: nobody else may be there to take it in.
+                os.waitpid(self._pid, 0)
                 return self._lines(told)
             told += piece
         self.is_late = True
@@ -129,6 +163,13 @@ class Recorder:
         lines = told.decode("utf-8", "replace").splitlines()
         # The decision, if it came late.
         return lines if self._is_decided else lines[1:]
+
+
+def _is_readable(fd: int, seconds: float) -> bool:
+    # Not select: it refuses descriptors from 1024 on.
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    return bool(waiting.poll(max(0, seconds) * 1000))
 
 
 def _rounded(value: float) -> float:

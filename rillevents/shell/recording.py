@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import time
 
 from rillevents.errors import RilleventsError
 from rillevents.event import ndjson, new_event_id
@@ -24,7 +25,11 @@ def record(plan: Plan, reading: int, writing: int) -> None:
     """Record what comes through *reading*, a JSON object a line, and write what a person should read to *writing*."""
 
     def say(message: str) -> None:
-        os.write(writing, message.encode("utf-8", "replace") + b"\n")
+        try:
+            os.write(writing, message.encode("utf-8", "replace") + b"\n")
+        except OSError:
+            # Nobody waits any more; the events are stored all the same.
+            return
 
     paths = Paths(os.environ)
     events = _Events(plan, paths, say)
@@ -69,6 +74,10 @@ class _Events:
             self._end(told)
 
     def _open(self) -> None:
+        if self._plan.args is not None:
+            from rillevents.shell.arguments import redacted_arguments
+
+            self._attributes["args"] = redacted_arguments(self._plan.args)
         setup = recording_setup(self._paths, short_lived=True, ci=self._plan.ci)
         for warning in setup.warnings:
             self._say(warning)
@@ -99,4 +108,4 @@ class _Events:
 
     def close(self) -> None:
         if self._started_ns and not self._is_ended and self._client:
-            self._record("failure", {"signal": "SIGKILL"}, 0)
+            self._record("failure", {"signal": "SIGKILL"}, time.time_ns())

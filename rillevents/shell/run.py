@@ -26,6 +26,8 @@ from _signal import (  # type: ignore[import-not-found]
     SIGSTOP,
     SIGTERM,
     SIGTSTP,
+    SIGTTIN,
+    SIGTTOU,
     SIGUSR1,
     SIGUSR2,
     SIGXFSZ,
@@ -40,7 +42,7 @@ from rillevents.shell.ending import Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rillevents.shell.recorder import Recorder
 
@@ -86,9 +88,17 @@ def replace_by(command: Sequence[str], umask: int, mask: set[int] | None) -> Can
     raise AssertionError("unreachable")
 
 
+_is_child_ignored = False
+
+
 def block_signals() -> set[int]:
     """Block all signals that are passed on, for all processes that are forked from now on, and return the mask of before."""
     found: set[int] = pthread_sigmask(SIG_BLOCK, _BLOCKED)
+    global _is_child_ignored
+    if getsignal(SIGCHLD) == SIG_IGN:
+        # Else nobody would tell us of the command's end.
+        _is_child_ignored = True
+        set_disposition(SIGCHLD, SIG_DFL)
     return found
 
 
@@ -148,7 +158,9 @@ class Wrapped:
             if pid != self.pid:
                 continue
             if os.WIFSTOPPED(status):
-                self._stop()
+                # A STOP that somebody sends to the command alone is no job control: nobody would continue us.
+                if os.WSTOPSIG(status) in (SIGTSTP, SIGTTIN, SIGTTOU):
+                    self._stop()
                 continue
             ended = Ended(status, self.seconds, (usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024))
             if whose != -1:
@@ -178,13 +190,18 @@ def leave_as(ended: Ended) -> None:
     os._exit(ended.exit_code)
 
 
-def _reset(environ: Mapping[str, str]) -> list[int]:
+def _reset() -> list[int]:
     """Return the signals that Python ignores and that were not ignored before."""
+    return [number for number in (SIGPIPE, SIGXFSZ) if not _was_ignored(number)]
+
+
+def _was_ignored(number: int) -> bool:
+    """Whether a signal was ignored when the script's head began."""
     try:
-        before = int(environ.get(IGNORED, "0"), 16)
+        before = int(os.environ.get(IGNORED, "0"), 16)
     except ValueError:
         before = 0
-    return [number for number in (SIGPIPE, SIGXFSZ) if not before >> (number - 1) & 1]
+    return bool(before >> (number - 1) & 1)
 
 
 def _forked(command: Sequence[str], environ: dict[bytes, bytes], mask: set[int], umask: int) -> int:
@@ -215,8 +232,10 @@ def _forked(command: Sequence[str], environ: dict[bytes, bytes], mask: set[int],
 
 def _restore_signals(mask: set[int]) -> None:
     """Set the dispositions and the mask that were there before Python began."""
-    for number in _reset(os.environ):
+    for number in _reset():
         set_disposition(number, SIG_DFL)
+    if _is_child_ignored or _was_ignored(SIGCHLD):
+        set_disposition(SIGCHLD, SIG_IGN)
     if getsignal(SIGINT) != SIG_IGN:
         # Python's handler would take a Ctrl-C from the command in the moment before it is there.
         set_disposition(SIGINT, SIG_DFL)
