@@ -20,7 +20,7 @@ from support import PACE, Tool, need
 from rillevents.shell.arguments import redacted_arguments
 from rillevents.testing import FakeIntake
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "posix_spawn"), reason="not on this platform")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="not on this platform")
 
 # What a process can see of how it was started.
 PROBE = """

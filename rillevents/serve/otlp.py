@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from rillevents.delivery.exporters.otlp.protobuf import varint
 from rillevents.errors import InvalidEvent
 from rillevents.event import (
     BEHAVIORAL,
@@ -23,6 +24,7 @@ from rillevents.event import (
     SERVICE_VERSION,
     encode_line,
     format_time,
+    ndjson,
 )
 from rillevents.event.envelope import required_fields
 from rillevents.event.timestamp import parse_time
@@ -48,7 +50,7 @@ _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 def parse_otlp_json(body: bytes) -> Incoming:
     """Return the events of an ExportLogsServiceRequest in JSON; raises BadBody, and TooMany."""
     try:
-        document = json.loads(body.removeprefix(BOM).decode(), parse_constant=_no_constant)
+        document = json.loads(body.removeprefix(BOM).decode(), parse_constant=ndjson.no_constant)
         records = list(_limited(records_of_json(document)))
     except (TypeError, AttributeError, RecursionError, OverflowError):
         raise BadBody(400, "the body is not OTLP in JSON, but another document") from None
@@ -83,8 +85,8 @@ def accepted(content_type: bytes, reasons: Sequence[str]) -> Answer:
         partial = {"partialSuccess": {"rejectedLogRecords": str(len(reasons)), "errorMessage": message}}
         return Answer(200, json.dumps(partial if reasons else {}).encode())
     text = message.encode()
-    inner = b"\x08" + _varint(len(reasons)) + b"\x12" + _varint(len(text)) + text
-    return Answer(200, b"\x0a" + _varint(len(inner)) + inner if reasons else b"", ((b"content-type", PROTOBUF),))
+    inner = b"\x08" + varint(len(reasons)) + b"\x12" + varint(len(text)) + text
+    return Answer(200, b"\x0a" + varint(len(inner)) + inner if reasons else b"", ((b"content-type", PROTOBUF),))
 
 
 def kind_of(content_type: bytes) -> bytes:
@@ -99,19 +101,7 @@ def refusal(content_type: bytes, answer: Answer) -> Answer:
     if kind_of(content_type) != PROTOBUF:
         return Answer(answer.status, json.dumps({"message": reason}).encode(), kept)
     text = reason.encode()
-    return Answer(answer.status, b"\x12" + _varint(len(text)) + text, (*kept, (b"content-type", PROTOBUF)))
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*found, number])
-
-
-def _no_constant(text: str) -> object:
-    raise ValueError(f"{text} is not valid JSON")
+    return Answer(answer.status, b"\x12" + varint(len(text)) + text, (*kept, (b"content-type", PROTOBUF)))
 
 
 def _limited(records: Iterator[Record]) -> Iterator[Record]:

@@ -13,7 +13,8 @@ from typing import Any
 from rillevents.delivery.exporters.otlp.form import INT64, MAX_DEPTH, SEVERITIES, Resource, as_text, utf8
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Return a number as protobuf writes lengths and counts."""
     found = bytearray()
     while number > 127:
         found.append(number & 127 | 128)
@@ -23,14 +24,14 @@ def _varint(number: int) -> bytes:
 
 
 _FEW = 2048
-_LENGTHS = tuple(map(_varint, range(_FEW)))
+_LENGTHS = tuple(map(varint, range(_FEW)))
 _fixed64 = struct.Struct("<Q").pack
 _double = struct.Struct("<d").pack
 
 
 def _sized(tag: bytes, content: bytes) -> bytes:
     size = len(content)
-    return b"%b%b%b" % (tag, _LENGTHS[size] if size < _FEW else _varint(size), content)
+    return b"%b%b%b" % (tag, _LENGTHS[size] if size < _FEW else varint(size), content)
 
 
 def _string(text: str) -> bytes:
@@ -47,7 +48,7 @@ def _any_value(value: Any, depth: int = 0) -> bytes:
     if kind is bool:
         return b"\x10\x01" if value else b"\x10\x00"
     if kind is int and -INT64 <= value < INT64:
-        return b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
+        return b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF)
     if kind is float:
         return b"\x21" + _double(value)
     if value is None:
@@ -109,7 +110,7 @@ class Protobuf:
     def severity(self, level: str) -> bytes:
         """Return a record's severity; b"" without a text."""
         number = SEVERITIES.get(level.lower())
-        return (b"\x10" + _varint(number) if number else b"") + (_sized(b"\x1a", utf8(level)) if level else b"")
+        return (b"\x10" + varint(number) if number else b"") + (_sized(b"\x1a", utf8(level)) if level else b"")
 
     def trace_id(self, digits: str) -> bytes:
         """Return a record's trace ID."""
@@ -129,7 +130,7 @@ class Protobuf:
         joined = map(b"".join, zip(observed, *fields, *attributes, strict=True))
         # _sized, without a call: every event passes here.
         sized = [(len(record), record) for record in joined]
-        return [b"\x12%b%b" % (_LENGTHS[n] if n < _FEW else _varint(n), record) for n, record in sized]
+        return [b"\x12%b%b" % (_LENGTHS[n] if n < _FEW else varint(n), record) for n, record in sized]
 
     def joined(self, records: Sequence[bytes]) -> bytes:
         """Return several records of one resource in one piece."""

@@ -7,7 +7,7 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rillevents.delivery.exporters.encoding import Compression
@@ -20,6 +20,7 @@ Encoding = Literal["protobuf", "json"]
 LOGS_PATH = "/v1/logs"
 # https://opentelemetry.io/docs/specs/otlp/#otlphttp-default-port
 DEFAULT_ENDPOINT = "http://localhost:4318"
+_COMPRESSIONS: Mapping[str, Compression] = {"none": "none", "gzip": "gzip", "zstd": "zstd"}
 _PROTOCOLS: Mapping[str, Encoding] = {"http/protobuf": "protobuf", "http/json": "json"}
 
 
@@ -63,8 +64,6 @@ def otlp_settings(
 def _with_headers(
     found: OtlpSettings, headers: Mapping[str, str], home: str, *, named: bool, warn: Callable[[str], None]
 ) -> OtlpSettings:
-    from dataclasses import replace
-
     if not headers or found.headers:
         return found
     is_home = is_otlp(home) and home.lower() != OTLP
@@ -132,11 +131,9 @@ class _Variables:
 
     def _compression(self) -> Compression | None:
         variable, value = self._named("COMPRESSION")
-        if value in ("none", "gzip", "zstd"):
-            return value  # type: ignore[return-value]
-        if value:
+        if value and value not in _COMPRESSIONS:
             raise ConfigError(f"{variable}={value!r} is not supported", hint="possible values: none, gzip, zstd")
-        return None
+        return _COMPRESSIONS.get(value)
 
     def _timeout(self) -> float | None:
         variable, value = self._named("TIMEOUT")
