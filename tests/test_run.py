@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -351,7 +352,7 @@ def terminal(tool: Tool) -> Iterator[Terminal]:
 
 
 def typed(tool: Tool, *words: str) -> str:
-    return " ".join([*map(str, tool.command("run")), *words])
+    return " ".join([shlex.join(map(str, tool.command("run"))), *words])
 
 
 class TestTerminal:
