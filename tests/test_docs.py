@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from support import need
 
 import rillevents
 from rillevents import errors, testing
@@ -29,7 +24,6 @@ from rillevents.delivery.destination import destination_name, intake_settings, k
 from rillevents.delivery.outcome import FlushOutcome
 from rillevents.local import Paths, config, consent, install_id
 from rillevents.local.config_file import KEYS, checker, parse
-from rillevents.spool.view import pending
 from rillevents.testing import FakeIntake
 
 ROOT = Path(__file__).parents[1]
@@ -225,7 +219,8 @@ def test_every_variable_is_documented() -> None:
 def test_no_other_variable_is_named() -> None:
     """No page names a variable of ours that the code does not know."""
     named = {name for text in TEXTS.values() for name in re.findall(r"RILLEVENTS_[A-Z_]+[A-Z]", text)}
-    assert named <= variables_in_the_code()
+    # The recipes' own: their scripts read it.
+    assert named <= variables_in_the_code() | {"RILLEVENTS_INSTALL"}
 
 
 def test_variables_of_others_are_documented() -> None:
@@ -279,6 +274,18 @@ def test_every_outcome_of_a_flush_is_documented() -> None:
     }
 
 
+RECIPES = [
+    "sh recipe",
+    "yaml github",
+    "yaml github-action",
+    "yaml gitlab",
+    "groovy jenkins",
+    "yaml buildkite",
+    "yaml circleci",
+    "yaml woodpecker",
+]
+
+
 # The README
 
 
@@ -287,9 +294,9 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("info", ["sh recipe", "yaml github", "yaml gitlab", "groovy jenkins"])
+@pytest.mark.parametrize("info", RECIPES)
 def test_recipes_are_in_one_place(info: str) -> None:
-    """Each recipe is in the manual's page on CI, which the tests below run, and nowhere else."""
+    """Each recipe is in the manual's page on CI, which test_recipes.py runs, and nowhere else."""
     assert {"ci": 1} == {name: len(found) for name, text in TEXTS.items() if (found := blocks(text, info))}
 
 
@@ -397,198 +404,3 @@ def test_the_examples_for_tests_pass(tmp_path: Path) -> None:
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     assert f"{sum(body.count('def test_') for body in examples)} passed" in done.stdout
-
-
-# Recipes
-
-INSTALLS = {
-    "installed": """
-        mkdir -p "$3/bin"
-        printf '#!/bin/sh\\n' > "$3/bin/pip"
-        cp "$STUBS/tool" "$3/bin/rillevents"
-        chmod +x "$3/bin/pip" "$3/bin/rillevents"
-    """,
-    "no-venv": "exit 1",
-    "no-package": """
-        mkdir -p "$3/bin"
-        printf '#!/bin/sh\\nexit 1\\n' > "$3/bin/pip"
-        chmod +x "$3/bin/pip"
-    """,
-}
-
-
-@dataclass
-class Machine:
-    """A machine that a recipe runs on: its home, its PATH, whether installing works, what the job's exit code is."""
-
-    home: Path
-    installs: str
-    code: int
-    url: str
-    is_up: bool
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        stubs = self.home / "stubs"
-        stubs.mkdir()
-        # Where the intake is down, a flush tries for as long as it may; a later --timeout wins over the recipe's.
-        hurry = "" if self.is_up else '[ "$1" != flush ] || set -- "$@" --timeout 0.5\n'
-        call = f'exec {shlex.quote(sys.executable)} -m rillevents "$@"'
-        self._stub(stubs / "tool", f"export PYTHONPATH={shlex.quote(str(ROOT))}\n{hurry}{call}")
-        self._stub(stubs / "python3", textwrap.dedent(INSTALLS[self.installs]))
-        self._stub(stubs / "make", f"exit {self.code}")
-        self.environ = {
-            "PATH": f"{stubs}:/usr/bin:/bin",
-            "HOME": str(self.home),
-            "STUBS": str(stubs),
-            "RILLEVENTS_INTAKE_URL": self.url,
-            "GITHUB_PATH": str(self.home / "github_path"),
-        }
-
-    def _stub(self, path: Path, body: str) -> None:
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-
-    def run(self, shell: list[str], script: str) -> int:
-        """Run a script, and return its exit code; what it says about a command that is missing fails the test."""
-        file = self.home / "script"
-        file.write_text(script)
-        added = self.home / "github_path"
-        path = ":".join([*(added.read_text().split() if added.exists() else []), self.environ["PATH"]])
-        done = subprocess.run(
-            [*shell, str(file)],
-            env=self.environ | {"PATH": path},
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "not found" not in done.stderr
-        assert "Usage" not in done.stderr
-        return done.returncode
-
-    def spooled(self) -> list[str]:
-        """Return the names of the events that wait."""
-        places = Paths(self.environ).spool_dirs[:1]
-        return [json.loads(line)["event_name"] for place in places for line in pending(place)]
-
-
-@pytest.fixture(params=INSTALLS)
-def installs(request: pytest.FixtureRequest) -> str:
-    """What comes of installing the tool."""
-    return str(request.param)
-
-
-@pytest.fixture(params=[0, 3], ids=["succeeds", "fails"])
-def code(request: pytest.FixtureRequest) -> int:
-    """The exit code of the job itself."""
-    return int(request.param)
-
-
-@pytest.fixture(params=[True, False], ids=["up", "down"])
-def machine(
-    request: pytest.FixtureRequest, tmp_path: Path, intake: FakeIntake, installs: str, code: int
-) -> Iterator[Machine]:
-    """A machine with an intake that is up or down."""
-    with socket.socket() as taken:
-        # Bound, and not listening: who connects is refused, and nobody else can get the port meanwhile.
-        taken.bind(("127.0.0.1", 0))
-        url = intake.url if request.param else f"http://127.0.0.1:{taken.getsockname()[1]}/events/default"
-        yield Machine(tmp_path, installs, code, url, request.param)
-
-
-def names(machine: Machine, *at_the_end: str) -> list[str]:
-    """Return the events that the recipe records on that machine, sorted."""
-    if machine.installs != "installed":
-        return []
-    return sorted(["build-start", *(["build-success"] if machine.code == 0 else []), *at_the_end])
-
-
-def assert_kept_or_delivered(machine: Machine, intake: FakeIntake, expected: list[str]) -> None:
-    """Check that the events arrived where the intake is up, and wait in the spool where it is down."""
-    arrived = sorted(event["event_name"] for event in intake.events)
-    assert (expected, []) == ((arrived, machine.spooled()) if machine.is_up else (sorted(machine.spooled()), arrived))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shell", ["dash", "bash", "zsh"])
-def test_the_recipe_for_sh(shell: str, machine: Machine, intake: FakeIntake) -> None:
-    """The recipe for plain sh leaves the job's exit code alone and loses no event, whatever fails."""
-    strict = [] if shell == "dash" else ["-o", "pipefail"]
-    assert machine.code == machine.run([need(shell), "-eu", *strict], only_block(PAGES["ci"], "sh recipe"))
-    assert_kept_or_delivered(machine, intake, names(machine, "build-seconds"))
-
-
-def indented(lines: list[str], at: int) -> str:
-    """Return what is indented below line *at*, without the indentation."""
-    depth = len(lines[at]) - len(lines[at].lstrip())
-    body = []
-    for line in lines[at + 1 :]:
-        if line.strip() and len(line) - len(line.lstrip()) <= depth:
-            break
-        body.append(line)
-    return textwrap.dedent("\n".join(body)) + "\n"
-
-
-def github(text: str) -> tuple[list[str], list[str]]:
-    """Return the scripts of a workflow's steps: those of the job, and those that always run."""
-    lines = text.splitlines()
-    job, always = [], []
-    for at, line in enumerate(lines):
-        if line.strip() == "run: |":
-            name = max(before for before in range(at) if "- name:" in lines[before])
-            (always if any("if: always()" in found for found in lines[name:at]) else job).append(indented(lines, at))
-    return job, always
-
-
-def gitlab(text: str) -> tuple[list[str], list[str]]:
-    """Return the job's script, with what is before it in the same shell, and what runs afterwards."""
-    lines = text.splitlines()
-    parts = {line.strip(): indented(lines, at + 1) for at, line in enumerate(lines) if line.endswith("script:")}
-    return [parts["before_script:"] + parts["script:"]], [parts["after_script:"]]
-
-
-def jenkins(text: str) -> tuple[list[str], list[str]]:
-    """Return the scripts of a pipeline's stages, and those of its post section."""
-    stages, _, post = text.partition("post {")
-    found = [re.findall(r"sh '''\n(.*?)'''", part, re.DOTALL) for part in (stages, post)]
-    return [textwrap.dedent(body) for body in found[0]], [textwrap.dedent(body) for body in found[1]]
-
-
-HOSTED = {"yaml github": github, "yaml gitlab": gitlab, "groovy jenkins": jenkins}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("info", HOSTED)
-def test_the_recipes_for_hosted_ci(info: str, machine: Machine, intake: FakeIntake) -> None:
-    """The shell lines of the other recipes leave the job's exit code alone and lose no event, whatever fails."""
-    text = only_block(PAGES["ci"], info)
-    machine.environ |= settings_of(text)
-    bash = [need("bash"), "-eu", "-o", "pipefail"]
-    job, always = HOSTED[info](text)
-    assert job
-    assert always
-    codes = []
-    for script in job:
-        codes.append(machine.run(bash, script))
-        if codes[-1]:
-            break
-    assert machine.code == codes[-1]
-    assert [0] * len(always) == [machine.run(bash, script) for script in always]
-    assert_kept_or_delivered(machine, intake, names(machine))
-
-
-def settings_of(text: str) -> Mapping[str, str]:
-    """Return what a recipe sets for the whole job about failures."""
-    found = re.findall(r"(RILLEVENTS_ON_ERROR)(?:: | = )'?(\w+)", text)
-    assert [("RILLEVENTS_ON_ERROR", "ignore")] == found
-    return dict(found)
-
-
-@pytest.mark.parametrize("info", ["sh recipe", *HOSTED])
-def test_recipes_flush_within_a_time(info: str) -> None:
-    """Every recipe ends in one flush that takes at most twenty seconds and whose failure is nobody's."""
-    assert ["rillevents flush --timeout 20 || true"] == [
-        line.strip() for line in only_block(PAGES["ci"], info).splitlines() if "rillevents flush" in line
-    ]
