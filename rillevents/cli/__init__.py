@@ -1,6 +1,7 @@
 """The command line: parse, call the library, return a result; one file per command, and one place that prints.
 
-The process starts here: the quick parser handles the plain forms of `record`, Typer everything else.
+The process starts here: the quick parser handles the plain forms of `record` and `timer`, `run` its own words, Typer everything
+else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main() -> None:
         code = _quick(sys.argv[1:], umask)
         if code is None:
             if sys.flags.no_site:
-                # The script starts Python without the search for packages; only `record` does without.
+                # The script starts Python without the search for packages; only the quick commands do without.
                 import site
 
                 site.main()
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def _failed(error: Exception) -> int:
-    """Report in one line that the command could not run; return 1, or 0 if it was `record` and the script must go on."""
+    """Report in one line that the command could not run; return 1, or 0 if it recorded and the script must go on."""
     words = sys.argv[1:]
     mode, _ = failure_mode(on_error_flag(words), os.environ)
     try:
@@ -47,7 +48,7 @@ def _failed(error: Exception) -> int:
             print(f"rillevents: nothing was done: {type(error).__name__}: {str(error)!a}", file=_bounded_stderr())
     except OSError:
         pass
-    return 1 if mode == "fail" or "record" not in words[:2] else 0
+    return 1 if mode == "fail" or not {"record", "timer", "session"} & {*words[:2]} else 0
 
 
 def _bounded_stderr() -> TextIO:
@@ -64,6 +65,10 @@ def _quick(argv: list[str], umask: int) -> int | None:
         from rillevents.cli.run import run_words
 
         return run_words(argv, umask)
+    if argv[:1] == ["timer"]:
+        from rillevents.cli.timer import quick
+
+        return quick(argv, os.environ)
     if argv[:1] != ["record"] and argv[1:2] != ["record"]:
         return None
     request = parse(argv)

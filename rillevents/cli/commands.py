@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "record": "rillevents.cli.record_typer",
     "run": "rillevents.cli.run_typer",
+    "session": "rillevents.cli.session",
+    "timer": "rillevents.cli.timer_typer",
     "ci": "rillevents.cli.ci",
     "flush": "rillevents.cli.flush",
     "status": "rillevents.cli.status",

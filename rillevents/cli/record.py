@@ -52,9 +52,10 @@ class Plan:
 
 
 class Report:
-    """The result: the exit code, the line for stdout, and the messages for stderr."""
+    """The result: whether it was recorded, the exit code, the line for stdout, and the messages for stderr."""
 
     def __init__(self) -> None:
+        self.recorded = False
         self.code = 0
         self.out = b""
         self.messages: list[str] = []
@@ -107,6 +108,7 @@ def perform(request: RecordCommand, plan: Plan, environ: Mapping[str, str]) -> R
             redactor=setup.redactor,
         )
         _record(client, request, plan)
+        report.recorded = True
         if not request.dry_run and not request.quiet:
             report.messages += _notices(paths, plan)
     except InvalidEvent:

@@ -93,6 +93,16 @@ class Paths:
         return _join(self.state_dir, "events.db")
 
     @property
+    def sessions_dir(self) -> str:
+        """The folder with a small file for each session: when it began, and what of it was delivered."""
+        return _join(self.state_dir, "sessions")
+
+    @property
+    def timers_dir(self) -> str:
+        """The folder with a small file for each timer that is running."""
+        return _join(self.state_dir, "timers")
+
+    @property
     def serve_dir(self) -> str:
         """The folder with the spools of forwarding servers, one for each destination."""
         return _join(self.state_dir, "serve")

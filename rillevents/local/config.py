@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RECORDING_SECTIONS = ("attributes", "ci", "filter", "redact", "spool")
 DEFAULT_MAX_BYTES = 1 << 30
+SESSION_ID = "session_id"
 
 
 class Config:
@@ -169,8 +170,12 @@ def _parse_for_recording(paths: Paths) -> Config:
 
 def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
     """Return the attributes that the environment adds to every event, and a warning for each that is not usable."""
-    attributes, warnings = _listed_attributes(paths.variable("ATTRIBUTES"), paths.app.prefix)
+    attributes, warnings = _listed_attributes(paths, "ATTRIBUTES")
+    if paths.variable("SESSION_ID"):
+        of_session, more = session_attributes(paths)
+        attributes, warnings = {**of_session, **attributes}, warnings + more
     for variable, key in (
+        ("SESSION_ID", SESSION_ID),
         ("SERVICE_NAME", SERVICE_NAME),
         ("SERVICE_VERSION", SERVICE_VERSION),
         ("SERVICE_COMMIT", SERVICE_COMMIT),
@@ -185,6 +190,11 @@ def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
     if is_dev:
         attributes[IS_DEV] = True
     return attributes, warnings + warning
+
+
+def session_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
+    """Return the attributes of the session that this environment is in, and a warning if the variable is malformed."""
+    return _listed_attributes(paths, "SESSION_ATTRIBUTES")
 
 
 def ci_context(paths: Paths, config: Config) -> tuple[bool, list[str]]:
@@ -203,8 +213,9 @@ def _switched(text: str, name: str) -> tuple[bool | None, list[str]]:
     return None, [f"{name}={value!r} is neither true nor false; it was left out"]
 
 
-def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str]]:
+def _listed_attributes(paths: Paths, variable: str) -> tuple[dict[str, Any], list[str]]:
     """Read `k=v,k2=v2` with percent-encoding (the format of OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES), or a JSON object."""
+    text = paths.variable(variable)
     if not text.strip():
         return {}, []
     found: object
@@ -222,7 +233,8 @@ def _listed_attributes(text: str, prefix: str) -> tuple[dict[str, Any], list[str
             pairs[key if equals else ""] = percent_decoded(value.strip())
     attributes = {key: value for key, value in pairs.items() if key and key not in ENVELOPE and is_json(key, value)}
     bad = len(pairs) - len(attributes)
-    return attributes, [f"{prefix}ATTRIBUTES is partly malformed: write k=v,k2=v2 or a JSON object"] if bad else []
+    told = f"{paths.app.prefix}{variable} is partly malformed: write k=v,k2=v2 or a JSON object"
+    return attributes, [told] if bad else []
 
 
 def is_json(key: str, value: object) -> bool:
