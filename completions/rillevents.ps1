@@ -30,6 +30,12 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'log' = 'log'
             }
         'file' = [ordered]@{}
+        'form' = [ordered]@{
+                'sh' = 'sh'
+                'fish' = 'fish'
+                'env' = 'env'
+                'json' = 'json'
+            }
         'name' = [ordered]@{
                 'install-success' = 'install-success'
                 'app-start' = 'app-start'
@@ -102,6 +108,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'run' = 'run'
                 'scale' = 'scale'
                 'serve' = 'serve'
+                'sessions' = 'sessions'
                 'spool' = 'spool'
                 'stats' = 'stats'
                 'testing' = 'testing'
@@ -111,6 +118,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
         '' = @{
             Commands = [ordered]@{
                 'run' = 'Run a command, and record its start and its end'
+                'summary' = 'Show what this session or CI job recorded'
                 'ci' = 'Show which CI job this is, as `record --ci` adds it'
                 'flush' = 'Send the spooled events; unacknowledged ones are kept'
                 'status' = 'Show install ID, consent, spool, destination and losses'
@@ -121,6 +129,8 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'help' = 'Show a page of the manual, or list the pages'
                 'demo' = 'Record, flush and show events, all on this machine'
                 'record' = 'Record an event; `rillevents flush` sends it'
+                'session' = 'Give all events of a script or a job one ID'
+                'timer' = 'Measure the time between two commands'
                 'spool' = 'Export, import, retry or delete spooled events'
                 'config' = 'Show and change the settings in config.toml'
                 'telemetry' = 'Turn telemetry on or off, and see what decided it'
@@ -159,6 +169,20 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             }
             Arguments = @('text')
         }
+        'summary' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--markdown' = 'Print a Markdown table'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
         'ci' = @{
             Commands = [ordered]@{}
             Options = [ordered]@{
@@ -180,6 +204,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--no-wait' = 'Exit at once if another flush is running'
                 '--dry-run' = 'Print what would be sent; send nothing'
                 '--ca-cert' = 'Also trust this certificate authority'
+                '--summary' = 'Append a Markdown table of what was recorded'
                 '--json' = 'Print one JSON document'
                 '--on-error' = 'What a failure does to the exit code'
                 '-q' = 'Print nothing on stderr except usage errors'
@@ -192,6 +217,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--to' = 'destination'
                 '--timeout' = 'text'
                 '--ca-cert' = 'file'
+                '--summary' = 'file'
                 '--on-error' = 'on_error'
             }
             Arguments = @()
@@ -499,6 +525,107 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--on-error' = 'on_error'
             }
             Arguments = @('file')
+        }
+        'session' = @{
+            Commands = [ordered]@{
+                'start' = 'Print what a shell evaluates to be in a new session'
+                'end' = 'Record how long the session has lasted'
+            }
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'session start' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '-a' = 'An attribute of every event in it'
+                '--attr' = 'An attribute of every event in it'
+                '--print' = 'What to print: for which shell'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '-a' = 'attribute'
+                '--attr' = 'attribute'
+                '--print' = 'form'
+            }
+            Arguments = @()
+        }
+        'session end' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--on-error' = 'What a failure does to the exit code'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--on-error' = 'on_error'
+            }
+            Arguments = @()
+        }
+        'timer' = @{
+            Commands = [ordered]@{
+                'start' = 'Start a timer, anew if it runs already'
+                'stop' = 'Record a timer''s seconds as a metric, and take the timer away'
+            }
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'timer start' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--on-error' = 'What a failure does to the exit code'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--on-error' = 'on_error'
+            }
+            Arguments = @('text')
+        }
+        'timer stop' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '-a' = 'An attribute: text, or with := a JSON value'
+                '--attr' = 'An attribute: text, or with := a JSON value'
+                '--ci' = 'Add which CI job this is'
+                '--durable' = 'Sync to the disk before returning'
+                '--print' = 'Print the event as stored'
+                '--on-error' = 'What a failure does to the exit code'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '-a' = 'attribute'
+                '--attr' = 'attribute'
+                '--on-error' = 'on_error'
+            }
+            Arguments = @('text')
         }
         'spool' = @{
             Commands = [ordered]@{

@@ -129,6 +129,18 @@ def test_with_the_intake_down_the_job_is_as_without(tmp_path: Path) -> None:
     assert [("build-start", None), ("build-success", 0)] == told(job.machine.spooled())
 
 
+def test_a_summary_of_the_job(tmp_path: Path) -> None:
+    """With `summary` the job's summary shows what was recorded, besides what is in it already."""
+    with FakeIntake() as intake:
+        job = Job(Machine(tmp_path, "", code=3), **{"install": WHEEL, "intake-url": intake.url, "summary": "true"})
+        job.machine.environ["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
+        (tmp_path / "summary.md").write_text("# Mine\n")
+        job.step("main")
+        job.run(BUILD)
+        job.step("post")
+    assert (tmp_path / "summary.md").read_text().startswith("# Mine\n### rillevents: 2 events, 1 failed\n")
+
+
 @pytest.mark.parametrize("timeout", ["soon", "-1", "0"])
 def test_a_wrong_timeout_loses_nothing(timeout: str, tmp_path: Path) -> None:
     """A time that is no number of seconds is told, and the events are delivered."""

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "rillevents.cli.run_typer",
     "session": "rillevents.cli.session",
     "timer": "rillevents.cli.timer_typer",
+    "summary": "rillevents.cli.summary",
     "ci": "rillevents.cli.ci",
     "flush": "rillevents.cli.flush",
     "status": "rillevents.cli.status",

@@ -119,6 +119,22 @@ def _rejected(out: Console, entries: Sequence[Mapping[str, Any]]) -> None:
         out.print(Text(f"    {printable(entry['reason'])}", style="red"))
 
 
+def _summary(out: Console, data: Mapping[str, Any]) -> None:
+    if not data["events"]:
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
+    for heading in ("type", "name"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("delivered", "waiting", "failed", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in data["events"]:
+        name = printable(row["event_name"]) or "others"
+        numbers = (f"{row[key]:,}" for key in ("delivered", "waiting", "failed"))
+        seconds = f"{row['seconds']:,.3f}" if row["seconds"] else ""
+        table.add_row(Text(printable(row["event_type"])), Text(name), *numbers, seconds)
+    _print_table(out, table)
+
+
 def _page(out: Console, text: str) -> None:
     if out.is_terminal:
         # Imported here: it takes longer to load than most commands take.
@@ -136,5 +152,6 @@ VIEWS: Mapping[str, View] = {
     "following": _following,
     "stats": _stats,
     "rejected": _rejected,
+    "summary": _summary,
     "page": _page,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rillevents.cli.command import Json, OnError, events, paths, register
 from rillevents.cli.progress import progress
 from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result
+from rillevents.delivery.sums import Tally
 from rillevents.delivery.url import is_stdout
 from rillevents.errors import Busy, ConfigError, UsageError
 
@@ -46,6 +48,9 @@ def add_to(app: typer.Typer) -> None:
         ca_cert: Annotated[
             str | None, typer.Option("--ca-cert", metavar="FILE", help="Also trust this certificate authority.")
         ] = None,
+        summary: Annotated[
+            str, typer.Option("--summary", metavar="FILE", help="Append a Markdown table of what was recorded.")
+        ] = "",
         as_json: Json = False,
         on_error: OnError = None,  # type: ignore[assignment]
     ) -> Result:
@@ -55,7 +60,12 @@ def add_to(app: typer.Typer) -> None:
         if as_json and not dry_run and is_stdout(_name(to)):
             hint = "leave --json out: what was sent is told on stderr"
             raise UsageError("file:- writes the events to stdout, where --json would stand among them", hint=hint)
-        return _dry_run(to) if dry_run else _flush(to, timeout, ca_cert, wait=not no_wait)
+        if dry_run:
+            return _dry_run(to)
+        if not summary:
+            return _flush(to, timeout, ca_cert, wait=not no_wait)
+        tally = Tally(everything=True)
+        return _with_summary(_flush(to, timeout, ca_cert, wait=not no_wait, tally=tally), tally, summary)
 
 
 def _name(to: str) -> str:
@@ -69,7 +79,21 @@ def _name(to: str) -> str:
         return to
 
 
-def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -> Result:
+def _with_summary(done: Result, tally: Tally, file: str) -> Result:
+    """Append the summary; a file that cannot be written is told and changes nothing else."""
+    from rillevents.shell.summary import append, summary
+
+    if done.data["outcome"] == "off":
+        return done
+    try:
+        append(summary(paths(), tally.total), file)
+    except OSError as error:
+        told = f"the summary cannot be written to {file}: {error.strerror or error}"
+        return replace(done, messages=(*done.messages, told))
+    return done
+
+
+def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool, tally: Tally | None = None) -> Result:
     from rillevents.delivery.flush import flush
 
     here, warnings = paths(), list[str]()
@@ -84,6 +108,7 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool) -
                 on_progress=report,
                 on_wait=_tell_wait,
                 warn=warnings.append,
+                tally=tally,
             )
     except Busy as error:
         from rillevents.delivery.outcome import FlushOutcome, FlushResult

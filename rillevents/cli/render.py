@@ -176,7 +176,7 @@ def _topics(titles: Mapping[str, str]) -> Mapping[str, str]:
 
 
 # What display.py shows. Other kinds have data for --json alone.
-_RICH = ("events", "following", "stats", "rejected", "page")
+_RICH = ("events", "following", "stats", "rejected", "summary", "page")
 _PAIRS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "status": _status,
     "settings": dict,

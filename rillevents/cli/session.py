@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rillevents.cli.command import OnError, group, option, paths, register
+from rillevents.cli.command import OnError, group, paths, register
 from rillevents.cli.record import parse_attribute
 from rillevents.cli.record_quick import RecordCommand
 from rillevents.cli.result import Result

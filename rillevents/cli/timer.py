@@ -53,9 +53,10 @@ def start(request: RecordCommand, environ: Mapping[str, str]) -> Report:
 
 
 def stop(request: RecordCommand, environ: Mapping[str, str]) -> Report:
-    """Stop the timer, and record the metric that the request makes, with the seconds as its value."""
+    """Stop the timer, and record the metric that the request makes, with the seconds as its value; raises UsageError."""
     from rillevents.shell import timer
 
+    Plan(request)
     report, paths = Report(), Paths(environ)
     name = check_text("NAME", request.arguments[0])
     if _is_off(paths, report):

@@ -13,6 +13,7 @@ from rillevents.delivery.destination import destination_name, intake_settings, k
 from rillevents.delivery.exporters.encoding import Compression
 from rillevents.delivery.flusher import Flusher
 from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
+from rillevents.delivery.sums import Tally
 from rillevents.delivery.url import (
     DEFAULT_PORTS,
     IntakeSettings,
@@ -42,12 +43,14 @@ def flush(
     on_progress: Callable[[int], None] | None = None,
     on_wait: Callable[[float], None] | None = None,
     warn: Callable[[str], None] = lambda message: None,
+    tally: Tally | None = None,
 ) -> FlushResult:
     """Send what is in this user's spool, and return the result.
 
     If opted out, nothing is sent. *to* overrides the environment and config.toml. If the configuration must be changed first,
     the outcome is `unconfigured`. Raises Busy if another flush is running for longer than *timeout* (or *wait* is false),
-    UsageError if *to* contains a password, SpoolError.
+    UsageError if *to* contains a password, SpoolError. What is delivered of sessions and CI jobs is counted for `summary`, by
+    *tally* if one is given.
     """
     decision = consent.decide(paths)
     if decision.warning:
@@ -62,6 +65,7 @@ def flush(
         exporter = exporter_to(paths, settings, to=to, timeout=timeout, ca_cert=ca_cert, warn=warn)
     except ConfigError as error:
         return FlushResult(FlushOutcome.UNCONFIGURED, pending=held_events(paths), reason=str(error))
+    tally = tally or Tally.wanted(paths)
     flusher = Flusher(
         exporter,
         **batch_limits(settings, exporter),
@@ -71,12 +75,15 @@ def flush(
         on_progress=on_progress,
         on_wait=on_wait,
         warn=warn,
+        on_settled=tally.add if tally else None,
     )
     try:
         return flusher.flush(existing_spools(paths))
     finally:
         with Muted():
             exporter.close()
+        if tally:
+            tally.save(paths)
 
 
 def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:

@@ -32,8 +32,9 @@ class Flusher:
     A batch has at most *batch_events* lines and *batch_bytes* bytes; while answers come quickly the batches grow, up to *most*
     (events and bytes). *timeout* limits the whole flush, in seconds (None: no limit); *stall_timeout* limits the seconds without
     progress. If another flush is running, *wait* false raises Busy at once; otherwise the flusher waits until the deadline.
-    *on_progress* gets the number of events settled so far, *on_wait* the seconds until the next attempt, *warn* once a flush what
-    an answer says beside an acknowledgement. *sleep* and *clock* are for tests.
+    *on_progress* gets the number of events settled so far, *on_wait* the seconds until the next attempt, *on_settled* each batch
+    with its verdicts once they are committed, *warn* once a flush what an answer says beside an acknowledgement. *sleep* and
+    *clock* are for tests.
     """
 
     exporter: Exporter
@@ -46,6 +47,7 @@ class Flusher:
     on_progress: Callable[[int], None] | None = None
     on_wait: Callable[[float], None] | None = None
     warn: Callable[[str], None] = lambda message: None
+    on_settled: Callable[[Batch, Sequence[LineVerdict]], None] | None = None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _held: list[tuple[SpoolBatch, Sequence[LineVerdict]]] = field(default_factory=list)
@@ -152,6 +154,8 @@ class Flusher:
             if _has_held((batch, verdicts)):
                 verdicts = [held if verdict is HELD else verdict for verdict in verdicts]
             drain.commit(batch, verdicts)
+            if self.on_settled and verdicts:
+                self.on_settled(batch.batch, verdicts)
         self._held.clear()
 
 

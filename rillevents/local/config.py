@@ -170,7 +170,7 @@ def _parse_for_recording(paths: Paths) -> Config:
 
 def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
     """Return the attributes that the environment adds to every event, and a warning for each that is not usable."""
-    attributes, warnings = _listed_attributes(paths, "ATTRIBUTES")
+    attributes, warnings = _listed_attributes(paths.variable("ATTRIBUTES"), f"{paths.app.prefix}ATTRIBUTES")
     if paths.variable("SESSION_ID"):
         of_session, more = session_attributes(paths)
         attributes, warnings = {**of_session, **attributes}, warnings + more
@@ -194,7 +194,7 @@ def identity_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
 
 def session_attributes(paths: Paths) -> tuple[dict[str, Any], list[str]]:
     """Return the attributes of the session that this environment is in, and a warning if the variable is malformed."""
-    return _listed_attributes(paths, "SESSION_ATTRIBUTES")
+    return _listed_attributes(paths.variable("SESSION_ATTRIBUTES"), f"{paths.app.prefix}SESSION_ATTRIBUTES")
 
 
 def ci_context(paths: Paths, config: Config) -> tuple[bool, list[str]]:
@@ -213,9 +213,8 @@ def _switched(text: str, name: str) -> tuple[bool | None, list[str]]:
     return None, [f"{name}={value!r} is neither true nor false; it was left out"]
 
 
-def _listed_attributes(paths: Paths, variable: str) -> tuple[dict[str, Any], list[str]]:
+def _listed_attributes(text: str, name: str) -> tuple[dict[str, Any], list[str]]:
     """Read `k=v,k2=v2` with percent-encoding (the format of OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES), or a JSON object."""
-    text = paths.variable(variable)
     if not text.strip():
         return {}, []
     found: object
@@ -233,8 +232,7 @@ def _listed_attributes(paths: Paths, variable: str) -> tuple[dict[str, Any], lis
             pairs[key if equals else ""] = percent_decoded(value.strip())
     attributes = {key: value for key, value in pairs.items() if key and key not in ENVELOPE and is_json(key, value)}
     bad = len(pairs) - len(attributes)
-    told = f"{paths.app.prefix}{variable} is partly malformed: write k=v,k2=v2 or a JSON object"
-    return attributes, [told] if bad else []
+    return attributes, [f"{name} is partly malformed: write k=v,k2=v2 or a JSON object"] if bad else []
 
 
 def is_json(key: str, value: object) -> bool:

@@ -18,8 +18,8 @@ from rillevents.event import ENVELOPE, ndjson
 from rillevents.local import Paths
 from rillevents.local.files import ensure_home, make_folder, read_file, replace_file
 from rillevents.local.install_id import mint
+from rillevents.local.keyed_files import drop_old, hashed
 from rillevents.shell.stopwatch import reading, seconds_since
-from rillevents.shell.timer import drop_old, hashed
 
 # What a session exports is in the environment of every process below; 200 kB of it stop a CI step from starting.
 MAX_ATTRIBUTES = 4096
@@ -126,12 +126,14 @@ def _sh(session: Session, paths: Paths) -> str:
     lines = [f"export {key}={shlex.quote(value)}" for key, value in session.variables(paths.app.prefix).items()]
     mark = session.session_id[:8]
     end = f"{_end_words(session, paths)} </dev/null || :"
-    # zsh runs an EXIT trap that is set in a function at the function's end; this list at the shell's.
-    zsh = f"_rillevents_end_{mark}() {{ {end}; }}; zshexit_functions+=(_rillevents_end_{mark})"
-    traps = f"{_file(paths, session.session_id)}.traps" if paths.sessions_dir else "/dev/null"
-    return "\n".join(
-        [*lines, _TRAP.format(zsh=shlex.quote(zsh), end=shlex.quote(end), mark=mark, traps=shlex.quote(traps)), ""]
-    )
+    traps = shlex.quote(f"{_file(paths, session.session_id)}.traps" if paths.sessions_dir else "/dev/null")
+    # zsh runs an EXIT trap that is set in a function at the function's end, this list at the shell's. Without any EXIT trap, a
+    # zsh that was given a text (-c) puts its last command in its own place, and forgets the list.
+    zsh = f"""_rillevents_end_{mark}() {{ {end}; }}; zshexit_functions+=(_rillevents_end_{mark})
+  if [[ -z ${{funcstack:#\\(eval\\)}} ]] && {{ trap >| {traps} }} 2>/dev/null; then
+    [[ $(cat {traps}; rm -f {traps}) == *" EXIT"* ]] || trap : EXIT
+  fi"""
+    return "\n".join([*lines, _TRAP.format(zsh=shlex.quote(zsh), end=shlex.quote(end), mark=mark, traps=traps), ""])
 
 
 # What an EXIT trap of before did is done after ours, with the exit code that it would see. A shell tells its traps in the form in
@@ -142,7 +144,7 @@ if [ -n "${{ZSH_VERSION-}}" ]; then
   eval {zsh}
 else
   if _rillevents_traps=$({{ trap -p EXIT; }} 2>/dev/null); then :
-  elif {{ trap >|{traps}; }} 2>/dev/null; then _rillevents_traps=$(cat {traps}; rm -f {traps})
+  elif {{ command trap >|{traps}; }} 2>/dev/null; then _rillevents_traps=$(cat {traps}; rm -f {traps})
   else _rillevents_traps=unknown
   fi
   _rillevents_exit_{mark}=

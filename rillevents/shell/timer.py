@@ -5,23 +5,21 @@ The file's name is a hash of the session and of the timer's name, which may be a
 
 from __future__ import annotations
 
-import os
-import time
-
 from rillevents.errors import RilleventsError, SpoolError
 from rillevents.local.files import discard, ensure_home, make_folder, read_file, replace_file
+from rillevents.local.keyed_files import drop_old, hashed
 from rillevents.shell.stopwatch import reading, seconds_since
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rillevents.local import Paths
 
-# A timer that nobody has stopped for that long is taken away when another one is started.
-KEPT_SECONDS = 7 * 86_400
-
 
 def start(paths: Paths, name: str) -> None:
-    """Start the timer *name* of this user and session, anew if it runs already; raises SpoolError if it cannot be kept."""
+    """Start the timer *name* of this user and session, anew if it runs already; raises SpoolError if it cannot be kept.
+
+    A timer that nobody has stopped for seven days is taken away when another one is started.
+    """
     file = _file(paths, name)
     try:
         ensure_home(paths.home)
@@ -57,23 +55,3 @@ def _file(paths: Paths, name: str) -> str:
     if not paths.timers_dir:
         raise SpoolError("there is no folder for timers", hint="set HOME or RILLEVENTS_HOME")
     return f"{paths.timers_dir}/{hashed(paths.variable('SESSION_ID'), name)}"
-
-
-def hashed(*texts: str) -> str:
-    """Return a name for a file that is made of any texts."""
-    # hashlib takes as long to import as an event to record.
-    from _blake2 import blake2b
-
-    joined = "\0".join(f"{len(text)}:{text}" for text in texts)
-    return str(blake2b(joined.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest())
-
-
-def drop_old(folder: str) -> None:
-    """Delete the files of a folder that are older than seven days."""
-    now = time.time()
-    for entry in os.scandir(folder):
-        try:
-            if entry.stat(follow_symlinks=False).st_mtime < now - KEPT_SECONDS:
-                os.unlink(entry.path)
-        except OSError:
-            continue

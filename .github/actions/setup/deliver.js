@@ -23,7 +23,9 @@ function main() {
     warn(`timeout: ${input("timeout")} is not a number of seconds; 20 are taken`);
   }
   const seconds = timeout > 0 ? timeout : 20;
-  run(tool, ["flush", "--timeout", String(seconds)], seconds * 1000 + MARGIN_MS);
+  const summary = process.env.GITHUB_STEP_SUMMARY;
+  const more = input("summary") === "true" && summary ? ["--summary", summary] : [];
+  run(tool, ["flush", "--timeout", String(seconds), ...more], seconds * 1000 + MARGIN_MS);
 }
 
 function run(tool, words, milliseconds) {
