@@ -219,6 +219,7 @@ def test_core_dependencies_are_enough() -> None:
     wanted = {"typer", "rich", "httpx", "platformdirs", "msgspec", "tomlkit"}
     optional = {
         "PyInstaller",
+        "celery",
         "zstandard",
         "confluent_kafka",
         "google",

@@ -262,7 +262,9 @@ class TestWsgi:
         app.add_url_rule("/v1/api/items/<item>", "item", lambda item: flask.Response(iter(["a", "b"])))
         app.wsgi_app = wsgi.EventMiddleware(app.wsgi_app, client)
         web = app.test_client()
-        assert [200, 404, 405, 500, 200, 405] == [web.open(path, method=method, buffered=True).status_code for method, path in CALLS]
+        assert [200, 404, 405, 500, 200, 405] == [
+            web.open(path, method=method, buffered=True).status_code for method, path in CALLS
+        ]
         assert [
             ("GET", "/users/<user_id>", 200),
             ("GET", None, 404),

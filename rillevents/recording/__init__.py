@@ -25,27 +25,26 @@ from rillevents.event import (
     to_event_time,
 )
 from rillevents.recording.redact import DEFAULT, Redactor, redacted
-from rillevents.recording.sinks import Reporter, adapted, log
+from rillevents.recording.sinks import Lifecycle, Reporter, adapted, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
     from datetime import datetime
     from decimal import Decimal
     from typing import Any, Literal
 
-    from rillevents.delivery.outcome import FlushResult
     from rillevents.local import Application
     from rillevents.recording.setup import Origin
     from rillevents.recording.sinks import Sink
+    from rillevents.recording.timed import Timed
 
     # A number is seconds since 1970.
     EventTime = str | int | float | Decimal | datetime
     OnError = Literal["log", "raise"]
 
 
-class Client:
+class Client(Lifecycle):
     """Records events into a sink; immutable, so every `with_*` returns a copy, and safe to share between threads.
 
     Recording never raises and never waits for a network: an invalid event or a failing disk is logged to the logger `rillevents`
@@ -121,7 +120,8 @@ class Client:
     @property
     def enabled(self) -> bool:
         """Whether recorded events go anywhere."""
-        return self._sink.enabled
+        enabled: bool = self._sink.enabled
+        return enabled
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -316,33 +316,12 @@ class Client:
         parsed = parse_raw(event)
         return self._emit(parsed) if self._sink.enabled and get_ident() not in muted else None
 
-    def timed(
-        self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any
-    ) -> AbstractContextManager[dict[str, Any]]:
-        """Return a context manager that records the duration of its block: a metric in seconds, with `success` true or false.
+    def timed(self, event_name: str, attributes: Mapping[str, Any] | None = None, /, **more: Any) -> Timed:
+        """Return what records the duration of a `with` block, or of each call of a function or coroutine that it decorates.
 
-        It yields a dict for further attributes; an exception in the block is passed on, with its class recorded as `error`.
+        The metric is in seconds, with `success` true or false. A block gets a dict for further attributes; an exception is passed
+        on, with its class recorded as `error`.
         """
         from rillevents.recording.timed import Timed
 
         return Timed(self.record_metric, event_name, attributes, more)
-
-    def flush(self, timeout: float | None = 10.0) -> FlushResult:
-        """Deliver what is held, in at most *timeout* seconds, and return the result; never raises."""
-        try:
-            return self._sink.flush(timeout)
-        except Exception as error:  # noqa: BLE001 - never raises
-            return self._reporter.flush_failed(error)
-
-    def close(self, timeout: float = 2.0) -> None:
-        """Close the sink, waiting at most *timeout* seconds for it; never raises. A later event may open it again."""
-        try:
-            self._sink.close(timeout)
-        except Exception as error:  # noqa: BLE001 - never raises
-            self._reporter.tell(f"close failed: {error}")
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,17 +1,26 @@
-"""The duration of a block of code, as a metric."""
+"""The duration of a block of code, or of a function's calls, as a metric."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Timed:
-    """A context manager that calls *record* with a metric's name, the seconds of its block and attributes; yields those."""
+    """A context manager that calls *record* with a metric's name, the seconds of its block and attributes; yields those.
+
+    As a decorator it does so for each call of a function, of a coroutine function until it has ended, and of a generator (also an
+    asynchronous one) from its first step to its end. Calls may overlap, in threads and tasks.
+    """
 
     def __init__(
         self,
@@ -37,3 +46,39 @@ class Timed:
         self._record(
             self._event_name, seconds, {**self._attributes, **told} if self._refused is None else self._refused
         )
+
+    def __call__(self, function: _Function) -> _Function:
+        """Return *function* with each of its calls timed."""
+        timed: Any
+        if inspect.iscoroutinefunction(function):
+
+            async def timed(*args: Any, **more: Any) -> Any:
+                with self._again():
+                    return await function(*args, **more)
+
+        elif inspect.isasyncgenfunction(function):
+
+            async def timed(*args: Any, **more: Any) -> Any:
+                with self._again():
+                    async for item in function(*args, **more):
+                        yield item
+
+        elif inspect.isgeneratorfunction(function):
+
+            def timed(*args: Any, **more: Any) -> Any:
+                with self._again():
+                    return (yield from function(*args, **more))
+
+        else:
+
+            def timed(*args: Any, **more: Any) -> Any:
+                with self._again():
+                    return function(*args, **more)
+
+        wrapped: Any = functools.wraps(function)(timed)
+        found: _Function = wrapped
+        return found
+
+    def _again(self) -> Timed:
+        """Return one for another call: each has a start of its own."""
+        return Timed(self._record, self._event_name, self._attributes if self._refused is None else self._refused, {})

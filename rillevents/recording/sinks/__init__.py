@@ -14,7 +14,7 @@ from rillevents.event import muted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
     from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
@@ -174,3 +174,51 @@ def log(message: str) -> None:
     import logging
 
     logging.getLogger("rillevents").warning(message)
+
+
+class Lifecycle:
+    """The part of a client that delivers and closes; a client is a context manager, with `async with` as well."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _sink: Any
+        _reporter: Reporter
+
+    def flush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Deliver what is held, in at most *timeout* seconds, and return the result; never raises."""
+        try:
+            found: FlushResult = self._sink.flush(timeout)
+        except Exception as error:  # noqa: BLE001 - never raises
+            return self._reporter.flush_failed(error)
+        return found
+
+    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Deliver what is held as `flush` does, in a thread: the event loop goes on.
+
+        A call that is cancelled leaves the flush to its time.
+        """
+        import asyncio
+
+        return await asyncio.to_thread(self.flush, timeout)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Close the sink, waiting at most *timeout* seconds for it; never raises. A later event may open it again."""
+        try:
+            self._sink.close(timeout)
+        except Exception as error:  # noqa: BLE001 - never raises
+            self._reporter.tell(f"close failed: {error}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close)

@@ -1,0 +1,199 @@
+"""A client among coroutines, and `timed` as a decorator."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PACE, only
+
+from rillevents import Client, IntakeSink, SpoolSink
+from rillevents.spool.view import pending
+from rillevents.testing import CapturingSink, FakeIntake
+
+
+@pytest.fixture
+def sink() -> CapturingSink:
+    return CapturingSink()
+
+
+@pytest.fixture
+def client(sink: CapturingSink) -> Client:
+    return Client(sink, on_error="raise")
+
+
+def seen(sink: CapturingSink) -> list[tuple[str, bool, str | None]]:
+    return [(e.event_name, e.attributes["success"], e.attributes.get("error")) for e in sink.events]
+
+
+class TestDecorator:
+    def test_a_function(self, client: Client, sink: CapturingSink) -> None:
+        """Each call is a metric, a failing one with the exception's class; the function keeps its name and its result."""
+
+        @client.timed("build", k=1)
+        def build(fails: bool = False) -> int:
+            """Builds."""
+            if fails:
+                raise KeyError("x")
+            return 5
+
+        assert (5, "build", "Builds.") == (build(), build.__name__, build.__doc__)
+        with pytest.raises(KeyError):
+            build(fails=True)
+        assert [("build", True, None), ("build", False, "KeyError")] == seen(sink)
+        assert {1} == {event.attributes["k"] for event in sink.events}
+
+    def test_a_coroutine(self, client: Client, sink: CapturingSink) -> None:
+        """A coroutine is timed until it has ended, and calls that overlap each have their own time."""
+        step = 0.05
+
+        @client.timed("fetch")
+        async def fetch(times: int) -> int:
+            for _ in range(times):
+                await asyncio.sleep(step)
+            return times
+
+        async def main() -> list[int]:
+            return list(await asyncio.gather(fetch(4), fetch(1)))
+
+        assert inspect.iscoroutinefunction(fetch)
+        assert [4, 1] == asyncio.run(main())
+        short, long = (event.attributes["value"] for event in sink.events)
+        assert short >= step * 0.9
+        assert long >= 4 * step * 0.9
+
+    def test_a_cancelled_coroutine(self, client: Client, sink: CapturingSink) -> None:
+        """A cancelled call has not succeeded, and the cancellation goes on."""
+
+        @client.timed("fetch")
+        async def fetch() -> None:
+            await asyncio.sleep(600)
+
+        async def main() -> None:
+            task = asyncio.create_task(fetch())
+            await asyncio.sleep(0)
+            task.cancel()
+            await task
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(main())
+        assert [("fetch", False, "CancelledError")] == seen(sink)
+
+    def test_generators(self, client: Client, sink: CapturingSink) -> None:
+        """A generator is timed from its first step to its end, and gives what it gave."""
+
+        @client.timed("walk")
+        def walk() -> Iterator[int]:
+            yield 1
+            yield 2
+
+        @client.timed("awalk")
+        async def awalk() -> AsyncIterator[int]:
+            yield 3
+
+        async def main() -> list[int]:
+            return [item async for item in awalk()]
+
+        assert ([1, 2], [3]) == (list(walk()), asyncio.run(main()))
+        assert [("walk", True, None), ("awalk", True, None)] == seen(sink)
+
+    def test_recursion_and_threads(self, client: Client, sink: CapturingSink) -> None:
+        """A function that calls itself, and calls from many threads, are timed call by call."""
+
+        @client.timed("down")
+        def down(depth: int) -> None:
+            if depth:
+                down(depth - 1)
+
+        threads = [threading.Thread(target=down, args=(3,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert 32 == len(sink.events)
+        assert all(0 <= event.attributes["value"] < 60 * PACE for event in sink.events)
+
+    def test_as_a_block(self, client: Client, sink: CapturingSink) -> None:
+        """As a context manager it still gives a dict for further attributes."""
+        with client.timed("build") as attributes:
+            attributes["k"] = 2
+        assert 2 == only(sink.events).attributes["k"]
+
+
+class TestAsync:
+    def test_aflush(self) -> None:
+        """`aflush` delivers what is held while the event loop goes on."""
+        with FakeIntake() as intake:
+            gate = threading.Event()
+
+            def respond(request: Any) -> int:
+                gate.wait(60 * PACE)
+                return 200
+
+            intake.respond = respond
+            client = Client(IntakeSink(intake.url))
+            client.record("a", "x")
+
+            async def main() -> int:
+                flushing = asyncio.create_task(client.aflush(60 * PACE))
+                turns = 0
+                while not intake.requests and turns < 6000 * PACE:
+                    await asyncio.sleep(0.01)
+                    turns += 1
+                gate.set()
+                assert not flushing.done() or turns
+                return (await flushing).delivered
+
+            assert 1 == asyncio.run(main())
+            client.close()
+
+    def test_async_with(self, sink: CapturingSink) -> None:
+        """`async with` closes the client, and returns it."""
+
+        async def main() -> None:
+            async with Client(sink) as client:
+                client.record("a", "x")
+
+        asyncio.run(main())
+        assert sink.closed
+
+    def test_the_loop_goes_on_with_a_full_spool(self, tmp_path: Path) -> None:
+        """Recording in a coroutine with a spool that is full is a log line, and the loop takes its turns."""
+        client = Client(SpoolSink(str(tmp_path / "spool"), max_bytes=1))
+
+        async def main() -> int:
+            turns = 0
+            for _ in range(50):
+                assert None is client.record("a", "x")
+                await asyncio.sleep(0)
+                turns += 1
+            return turns
+
+        assert 50 == asyncio.run(main())
+        assert [] == list(pending(str(tmp_path / "spool")))
+
+    def test_from_many_tasks(self, tmp_path: Path) -> None:
+        """Events of many tasks are each stored once, with the attributes of their task."""
+        from rillevents import set_attributes
+
+        client = Client(SpoolSink(str(tmp_path / "spool")))
+
+        async def one(number: int) -> None:
+            with set_attributes(task=number):
+                await asyncio.sleep(0)
+                client.record("a", f"n{number}")
+
+        async def main() -> None:
+            async with client:
+                await asyncio.gather(*(one(number) for number in range(50)))
+
+        asyncio.run(main())
+        found = [json.loads(line) for line in pending(str(tmp_path / "spool"))]
+        assert [f"n{n}" for n in range(50)] == sorted((e["event_name"] for e in found), key=lambda name: int(name[1:]))
+        assert all(event["event_name"] == f"n{event['task']}" for event in found)
