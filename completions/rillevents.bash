@@ -22,8 +22,8 @@ _rillevents_command() {
         options='--json -q --quiet --version -h --help'
         ;;
     'flush')
-        options='--to --timeout --no-wait --dry-run --ca-cert --summary --json --on-error -q --quiet --version -h --help'
-        takes=' --to:destination --timeout:text --ca-cert:file --summary:file --on-error:on_error '
+        options='--to --timeout --watch --no-wait --dry-run --ca-cert --summary --json --on-error -q --quiet --version -h --help'
+        takes=' --to:destination --timeout:text --watch:text --ca-cert:file --summary:file --on-error:on_error '
         ;;
     'status')
         options='--json -q --quiet --version -h --help'

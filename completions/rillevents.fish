@@ -55,6 +55,7 @@ set -g __rillevents_takes \
     ' run --flush' \
     ' flush --to' \
     ' flush --timeout' \
+    ' flush --watch' \
     ' flush --ca-cert' \
     ' flush --summary' \
     ' flush --on-error' \
@@ -218,7 +219,8 @@ complete -c rillevents -n '__rillevents_at \'ci\'' -l version -d 'Print the vers
 complete -c rillevents -n '__rillevents_at \'ci\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'flush\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH'
-complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this many seconds in total'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this time in total: seconds, or 30s, 5m'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l watch -r -f -d 'Flush again and again, every S, until stopped'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l no-wait -d 'Exit at once if another flush is running'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l dry-run -d 'Print what would be sent; send nothing'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l ca-cert -r -F -d 'Also trust this certificate authority'

@@ -200,7 +200,8 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             Commands = [ordered]@{}
             Options = [ordered]@{
                 '--to' = 'intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH'
-                '--timeout' = 'Give up after this many seconds in total'
+                '--timeout' = 'Give up after this time in total: seconds, or 30s, 5m'
+                '--watch' = 'Flush again and again, every S, until stopped'
                 '--no-wait' = 'Exit at once if another flush is running'
                 '--dry-run' = 'Print what would be sent; send nothing'
                 '--ca-cert' = 'Also trust this certificate authority'
@@ -216,6 +217,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             Takes = [ordered]@{
                 '--to' = 'destination'
                 '--timeout' = 'text'
+                '--watch' = 'text'
                 '--ca-cert' = 'file'
                 '--summary' = 'file'
                 '--on-error' = 'on_error'

@@ -105,7 +105,7 @@ class TestEverywhere:
             ("serve --port 8787x", "'--port': '8787x' is not a whole number"),
             ("events --limit 2.5", "'--limit': '2.5' is not a whole number"),
             ("events --limit 0", "'--limit': '0' is less than 1"),
-            ("flush --timeout soon", "'--timeout': 'soon' is not a number"),
+            ("flush --timeout soon", "'--timeout': 'soon' is not a duration above 0, such as 30, 30s or 5m"),
         ],
     )
     def test_no_number(self, line: str, told: str, tool: Tool) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rillevents.cli.command import Json, OnError, events, paths, register
+from rillevents.cli.outcome import told_of
 from rillevents.cli.progress import progress
 from rillevents.cli.record_quick import is_quiet
 from rillevents.cli.result import Result
+from rillevents.cli.values import Seconds
 from rillevents.delivery.sums import Tally
 from rillevents.delivery.url import is_stdout
 from rillevents.errors import Busy, ConfigError, UsageError
-
-if TYPE_CHECKING:
-    from rillevents.delivery.outcome import FlushResult
 
 _EXAMPLE = """
 rillevents flush
@@ -26,6 +25,7 @@ rillevents flush --timeout 20 --to https://intake.example.com/events
 rillevents flush --to kafka://kafka.example.com:9092/events
 rillevents flush --to otlp+https://otel.example.com:4318
 rillevents flush --to file:events-%Y-%m-%d.ndjson
+rillevents flush --watch 30s
 """
 
 
@@ -41,7 +41,11 @@ def add_to(app: typer.Typer) -> None:
             ),
         ] = "",
         timeout: Annotated[
-            float | None, typer.Option("--timeout", metavar="S", help="Give up after this many seconds in total.")
+            Seconds | None,
+            typer.Option("--timeout", metavar="S", help="Give up after this time in total: seconds, or 30s, 5m."),
+        ] = None,
+        watch: Annotated[
+            Seconds | None, typer.Option("--watch", metavar="S", help="Flush again and again, every S, until stopped.")
         ] = None,
         no_wait: Annotated[bool, typer.Option("--no-wait", help="Exit at once if another flush is running.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; send nothing.")] = False,
@@ -55,11 +59,16 @@ def add_to(app: typer.Typer) -> None:
         on_error: OnError = None,  # type: ignore[assignment]
     ) -> Result:
         """Send the spooled events; unacknowledged ones are kept."""
-        if timeout is not None and not 0 < timeout < 1e9:
-            raise UsageError("--timeout must be a number of seconds above 0")
         if as_json and not dry_run and is_stdout(_name(to)):
             hint = "leave --json out: what was sent is told on stderr"
             raise UsageError("file:- writes the events to stdout, where --json would stand among them", hint=hint)
+        if watch is not None:
+            if dry_run or summary:
+                hint = "leave one of them out"
+                raise UsageError("--watch goes with neither --dry-run nor --summary", hint=hint)
+            from rillevents.cli.watch import watch as run
+
+            return run(paths(), watch, to=to, timeout=timeout, ca_cert=ca_cert, as_json=as_json)
         if dry_run:
             return _dry_run(to)
         if not summary:
@@ -117,7 +126,7 @@ def _flush(to: str, timeout: float | None, ca_cert: str | None, *, wait: bool, t
         done = FlushResult(FlushOutcome.TEMPORARY, pending=held_events(here), reason=str(error))
         if not wait:
             return Result("flush", done.as_dict(), messages=(str(error),))
-    return Result("flush", done.as_dict(), messages=(*warnings, *_messages(done)), exit_code=done.exit_code)
+    return Result("flush", done.as_dict(), messages=(*warnings, *told_of(done)), exit_code=done.exit_code)
 
 
 def _tell_wait(seconds: float) -> None:
@@ -127,23 +136,6 @@ def _tell_wait(seconds: float) -> None:
             f"rillevents: the destination is unavailable, retrying in {seconds:.1f} s (Ctrl-C stops; the events are kept)",
             file=sys.stderr,
         )
-
-
-def _messages(done: FlushResult) -> list[str]:
-    if done.outcome == "off":
-        return [f"off: telemetry is off ({done.reason}); nothing was sent"]
-    if done.outcome == "empty" and not done.corrupt:
-        return ["nothing to send: the spool is empty"]
-    told = [f"delivered {events(done.delivered)} in {done.seconds:.1f} s"] if done.delivered else []
-    if done.rejected:
-        told.append(f"{events(done.rejected)} refused for good; run: rillevents spool rejected")
-    if done.dropped:
-        told.append(f"{events(done.dropped)} that were rejected or corrupt earlier were deleted to make room")
-    if done.corrupt:
-        told.append(f"damaged lines moved to the spool's folder corrupt/: {done.corrupt}")
-    if done.outcome in ("temporary", "refused", "unconfigured"):
-        told.append(f"{done.reason}; {events(done.pending)} kept")
-    return told
 
 
 def _dry_run(to: str) -> Result:

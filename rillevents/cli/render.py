@@ -35,7 +35,8 @@ def _print(shown: Shown) -> None:
     result = shown.result
     if sys.stdout is None:
         return
-    if shown.as_json:
+    # A stream has printed its documents as they came.
+    if shown.as_json and result.kind != "stream":
         _print_json(result.data)
     else:
         _write_lines(result)

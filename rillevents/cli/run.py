@@ -184,9 +184,9 @@ def _seconds(text: str) -> float:
     from rillevents.event.timestamp import parse_duration
 
     try:
-        seconds = float(text) if text[-1:].isdigit() else float(parse_duration(text))
+        seconds = parse_duration(text)
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 1e6:
-        raise UsageError(f"--flush {text!r} is not a number of seconds", hint="write --flush 10")
+        raise UsageError(f"--flush {text!r} is not a duration", hint="write --flush 10, or --flush 10s")
     return seconds

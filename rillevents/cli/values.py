@@ -11,8 +11,24 @@ from typing import Any
 
 import typer
 
-_NAMES = {int: "a whole number", float: "a number"}
-_READ: dict[Any, Callable[[Any], Any]] = {str: str, bool: bool, int: int, float: float}
+from rillevents.event.timestamp import parse_duration
+
+
+class Seconds(float):
+    """The type of an option that takes a duration above 0: a number of seconds, or `30s`, `5m`, `2h`."""
+
+    def __new__(cls, value: float | str) -> Seconds:
+        """Read a duration; raises ValueError."""
+        found = parse_duration(value) if isinstance(value, str) else value
+        if not 0 < found < _MOST_SECONDS:
+            raise ValueError(value)
+        return super().__new__(cls, found)
+
+
+# More is a slip, and more than the system can wait.
+_MOST_SECONDS = 1e8
+_NAMES = {int: "a whole number", float: "a number", Seconds: "a duration above 0, such as 30, 30s or 5m"}
+_READ: dict[Any, Callable[[Any], Any]] = {str: str, bool: bool, int: int, float: float, Seconds: Seconds}
 
 
 class PlainValue:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rillevents.delivery.exporters.encoding import Compression
 from rillevents.delivery.flusher import Flusher
 from rillevents.delivery.outcome import Exporter, FlushOutcome, FlushResult
 from rillevents.delivery.sums import Tally
+from rillevents.delivery.turns import forget_failures
 from rillevents.delivery.url import (
     DEFAULT_PORTS,
     IntakeSettings,
@@ -27,6 +29,7 @@ from rillevents.delivery.url import (
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event.muting import Muted
 from rillevents.local import Paths, config, consent
+from rillevents.spool import VERSION
 from rillevents.spool.view import existing_spools, held_events
 
 if TYPE_CHECKING:
@@ -77,13 +80,19 @@ def flush(
         warn=warn,
         on_settled=tally.add if tally else None,
     )
+    spools = existing_spools(paths)
     try:
-        return flusher.flush(existing_spools(paths))
+        result = flusher.flush(spools)
     finally:
         with Muted():
             exporter.close()
         if tally:
             tally.save(paths)
+    if result.delivered and not result.outcome.needs_attention:
+        for spool in spools:
+            with suppress(OSError):
+                forget_failures(f"{spool}/{VERSION}")
+    return result
 
 
 def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:

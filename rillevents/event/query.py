@@ -80,10 +80,17 @@ def moment(text: str) -> int:
         return 0
 
 
+# From here on a bare number of seconds is meant as a time since 1970, not as how long ago.
+_SINCE_1970 = 10**8
+
+
 def point_in_time(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
-    """Return the time given as *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m` or `7d`."""
+    """Return the time given as *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m`, `7d` or a number of seconds."""
     try:
-        return now_ns() - parse_duration(text) * 1_000_000_000
+        ago = parse_duration(text)
+        if text[-1:].isdigit() and ago >= _SINCE_1970:
+            raise UsageError(f"{text} seconds ago is years ago", hint=f"write @{text} for seconds since 1970")
+        return now_ns() - int(ago * 1_000_000_000)
     except ValueError:
         pass
     try:

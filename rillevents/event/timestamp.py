@@ -46,12 +46,19 @@ def _known_or_last(text: str) -> int:
         return LAST_SECOND * 1_000_000_000
 
 
-def parse_duration(text: str) -> int:
-    """Return the seconds of a duration such as `90m` or `7d`; raises ValueError for anything else."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not (number.isascii() and number.isdigit()):
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration: a number of them, or one with a unit, such as `30s`, `1.5h` or `7d`.
+
+    The units are s, m, h, d and w. Raises ValueError for anything else, and from 10**11 seconds on.
+    """
+    unit = text[-1:]
+    number = text[:-1] if unit in _UNITS else text
+    if not number or number.strip("0123456789."):
         raise ValueError(text)
-    return int(number) * _UNITS[unit]
+    seconds = float(number) * _UNITS.get(unit, 1)
+    if seconds >= _NOT_SECONDS:
+        raise ValueError(text)
+    return seconds
 
 
 _seconds: dict[str, int] = {}

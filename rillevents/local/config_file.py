@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rillevents.errors import ConfigError, UsageError
 from rillevents.event import ENVELOPE, ndjson
+from rillevents.event.timestamp import parse_duration
 from rillevents.local import Paths
 from rillevents.local.files import make_folder, prepare_home, read_text_file, replace_file
 from rillevents.local.headers import EXAMPLE, check_headers, parse_headers
@@ -58,9 +59,23 @@ def _count(value: object) -> int:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
-        raise ValueError("a number of seconds")
-    return float(value)
+    try:
+        number = parse_duration(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < 1e6:
+        raise ValueError('a number of seconds, or "30s", "5m"')
+    return float(number)
+
+
+def _interval(value: object) -> float:
+    """Return a duration in seconds; 0, false and "off" mean never."""
+    if value in (0, "0", "off"):
+        return 0.0
+    try:
+        return _seconds(value)
+    except ValueError:
+        raise ValueError('"30s", "5m", a number of seconds, or "off"') from None
 
 
 def _compression(value: object) -> str:

@@ -13,6 +13,9 @@ from rillevents.local import Paths
 from rillevents.serve.access import Access, is_host
 from rillevents.serve.limits import DEFAULT_PORT
 
+# 300 years: more is a slip.
+_MOST_KEPT_SECONDS = 10**10
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -53,9 +56,9 @@ class Options:
             seconds = parse_duration(self.keep)
         except ValueError:
             seconds = 0
-        if not seconds or int(self.keep[:-1]) >= 10**6:
+        if not 0 < seconds < _MOST_KEPT_SECONDS:
             raise UsageError(f"--keep {self.keep!r} is not a valid duration", hint="write 30d, 12h or 90m")
-        return seconds * 1_000_000
+        return int(seconds * 1_000_000)
 
     def check(self) -> None:
         """Raise UsageError if two of the options exclude each other, or one requires another."""

@@ -40,6 +40,9 @@ READ_PREFIXES = (CLAIM, DONE, LIVE)
 # What somebody else has put into the folder; nobody reads it.
 STRANGER = "stranger-"
 STATE, FLUSH_LOCK, BACKLOG = "state.json", "flush.lock", "backlog"
+# When a flush that nobody asked for began last: delivery/turns.py.
+AUTO = "auto.json"
+LONGEST_BACKOFF = 600.0
 REJECTED, CORRUPT = "rejected", "corrupt"
 
 # Errors of this folder, where another folder may work; all other errors come from the disk.
@@ -175,6 +178,19 @@ def slot_sizes(folder: str) -> list[tuple[str, int]]:
 def unique(prefix: str, now_ns: int) -> str:
     """Return a file name that never recurs; the time orders names, the random part makes them unique."""
     return f"{prefix}{max(0, now_ns):020d}-{os.urandom(8).hex()}{SUFFIX}"
+
+
+def is_auto_due(folder: str, every: float, now: float) -> bool:
+    """Return whether the last flush of its own accord began *every* seconds ago (*now*: seconds since 1970), or never.
+
+    Here, not where the rest of it is: `record` asks each time.
+    """
+    try:
+        ago = now - os.lstat(f"{folder}/{AUTO}").st_mtime
+    except OSError:
+        return True
+    # A time further ahead than any back-off: the clock was set back.
+    return ago >= every or ago < -max(LONGEST_BACKOFF, every)
 
 
 def held_bytes(folder: str) -> int:

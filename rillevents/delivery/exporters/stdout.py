@@ -15,6 +15,8 @@ from rillevents.errors import ConfigError
 if TYPE_CHECKING:
     from rillevents.event.batch import Batch
 
+NO_READER = "stdout: nobody reads it any more"
+
 
 class StdoutExporter:
     """Writes batches to stdout; a batch is acknowledged once all of it is written, which is when a pipe has taken it.
@@ -37,7 +39,7 @@ class StdoutExporter:
             for chunk in batch.chunks():
                 self._write(chunk)
         except BrokenPipeError:
-            return Outcome(Kind.TEMPORARY, "stdout: nobody reads it any more", math.inf)
+            return Outcome(Kind.TEMPORARY, NO_READER, math.inf)
         except OSError as error:
             # No early retry: a full disk stays full, and a retry would write what was written before once more.
             return Outcome(Kind.TEMPORARY, clean(f"stdout: {error.strerror or error}"), math.inf)
