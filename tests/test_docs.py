@@ -147,6 +147,14 @@ def test_every_command_line_in_the_docs_exists(name: str) -> None:
     assert [] == [f"{shlex.join(words)}: {problem}" for words in found for problem in problems(words)]
 
 
+def test_every_command_line_of_a_supervisor_exists() -> None:
+    """What a unit of systemd and a program of supervisor start is a command line of the tool."""
+    lines = re.findall(r"^(?:ExecStart|command)=(.*)$", "\n".join(blocks(PAGES["background"], "ini")), re.MULTILINE)
+    found = [words for line in lines for words in command_lines(line)]
+    assert [["flush", "--watch", "30s"]] * 2 == found
+    assert [] == [problem for words in found for problem in problems(words)]
+
+
 def test_command_lines_are_found_and_judged() -> None:
     """The search for command lines sees them after pipes, variables and in substitutions, and sees what is wrong."""
     text = 'x | rillevents flush --bad; A=1 rillevents statsu\neval "$(rillevents id nope)"\nrillevents() { :; }\n'

@@ -10,7 +10,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import Tool, need, only
+from support import Tool, need
 
 from rillevents.cli import record_quick
 from rillevents.cli.app import _call
@@ -172,10 +172,22 @@ ALLOWED = {
 OF_CI = {"rillevents.local.ci", "rillevents.local.ci_providers"}
 
 
+OF_AUTO = {"rillevents.delivery", "rillevents.delivery.turns", "rillevents.delivery.detached"}
+
+
 @pytest.mark.parametrize("words", [[], ["--ci"]], ids=["plain", "ci"])
-def test_modules_that_record_loads(words: list[str], tool: Tool) -> None:
-    """A plain `record` loads these modules beside those of a bare interpreter, and with `--ci` those that know CI; no other."""
-    allowed = ALLOWED | OF_CI if words else ALLOWED
+@pytest.mark.parametrize("auto", ["", "due", "not due"], ids=["", "due", "not-due"])
+def test_modules_that_record_loads(words: list[str], auto: str, tool: Tool) -> None:
+    """A plain `record` loads these modules beside those of a bare interpreter, and no other.
+
+    With `--ci` it loads those that know CI, and with `[flush] auto` those that start a flush, when one is due.
+    """
+    allowed = ALLOWED | (OF_CI if words else set()) | (OF_AUTO if auto == "due" else set())
+    if auto:
+        tool("config", "set", "flush.auto", "1h")
+        tool("record", "log", "before")
+    if auto == "due":
+        (tool.spool / "auto.json").unlink()
     assert 24 >= len([name for name in allowed if name.startswith("rillevents")])
     event = tool.home.parent / "event.json"
     event.write_text('{"pull_request": {"number": 5, "head": {"ref": "x", "sha": "0123abc"}}}')
@@ -198,7 +210,7 @@ def test_modules_that_record_loads(words: list[str], tool: Tool) -> None:
     loaded, bare = (set(names.split()) for names in found.stdout.split("bare:"))
     # What a newer interpreter has loaded by itself is not loaded again.
     assert allowed == loaded | (allowed & bare)
-    assert bool(words) == ("ci_pull_request" in only(tool.events()))
+    assert bool(words) == ("ci_pull_request" in tool.events()[-1])
 
 
 def test_file_system_calls_of_record(tool: Tool) -> None:

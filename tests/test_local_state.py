@@ -336,7 +336,8 @@ class TestConfig:
             batch_events = 10
             batch_bytes = "1MiB"
             compression = "gzip"
-            stall_timeout = 30
+            stall_timeout = "30s"
+            auto = "5m"
             [kafka]
             key = "event_id"
             [otlp]

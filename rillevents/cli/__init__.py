@@ -69,6 +69,11 @@ def _quick(argv: list[str], umask: int) -> int | None:
         from rillevents.cli.timer import quick
 
         return quick(argv, os.environ)
+    if argv == ["auto-flush"] and "_RV_DETACHED" in os.environ:
+        # What a command with [flush] auto has started.
+        from rillevents.delivery.auto import deliver
+
+        return deliver(os.environ)
     if argv[:1] != ["record"] and argv[1:2] != ["record"]:
         return None
     request = parse(argv)

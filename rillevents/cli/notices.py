@@ -6,7 +6,7 @@ import os
 import time
 
 from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES, format_time
-from rillevents.local import Paths
+from rillevents.local import Paths, config
 from rillevents.local.ci import is_ci
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
 
@@ -39,6 +39,11 @@ def first_run(paths: Paths) -> str:
     except OSError:
         return ""
     return (
-        f"events are stored in {paths.spool_dir}, with a random install ID, and sent only by `rillevents flush`. "
+        f"events are stored in {paths.spool_dir}, with a random install ID, and sent {_when(paths)}. "
         "To record nothing, run: rillevents telemetry off. More: rillevents help consent"
     )
+
+
+def _when(paths: Paths) -> str:
+    every, _ = config.auto_interval(paths, config.load_for_recording(paths))
+    return f"by a flush after a command, every {every:g} s at most" if every else "only by `rillevents flush`"

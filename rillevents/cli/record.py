@@ -109,6 +109,8 @@ def perform(request: RecordCommand, plan: Plan, environ: Mapping[str, str]) -> R
         )
         _record(client, request, plan)
         report.recorded = True
+        # Before the notices: of what is told for the first time now, nothing is sent yet.
+        setup.start_delivery(paths)
         if not request.dry_run and not request.quiet:
             report.messages += _notices(paths, plan)
     except InvalidEvent:

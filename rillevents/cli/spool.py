@@ -68,11 +68,16 @@ def rejected() -> Result:
 @register(app, "retry", "rillevents spool retry && rillevents flush", json=True)
 def retry() -> Result:
     """Put the rejected events back, for the next flush."""
+    from rillevents.recording.setup import start_configured_delivery
     from rillevents.spool import view
     from rillevents.spool.maintenance import retry as put_back
 
     unsure = sum(entry.reason.startswith("unidentified:") for place in places() for entry in view.rejected(place))
-    count = sum(map(put_back, places()))
+    count = 0
+    for place in places():
+        count += (found := put_back(place))
+        if found:
+            start_configured_delivery(paths(), place)
     hint = "; run: rillevents flush" if count else ""
     hint = f" ({unsure} of them may have been delivered already)" * bool(unsure) + hint
     return Result("retry", {"retried": count}, messages=(f"put {events(count)} back into the spool{hint}",))

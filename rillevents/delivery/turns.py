@@ -59,9 +59,12 @@ class Turns:
         if fd < 0:
             return False
         try:
+            is_new = os.fstat(fd).st_size == 0
             # Asked again: another process may have been quicker.
-            if not is_auto_due(self._folder, self._every, self._clock()):
+            if not is_new and not is_auto_due(self._folder, self._every, self._clock()):
                 return False
+            if is_new:
+                write_all(fd, b"{}")
             self._set_time(fd, self._clock())
         finally:
             os.close(fd)

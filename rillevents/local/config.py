@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from rillevents.event import ENVELOPE, IS_DEV, SERVICE_COMMIT, SERVICE_NAME, SERVICE_VERSION, USER_ID, ndjson
-from rillevents.local import __version__
+from rillevents.local import __version__, consent
 from rillevents.local.files import make_folder, prepare_home, read_file, read_text_file, replace_file
 
 TYPE_CHECKING = False
@@ -162,6 +162,10 @@ def _parse_for_recording(paths: Paths) -> Config:
     except ConfigError as error:
         return Config({}, [f"{error.message}{WITHOUT_IT}"])
     sections = {name: config.sections[name] for name in RECORDING_SECTIONS if name in config.sections}
+    auto = config.get("flush", "auto")
+    if auto is not None:
+        # Of this section nothing else: a destination may hold a password.
+        sections["flush"] = {"auto": auto}
     wrong = [text for text in config.warnings if text.endswith(WITHOUT_IT)]
     # One line, however much is wrong, since it comes with every event.
     more = f", and {len(wrong) - 1} more; run: rillevents config list" if wrong[1:] else ""
@@ -201,6 +205,26 @@ def ci_context(paths: Paths, config: Config) -> tuple[bool, list[str]]:
     """Return whether events get the attributes of the CI job, and a warning if the variable is neither true nor false."""
     wanted, warning = _switched(paths.variable("CI_CONTEXT"), f"{paths.app.prefix}CI_CONTEXT")
     return (bool(config.get("ci", "context", False)) if wanted is None else wanted), warning
+
+
+def auto_interval(paths: Paths, config: Config) -> tuple[float, list[str]]:
+    """Return in how many seconds a command that stored may start one flush, 0 for never; and a warning for an odd variable."""
+    text = paths.variable("FLUSH_AUTO").strip().lower()
+    if not text:
+        configured = config.get("flush", "auto", 0.0)
+        # A damaged cache may hold anything, and costs nobody an event.
+        return (float(configured) if isinstance(configured, (int, float)) else 0.0), []
+    if text in consent.OFF:
+        return 0.0, []
+    from rillevents.event.timestamp import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < 1e6:
+        return seconds, []
+    return 0.0, [f"{paths.app.prefix}FLUSH_AUTO={text!r} is no duration such as 30s; no flush is started"]
 
 
 def _switched(text: str, name: str) -> tuple[bool | None, list[str]]:

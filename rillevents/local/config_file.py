@@ -127,6 +127,7 @@ SCHEMA: Mapping[str, Mapping[str, Callable[[object], Any]]] = {
         "batch_bytes": size,
         "compression": _compression,
         "stall_timeout": _seconds,
+        "auto": _interval,
     },
     "kafka": {"key": _text},
     "otlp": {"encoding": _encoding, "headers": _headers},

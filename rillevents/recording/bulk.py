@@ -18,7 +18,7 @@ from rillevents.event.validate import checked_line, count_events
 from rillevents.event.validate import fill as fill_line
 from rillevents.local import Paths, config, consent
 from rillevents.local.files import BOM, ensure_home
-from rillevents.recording.setup import watched_sink
+from rillevents.recording.setup import start_delivery, watched_sink
 from rillevents.recording.sinks.noop import NoopSink
 from rillevents.recording.sinks.spool import SpoolSink
 
@@ -60,16 +60,23 @@ def record_lines(
     if not enabled:
         done.warnings.append(f"telemetry is off ({decision.decided_by}): nothing was stored")
     sink = spool_sink(paths) if enabled else NoopSink()
+    auto, odd = config.auto_interval(paths, config.load_for_recording(paths)) if enabled else (0.0, [])
+    done.warnings += odd
     try:
         for block in _read_lines(file):
             good, count = _check(block, done, fill, wanted)
             # Asked again for each block: a pipe may be open for days.
             if count and isinstance(sink, SpoolSink) and sink.enabled and not _store(sink, good, count, done):
                 break
+            if auto and file == "-" and isinstance(sink, SpoolSink) and sink.stored_in:
+                # With each block: a pipe may be open for days.
+                start_delivery(paths, sink.stored_in, auto, lasting=True)
             if on_progress:
                 on_progress(done.stored)
     finally:
         sink.close()
+    if auto and isinstance(sink, SpoolSink) and sink.stored_in:
+        start_delivery(paths, sink.stored_in, auto)
     if done.bad and not done.exit_code:
         done.exit_code = 2
     return done

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 from rillevents.event import INSTALL_ID
 from rillevents.local import RILLEVENTS, Paths, config, consent, install_id
 from rillevents.local.files import ensure_home
 from rillevents.recording.redact import DEFAULT, Redactor
 from rillevents.recording.sinks.spool import SpoolSink
+from rillevents.spool import VERSION, is_auto_due
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,15 +27,34 @@ if TYPE_CHECKING:
 
 
 class Setup:
-    """What a client needs: its sink, its attributes and its redactor; `warnings` are for a person to see."""
+    """What a client needs: its sink, its attributes and its redactor; `warnings` are for a person to see.
 
-    __slots__ = ("attributes", "redactor", "sink", "warnings")
+    `spool` is the sink at the end of all others, and `auto` in how many seconds a flush may be started for it, 0 for never.
+    """
 
-    def __init__(self, sink: Sink, attributes: dict[str, Any], redactor: Redactor | None, warnings: list[str]) -> None:
+    __slots__ = ("attributes", "auto", "redactor", "sink", "spool", "warnings")
+
+    def __init__(
+        self,
+        sink: Sink,
+        attributes: dict[str, Any],
+        redactor: Redactor | None,
+        warnings: list[str],
+        *,
+        spool: SpoolSink | None = None,
+        auto: float = 0.0,
+    ) -> None:
         self.sink = sink
         self.attributes = attributes
         self.redactor = redactor
         self.warnings = warnings
+        self.spool = spool
+        self.auto = auto
+
+    def start_delivery(self, paths: Paths) -> None:
+        """Start a flush beside this process, which ends soon, if something was stored and the user wants that; never raises."""
+        if self.auto and self.spool and self.spool.stored_in:
+            start_delivery(paths, self.spool.stored_in, self.auto)
 
     def origin(self, environ: Mapping[str, str] | None, app: Application | None, on_error: str) -> Origin:
         """Return what `Client.from_config` was called with, and the attributes that came of it, to do it again elsewhere."""
@@ -60,6 +81,29 @@ def _opened_again(
     kind: Any, environ: dict[str, str] | None, app: Application | None, on_error: str, added: dict[str, Any]
 ) -> Any:
     return kind.from_config(environ=environ, app=app, on_error=on_error).with_attributes(added)
+
+
+def start_delivery(paths: Paths, spool: str, every: float, *, lasting: bool = False) -> None:
+    """Start a flush of *spool* beside this process unless one began within *every* seconds; never raises.
+
+    *lasting*: this process does not end soon.
+    """
+    if not is_auto_due(f"{spool}/{VERSION}", every, time.time()):
+        return
+    try:
+        from rillevents.delivery.detached import start
+
+        start(paths, spool, every, lasting=lasting)
+    except Exception:  # noqa: BLE001 - the events are stored; the next command tries again
+        return
+
+
+def start_configured_delivery(paths: Paths, spool: str) -> None:
+    """Start a flush of *spool* beside this process, which ends soon, if telemetry is on and the user wants that; never raises."""
+    if consent.decide(paths).enabled:
+        every, _ = config.auto_interval(paths, config.load_for_recording(paths))
+        if every:
+            start_delivery(paths, spool, every)
 
 
 def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:
@@ -99,19 +143,22 @@ def recording_setup(
     listed, warnings = config.identity_attributes(paths)
     known = (install_id.peek if dry_run else install_id.read_or_create)(paths)
     identity = known.value if known else install_id.mint()
-    sink: Sink = (watched_sink(paths) if watched else SpoolSink)(
+    auto, odd = config.auto_interval(paths, settings)
+    spool = (watched_sink(paths) if watched else SpoolSink)(
         paths.spool_dirs,
         max_bytes=settings.max_bytes,
         durable=durable or settings.durable,
         short_lived=short_lived,
         flush=lambda timeout: flush_configured(paths, timeout=timeout),
     )
+    sink: Sink = spool
     if tap:
         tap.behind = None if dry_run else sink
         sink = tap
     of_ci, more = _ci(paths, settings, ci)
     attributes = {**_trace(paths), **of_ci, **settings.attributes, INSTALL_ID: identity, **listed}
-    return Setup(_filtered(sink, settings), attributes, _redactor(settings), settings.warnings + warnings + more)
+    told = [*settings.warnings, *warnings, *more, *odd]
+    return Setup(_filtered(sink, settings), attributes, _redactor(settings), told, spool=spool, auto=auto)
 
 
 def _trace(paths: Paths) -> dict[str, str]:

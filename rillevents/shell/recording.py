@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rillevents.recording.setup import Setup
     from rillevents.shell.recorder import Plan
 
 _NANOSECONDS = 1_000_000_000
@@ -58,6 +59,7 @@ class _Events:
         self._paths = paths
         self._say = say
         self._client: Client | None = None
+        self._setup: Setup | None = None
         self._attributes = {**plan.attributes, "run_id": new_event_id()}
         self._started_ns = 0
         self._is_ended = False
@@ -78,7 +80,7 @@ class _Events:
             from rillevents.shell.arguments import redacted_arguments
 
             self._attributes["args"] = redacted_arguments(self._plan.args)
-        setup = recording_setup(self._paths, short_lived=True, ci=self._plan.ci)
+        self._setup = setup = recording_setup(self._paths, short_lived=True, ci=self._plan.ci)
         for warning in setup.warnings:
             self._say(warning)
         self._client = Client(
@@ -109,3 +111,5 @@ class _Events:
     def close(self) -> None:
         if self._started_ns and not self._is_ended and self._client:
             self._record("failure", {"signal": "SIGKILL"}, time.time_ns())
+        if self._setup and not self._plan.flush:
+            self._setup.start_delivery(self._paths)

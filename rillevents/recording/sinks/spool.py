@@ -37,6 +37,8 @@ class SpoolSink(Sink):
         self._durable = durable
         self._short_lived = short_lived
         self._flush = flush
+        # Which of the spools has got an event, "" as long as none has.
+        self.stored_in = ""
         self._live: LiveWriter | None = None
         # The same, once no other place can be the one.
         self._settled: LiveWriter | None = None
@@ -71,6 +73,7 @@ class SpoolSink(Sink):
             try:
                 append(spool, lines)
                 live, self._spools = self._live, (spool,)
+                self.stored_in = spool
                 # Another thread may have put its writer there, for a place that it still tries.
                 self._settled = live if live and live.spool == spool else None
                 return
