@@ -9,6 +9,7 @@ set -g __rillevents_commands \
     ' ci' \
     ' flush' \
     ' status' \
+    ' doctor' \
     ' events' \
     ' stats' \
     ' serve' \
@@ -59,6 +60,9 @@ set -g __rillevents_takes \
     ' flush --ca-cert' \
     ' flush --summary' \
     ' flush --on-error' \
+    ' doctor --to' \
+    ' doctor --timeout' \
+    ' doctor --ca-cert' \
     ' events --store' \
     ' events --type' \
     ' events --name' \
@@ -181,6 +185,7 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a summary -d 'Show what this
 complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a doctor -d 'Check everything that events need to arrive, and say what to do'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles of metrics'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a serve -d 'Receive events over HTTP; store them, or forward them'
@@ -236,6 +241,14 @@ complete -c rillevents -n '__rillevents_at \'status\'' -s q -l quiet -d 'Print n
 complete -c rillevents -n '__rillevents_at \'status\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'status\'' -s h -l help -d 'Show this message and exit'
 
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'Try this destination instead of the configured one'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l timeout -r -f -d 'Limit each step of the connection (5)'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l ca-cert -r -F -d 'Also trust this certificate authority'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -s h -l help -d 'Show this message and exit'
+
 complete -c rillevents -n '__rillevents_at \'events\'' -l store -r -F -d 'Read this store instead of the spool'
 complete -c rillevents -n '__rillevents_at \'events\'' -l type -r -a 'behavioral metric log' -f -d 'Only events of this type'
 complete -c rillevents -n '__rillevents_at \'events\'' -l name -r -f -d 'Only names that match this pattern'
@@ -281,7 +294,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction run scale serve sessions spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction run scale serve sessions spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
@@ -462,19 +475,19 @@ complete -c rillevents -n '__rillevents_at \'config list\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'config list\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config list\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l version -d 'Print the version'

@@ -74,6 +74,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'flush.batch_bytes' = 'flush.batch_bytes'
                 'flush.compression' = 'flush.compression'
                 'flush.stall_timeout' = 'flush.stall_timeout'
+                'flush.auto' = 'flush.auto'
                 'kafka.key' = 'kafka.key'
                 'otlp.encoding' = 'otlp.encoding'
                 'otlp.headers' = 'otlp.headers'
@@ -87,10 +88,12 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'powershell' = 'powershell'
             }
         'topic' = [ordered]@{
+                'background' = 'background'
                 'ci' = 'ci'
                 'configuration' = 'configuration'
                 'consent' = 'consent'
                 'destinations' = 'destinations'
+                'doctor' = 'doctor'
                 'duckdb' = 'duckdb'
                 'events' = 'events'
                 'exit-codes' = 'exit-codes'
@@ -122,6 +125,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'ci' = 'Show which CI job this is, as `record --ci` adds it'
                 'flush' = 'Send the spooled events; unacknowledged ones are kept'
                 'status' = 'Show install ID, consent, spool, destination and losses'
+                'doctor' = 'Check everything that events need to arrive, and say what to do'
                 'events' = 'Show events that wait in the spool, or those in a store'
                 'stats' = 'Show counts over time and percentiles of metrics'
                 'serve' = 'Receive events over HTTP; store them, or forward them'
@@ -235,6 +239,26 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--help' = 'Show this message and exit'
             }
             Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'doctor' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--to' = 'Try this destination instead of the configured one'
+                '--timeout' = 'Limit each step of the connection (5)'
+                '--ca-cert' = 'Also trust this certificate authority'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--to' = 'destination'
+                '--timeout' = 'text'
+                '--ca-cert' = 'file'
+            }
             Arguments = @()
         }
         'events' = @{

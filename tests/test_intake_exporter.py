@@ -461,9 +461,9 @@ class TestTLS:
 
     def test_only_those_that_were_named(self, certificate: tuple[Path, ssl.SSLContext]) -> None:
         """Where the environment names certificates, no others are trusted beside them."""
-        from rillevents.delivery.exporters.transport import _tls
+        from rillevents.delivery.exporters.transport import tls_context
 
-        assert 1 == len(_tls(None, {"SSL_CERT_FILE": str(certificate[0])}).get_ca_certs())
+        assert 1 == len(tls_context(None, {"SSL_CERT_FILE": str(certificate[0])}).get_ca_certs())
 
     def test_certificates_of_the_system(self, tmp_path: Path) -> None:
         """A system has certificates where it has their file, or a folder with anything in it."""
@@ -485,9 +485,9 @@ class TestTLS:
 
     def test_old_tls_is_not_spoken(self) -> None:
         """TLS 1.2 is the least."""
-        from rillevents.delivery.exporters.transport import _tls
+        from rillevents.delivery.exporters.transport import tls_context
 
-        assert ssl.TLSVersion.TLSv1_2 <= _tls(None, {}).minimum_version
+        assert ssl.TLSVersion.TLSv1_2 <= tls_context(None, {}).minimum_version
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:

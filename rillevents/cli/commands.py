@@ -19,6 +19,7 @@ COMMANDS = {
     "ci": "rillevents.cli.ci",
     "flush": "rillevents.cli.flush",
     "status": "rillevents.cli.status",
+    "doctor": "rillevents.cli.doctor",
     "events": "rillevents.cli.events",
     "stats": "rillevents.cli.stats",
     "spool": "rillevents.cli.spool",

@@ -171,6 +171,14 @@ def _plain(value: Any) -> None:
         print(text)
 
 
+def _doctor(data: Mapping[str, Any]) -> None:
+    for check in data["checks"]:
+        mark = "FAIL" if not check["ok"] else "note" if check["advice"] else "ok"
+        print(f"{mark:<4}  {check['name']:<13}  {printable(check['detail'])}")
+        if check["advice"]:
+            print(f"{'':<21}-> {printable(check['advice'])}")
+
+
 def _topics(titles: Mapping[str, str]) -> Mapping[str, str]:
     print("The manual's pages; run: rillevents help TOPIC\n")
     return titles
@@ -191,4 +199,5 @@ _PLAIN: Mapping[str, Callable[[Any], None]] = {
     "switch": lambda data: _plain("on" if data["enabled"] else "off"),
     "id": lambda data: _plain(data["install_id"]) if data["install_id"] else None,
     "usage": print,
+    "doctor": _doctor,
 }

@@ -118,7 +118,7 @@ class Paths:
         """The first writable place for the spool: what `record` would use, found without creating it."""
         places = self.spool_dirs
         for place in places[:-1]:
-            if _can_be_made(place):
+            if can_be_made(place):
                 return place
         return places[-1] if places else ""
 
@@ -169,7 +169,8 @@ def _platform_dir(app: Application, kind: str) -> str:  # pragma: no cover - mac
         return ""
 
 
-def _can_be_made(path: str) -> bool:
+def can_be_made(path: str) -> bool:
+    """Return whether a folder can be written, or if it is missing, be made, as far as the permissions tell."""
     while True:
         try:
             os.lstat(path)

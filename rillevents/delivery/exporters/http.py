@@ -95,6 +95,16 @@ class HttpExporter:
         """Scheme, host and port: the destination's name in messages."""
         return f"{self._scheme}://{bracketed(self._host)}{self._port}"
 
+    @property
+    def credentials(self) -> list[str]:
+        """Which credentials each request has, in words; never their value."""
+        kind = self._credentials.get("Authorization", "").partition(" ")[0]
+        known = {"Basic": "a user and a password", "Bearer": "a token"}
+        fields = [
+            f"the header field {name}" for name in self._credentials if name != "Authorization" or kind not in known
+        ]
+        return [*filter(None, [known.get(kind)]), *fields]
+
     def export(self, batch: Batch) -> Outcome:
         """Post the batch once, and once more if a kept connection turns out to have been closed meanwhile.
 

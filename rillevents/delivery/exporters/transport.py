@@ -36,7 +36,7 @@ def pool_for(
     from rillevents.delivery.exporters.connecting import Connecting
 
     if scheme == "https" or ca_cert is not None or (proxy or "").lower().startswith("https:"):
-        context = _tls(ca_cert, environ)
+        context = tls_context(ca_cert, environ)
     else:
         # Empty, unlike httpcore's own: loading certificates that are not needed costs more than the request.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -81,7 +81,11 @@ def request_target(parts: SplitResult) -> bytes:
         raise ConfigError("the URL has a path or a query that cannot be sent") from None
 
 
-def _tls(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+def tls_context(ca_cert: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Return how TLS is spoken: from version 1.2 on, trusting the variables' certificates, else the system's, and *ca_cert*.
+
+    Raises ConfigError if they cannot be read.
+    """
     import ssl
 
     file, folder = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
