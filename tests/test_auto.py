@@ -41,8 +41,7 @@ def auto(tool: Tool, intake: FakeIntake) -> Tool:
     """The command line of a user who wants events to be sent, and has said so."""
     tool.home.mkdir()
     (tool.home / "config.toml").write_text('[flush]\nauto = "1h"\n')
-    tool("telemetry", "on")
-    assert [] == intake.requests
+    (tool.home / "telemetry").write_text("on\n")
     return tool
 
 
@@ -99,8 +98,8 @@ def hanging(intake: FakeIntake) -> Iterator[Hanging]:
     [
         (["record", "log", "a"], ["a"]),
         (["record", "metric", "m", "1", "--attrs", "@/dev/stdin"], ["m"]),
-        (["record", "raw"], ["raw"]),
-        (["record", "raw", "FILE"], ["raw"]),
+        pytest.param(["record", "raw"], ["raw"], marks=pytest.mark.slow),
+        pytest.param(["record", "raw", "FILE"], ["raw"], marks=pytest.mark.slow),
         (["spool", "import", "FILE"], ["raw"]),
         (["run", "--", "true"], ["true-start", "true-success"]),
     ],
@@ -117,6 +116,7 @@ def test_each_command_that_stores(words: list[str], names: list[str], auto: Tool
     assert [] == auto.lines()
 
 
+@pytest.mark.slow
 def test_retried_events(auto: Tool, intake: FakeIntake) -> None:
     """What is put back into the spool is sent, too."""
     intake.script.append(400)
@@ -183,6 +183,7 @@ def test_what_it_has_of_the_command(auto: Tool, hanging: Hanging) -> None:
     eventually(has_ended(auto))
 
 
+@pytest.mark.slow
 def test_paths_are_absolute(auto: Tool, intake: FakeIntake) -> None:
     """Folders and files that the environment names relative to where the command runs are found by the flush."""
     (auto.home.parent / "password").write_text("s3cret\n")
@@ -196,6 +197,7 @@ def test_paths_are_absolute(auto: Tool, intake: FakeIntake) -> None:
     assert intake.requests[0].headers["authorization"].startswith("Basic ")
 
 
+@pytest.mark.slow
 def test_a_relative_file(auto: Tool) -> None:
     """A destination that is relative to a folder is none for it: nothing is written anywhere, and the reason is kept."""
     auto("record", "log", "a", RILLEVENTS_TO="file:x.ndjson")
@@ -205,6 +207,7 @@ def test_a_relative_file(auto: Tool) -> None:
     assert 1 == len(auto.lines())
 
 
+@pytest.mark.slow
 def test_strace(auto: Tool, hanging: Hanging) -> None:
     """Before the flush begins it has left the session, closed all descriptors, gone to / and set the timer that ends it."""
     log = auto.home.parent / "trace"
@@ -282,6 +285,7 @@ def test_in_ci(asked: dict[str, str], auto: Tool, intake: FakeIntake) -> None:
     assert bool(asked) == bool(intake.events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["soon", "off", "0", "-1s"])
 def test_the_variable(value: str, auto: Tool, intake: FakeIntake) -> None:
     """The variable wins over the configuration; what is no duration is told, and starts nothing."""
@@ -291,6 +295,7 @@ def test_the_variable(value: str, auto: Tool, intake: FakeIntake) -> None:
     assert 0 == done.returncode
 
 
+@pytest.mark.slow
 def test_the_cache_has_it_and_nothing_else(auto: Tool) -> None:
     """What `record` reads is cached: of [flush] the interval, and no destination, which may hold a password."""
     (auto.home / "config.toml").write_text('[flush]\nauto = "off"\nto = "https://u:s3cret@i.example/"\n')
@@ -319,6 +324,7 @@ def test_back_off(auto: Tool, intake: FakeIntake) -> None:
     assert 0 == last_pass(str(auto.spool))["failures"]
 
 
+@pytest.mark.slow
 def test_its_files_are_private(auto: Tool) -> None:
     """Its file is 0600, whatever the umask."""
     subprocess.run(
@@ -356,6 +362,7 @@ def test_a_process_that_goes_on(auto: Tool) -> None:
     eventually(out.exists)
 
 
+@pytest.mark.slow
 def test_its_life_has_a_limit(auto: Tool) -> None:
     """What hangs in any way is ended by a timer of the system."""
     auto("record", "log", "a", RILLEVENTS_FLUSH_AUTO="off")
@@ -391,6 +398,7 @@ def test_it_runs_as_the_owner_of_the_spool(auto: Tool) -> None:
     assert 12345 == (auto.spool / AUTO).stat().st_uid
 
 
+@pytest.mark.slow
 def test_from_an_archive(auto: Tool, intake: FakeIntake) -> None:
     """A zip file with the package and its needs starts itself again."""
     import zipapp

@@ -148,6 +148,7 @@ class TestMachine:
         assert (False, 73) == (found.ok, found.exit_code)
         assert "RILLEVENTS_SPOOL_DIR" in found.advice
 
+    @pytest.mark.slow
     def test_a_full_spool(self, tool: Tool) -> None:
         """A spool at its limit is 73; one that is nearly full, or has old events, is told to flush."""
         tool("record", "log", "a", "--time", "2026-01-01T00:00:00Z")
@@ -156,6 +157,7 @@ class TestMachine:
         found = checks(tool)["spool"]
         assert (False, 73, "run: rillevents flush") == (found.ok, found.exit_code, found.advice)
 
+    @pytest.mark.slow
     def test_rejected_events(self, tool: Tool, intake: FakeIntake) -> None:
         """What was refused for good is counted, with the command that shows it."""
         intake.respond = lambda request: 200 if b"good" in request.body and b"bad" not in request.body else 400
@@ -166,6 +168,7 @@ class TestMachine:
         assert "1 rejected" in found.detail
         assert "spool rejected" in found.advice
 
+    @pytest.mark.slow
     def test_the_clock(self, tool: Tool) -> None:
         """A clock behind the program, or behind what it wrote, is a failure."""
         tool("record", "log", "a")
@@ -180,6 +183,7 @@ class TestMachine:
         found = checks(tool, RILLEVENTS_HOME=str(tool.home.parent / "file" / "x"))["install_id"]
         assert (False, 73) == (found.ok, found.exit_code)
 
+    @pytest.mark.slow
     def test_missing_bytecode(self, tool: Tool, tmp_path: Path) -> None:
         """Modules that are not compiled are seen, with how to compile them; compiled ones are well."""
         shutil.copytree(
@@ -200,6 +204,7 @@ class TestMachine:
         subprocess.run([sys.executable, "-m", "compileall", "-q", tmp_path / "lib"], check=True)
         assert bytecode()["ok"]
 
+    @pytest.mark.slow
     def test_the_last_flush(self, tool: Tool, intake: FakeIntake) -> None:
         """Refused credentials, which no connection shows, are known from the last flush: 77 until one delivers."""
         assert "never" == checks(tool)["last_flush"].detail

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,14 @@ def test_passes_come_at_the_interval() -> None:
     passes = Passes(DELIVERED)
     assert [30.0, 30.0, 30.0] == waits(Scheduler(passes, 30.0), 3)
     assert 3 == passes.count
+
+
+def test_in_a_thread_of_a_program() -> None:
+    """An event of `threading` is what it can wait for; one that is set ends it after the pass."""
+    passes, ended = Passes(DELIVERED), threading.Event()
+    ended.set()
+    Scheduler(passes, 30.0).run(ended.wait)
+    assert 1 == passes.count
 
 
 def test_failures_are_waited_for_longer() -> None:
@@ -188,6 +198,19 @@ def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
     assert not turns.claim()
     clock.now -= 301
     assert turns.claim()
+
+
+@pytest.mark.parametrize("call", ["write", "ftruncate"])
+def test_a_full_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be noted events are delivered all the same."""
+
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    passes = Passes(DELIVERED)
+    [scheduler, _] = schedulers(tmp_path, Clock(), passes)
+    monkeypatch.setattr(os, call, full)
+    assert DELIVERED == scheduler.run_pass()
 
 
 def test_where_its_file_cannot_be(tmp_path: Path) -> None:

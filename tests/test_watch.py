@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -13,9 +14,13 @@ from typing import IO, Any
 import pytest
 from support import PACE, Tool
 
+from rillevents.cli.values import Seconds
+from rillevents.errors import UsageError
+from rillevents.event.query import point_in_time
+from rillevents.event.timestamp import parse_duration
+from rillevents.local.config_file import parse
+from rillevents.serve.options import Options
 from rillevents.testing import FakeIntake
-
-pytestmark = pytest.mark.usefixtures("intake")
 
 
 @pytest.fixture
@@ -93,6 +98,7 @@ def test_a_signal_drains(number: int, code: int, tool: Tool, intake: FakeIntake)
     assert ["late"] == [event["event_name"] for event in intake.events]
 
 
+@pytest.mark.slow
 def test_the_lock_is_free_between_passes(tool: Tool, intake: FakeIntake) -> None:
     """While it waits another flush delivers at once."""
     with watching(tool, "5m"):
@@ -143,6 +149,7 @@ def test_draining_has_a_limit(tool: Tool, intake: FakeIntake) -> None:
         assert 4 < time.monotonic() - started < 5 + 5 * PACE
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_once(tool: Tool, intake: FakeIntake) -> None:
     """What keeps events back is told once, not with each pass; the delivery afterwards is told, too."""
     intake.script.extend([401] * 3)
@@ -153,6 +160,7 @@ def test_a_failure_is_told_once(tool: Tool, intake: FakeIntake) -> None:
         assert 0 == found.end()[0]
 
 
+@pytest.mark.slow
 def test_without_a_destination(tool: Tool) -> None:
     """If nothing is configured it does not go on: 78, as of a flush."""
     with watching(Tool(tool.home), "1") as found:
@@ -160,6 +168,7 @@ def test_without_a_destination(tool: Tool) -> None:
         assert "no destination is configured" in found.stderr.read()
 
 
+@pytest.mark.slow
 def test_off_in_between(tool: Tool, intake: FakeIntake) -> None:
     """Opted out while it runs it sends nothing and says so once; on again, it goes on."""
     tool("record", "log", "a")
@@ -173,6 +182,7 @@ def test_off_in_between(tool: Tool, intake: FakeIntake) -> None:
         assert (0, "") == found.end()
 
 
+@pytest.mark.usefixtures("intake")
 def test_a_document_a_line(tool: Tool) -> None:
     """With --json each pass with something new is a document, on a line of its own."""
     tool("record", "log", "a")
@@ -184,6 +194,7 @@ def test_a_document_a_line(tool: Tool) -> None:
     assert ["delivered", "empty"] == [document["outcome"] for document in documents]
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads(tool: Tool) -> None:
     """Into a pipe without a reader it does not go on for ever: 75, and the event is kept."""
     tool("record", "log", "a")
@@ -196,22 +207,43 @@ def test_a_pipe_that_nobody_reads(tool: Tool) -> None:
     assert 1 == len(tool.lines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--watch 0", "--watch soon", "--watch 30x", "--watch 1 --dry-run"])
 def test_wrong_words(words: str, tool: Tool) -> None:
     """An interval that is none, and what excludes it, is 2."""
     assert 2 == tool("flush", *words.split()).returncode
 
 
-@pytest.mark.parametrize("text", ["0.5", "1s", "1m", "2h", ".5"])
-def test_durations(text: str, tool: Tool) -> None:
-    """A duration is a number of seconds, or one with a unit."""
-    assert 0 == tool("flush", "--timeout", text).returncode
-    assert 0 == tool("events", "--since", text).returncode
-    assert 0 == tool("run", "--flush", text, "--", "true").returncode
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0.5", 0.5), ("1s", 1), ("1.5m", 90), ("2h", 7200), (".5", 0.5), ("1d", 86_400), ("1w", 604_800)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    """A duration is a number of seconds, or one with a unit, as an option, in config.toml and as how long ago."""
+    assert seconds == Seconds(text) == parse_duration(text)
+    assert {"flush": {"stall_timeout": seconds}} == parse(f'[flush]\nstall_timeout = "{text}"'.encode(), "c").sections
+    assert -seconds * 1e9 == point_in_time(text, now_ns=lambda: 0)
+    assert seconds * 1_000_000 == Options(keep=text).keep_us
 
 
-def test_a_time_without_its_sign(tool: Tool) -> None:
+@pytest.mark.parametrize("text", ["", "s", "-1", "1x", "1e3", "1_0", "inf", "nan", "1.2.3", "9" * 400, "٣s"])
+def test_no_durations(text: str) -> None:
+    """What is no number, or none that a person means, is no duration."""
+    with pytest.raises(ValueError, match=re.escape(text[:5])):
+        parse_duration(text)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("intake")
+def test_durations_of_commands(tool: Tool) -> None:
+    """Commands take them with and without a unit."""
+    for text in ("2", "2s"):
+        assert 0 == tool("flush", "--timeout", text).returncode
+        assert 0 == tool("events", "--since", text).returncode
+        assert 0 == tool("run", "--flush", text, "--", "true").returncode
+
+
+def test_a_time_without_its_sign() -> None:
     """Seconds since 1970 without their @ are not taken for how long ago, and the message has what to type."""
-    done = tool("events", "--since", "1767225600")
-    assert 2 == done.returncode
-    assert "@1767225600" in done.stderr
+    with pytest.raises(UsageError, match="write @1767225600"):
+        point_in_time("1767225600")

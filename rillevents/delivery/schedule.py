@@ -16,9 +16,9 @@ from rillevents.errors import Busy, SpoolError
 class Scheduler:
     """Calls *deliver* for a pass, each *every* seconds.
 
-    *is_allowed* is asked before each pass: telemetry may have been turned off. With *turns*, there is one pass in that time among
-    all processes that have the same turns, and the back-off survives this process. *on_pass* hears of each pass.
-    Not for use from several threads at once.
+    *is_allowed* is asked before each pass: telemetry may have been turned off. With *turns*, there is one pass in that time
+    among all processes that have the same turns, and the back-off survives this process. *on_pass* hears of each pass, unless
+    another flush was running. Not for use from several threads at once.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Scheduler:
         except Busy as error:
             # No failure, and no success: somebody delivers.
             self._has_failed = None
-            return self._told(FlushResult(FlushOutcome.TEMPORARY, reason=str(error)))
+            return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
         except SpoolError as error:
             result = FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
         self._has_failed = result.outcome.needs_attention

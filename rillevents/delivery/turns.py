@@ -64,7 +64,7 @@ class Turns:
             if not is_new and not is_auto_due(self._folder, self._every, self._clock()):
                 return False
             if is_new:
-                write_all(fd, b"{}")
+                _mark(fd)
             self._set_time(fd, self._clock())
         finally:
             os.close(fd)
@@ -112,9 +112,13 @@ class Turns:
 
     def _note(self, failures: int, told: Mapping[str, str], since: float) -> None:
         content = ndjson.dumps({"failures": failures, **told}).encode()
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        write_all(self._fd, content)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            write_all(self._fd, content)
+        except OSError:
+            # A full disk: it must not keep events from leaving.
+            pass
         self._set_time(self._fd, since + (backoff(self._every, failures) if failures else self._every) - self._every)
 
     def _set_time(self, fd: int, seconds: float) -> None:
@@ -144,6 +148,14 @@ def forget_failures(folder: str) -> None:
     turns = Turns(folder, 0.0)
     if turns.begin():
         turns.end("delivered", "", has_failed=False)
+
+
+def _mark(fd: int) -> None:
+    """Make a new file one that was claimed: an empty one is only about to be."""
+    try:
+        write_all(fd, b"{}")
+    except OSError:
+        return
 
 
 def _read(content: bytes) -> dict[str, Any]:
