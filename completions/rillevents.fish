@@ -185,7 +185,7 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a summary -d 'Show what this
 complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a doctor -d 'Check everything that events need to arrive, and say what to do'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a doctor -d 'Check what events need to arrive, and say what to do'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles of metrics'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a serve -d 'Receive events over HTTP; store them, or forward them'

@@ -125,7 +125,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'ci' = 'Show which CI job this is, as `record --ci` adds it'
                 'flush' = 'Send the spooled events; unacknowledged ones are kept'
                 'status' = 'Show install ID, consent, spool, destination and losses'
-                'doctor' = 'Check everything that events need to arrive, and say what to do'
+                'doctor' = 'Check what events need to arrive, and say what to do'
                 'events' = 'Show events that wait in the spool, or those in a store'
                 'stats' = 'Show counts over time and percentiles of metrics'
                 'serve' = 'Receive events over HTTP; store them, or forward them'

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,19 +108,26 @@ def test_the_lock_is_free_between_passes(tool: Tool, intake: FakeIntake) -> None
     assert ["a"] == [event["event_name"] for event in intake.events]
 
 
-def test_a_pass_that_hangs_is_left_after_a_signal(tool: Tool, intake: FakeIntake) -> None:
-    """A destination that does not answer keeps nobody from stopping: a second signal ends it at once, with 0, and all is kept."""
-    answered = []
+@pytest.fixture
+def asked(tool: Tool, intake: FakeIntake) -> Iterator[threading.Event]:
+    """An event that waits, an intake that never answers, and when it was asked."""
+    asked, over = threading.Event(), threading.Event()
 
     def hang(request: object) -> int:
-        answered.append(request)
-        time.sleep(30)
-        return 200
+        asked.set()
+        over.wait(60 * PACE)
+        return 503
 
     intake.respond = hang
     tool("record", "log", "a")
+    yield asked
+    over.set()
+
+
+def test_a_second_signal(tool: Tool, asked: threading.Event) -> None:
+    """A destination that does not answer keeps nobody from stopping: a second signal ends it at once, with 0, and all is kept."""
     with watching(tool, "1") as found:
-        eventually(lambda: answered)
+        assert asked.wait(20 * PACE)
         found.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
         started = time.monotonic()
@@ -131,19 +139,10 @@ def test_a_pass_that_hangs_is_left_after_a_signal(tool: Tool, intake: FakeIntake
 
 
 @pytest.mark.slow
-def test_draining_has_a_limit(tool: Tool, intake: FakeIntake) -> None:
+def test_draining_has_a_limit(tool: Tool, asked: threading.Event) -> None:
     """After one signal a destination that does not answer is waited for five seconds."""
-    answered = []
-
-    def hang(request: object) -> int:
-        answered.append(request)
-        time.sleep(60)
-        return 200
-
-    intake.respond = hang
-    tool("record", "log", "a")
     with watching(tool, "1") as found:
-        eventually(lambda: answered)
+        assert asked.wait(20 * PACE)
         started = time.monotonic()
         assert 0 == found.end()[0]
         assert 4 < time.monotonic() - started < 5 + 5 * PACE
@@ -226,7 +225,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert seconds * 1_000_000 == Options(keep=text).keep_us
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1", "1x", "1e3", "1_0", "inf", "nan", "1.2.3", "9" * 400, "٣s"])
+@pytest.mark.parametrize("text", ["s", "-1", "1x", "1e3", "1_0", "inf", "nan", "1.2.3", "9" * 400, "٣s"])
 def test_no_durations(text: str) -> None:
     """What is no number, or none that a person means, is no duration."""
     with pytest.raises(ValueError, match=re.escape(text[:5])):

@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
             str | None, typer.Option("--ca-cert", metavar="FILE", help="Also trust this certificate authority.")
         ] = None,
     ) -> Result:
-        """Check everything that events need to arrive, and say what to do.
+        """Check what events need to arrive, and say what to do.
 
         The destination is tried by DNS, TCP and TLS, without a request. The exit code is that of the first check that failed.
         """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FIRST_SECOND = -62167219200  # of the year 0
 LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
+_MOST_DURATION = 1e18
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -49,14 +50,14 @@ def _known_or_last(text: str) -> int:
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration: a number of them, or one with a unit, such as `30s`, `1.5h` or `7d`.
 
-    The units are s, m, h, d and w. Raises ValueError for anything else, and from 10**11 seconds on.
+    The units are s, m, h, d and w. Raises ValueError for anything else, and from 10**18 seconds on.
     """
     unit = text[-1:]
     number = text[:-1] if unit in _UNITS else text
     if not number or number.strip("0123456789."):
         raise ValueError(text)
     seconds = float(number) * _UNITS.get(unit, 1)
-    if seconds >= _NOT_SECONDS:
+    if seconds >= _MOST_DURATION:
         raise ValueError(text)
     return seconds
 
