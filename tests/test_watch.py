@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -146,6 +147,22 @@ def test_draining_has_a_limit(tool: Tool, asked: threading.Event) -> None:
         started = time.monotonic()
         assert 0 == found.end()[0]
         assert 4 < time.monotonic() - started < 5 + 5 * PACE
+
+
+@pytest.mark.slow
+def test_a_password_command_that_hangs(tool: Tool, intake: FakeIntake) -> None:
+    """A command that never prints the password does not keep the process from ending, and ends with it."""
+    mark = tool.home.parent / "pid"
+    tool("config", "set", "intake.url", intake.url)
+    tool("config", "set", "intake.user", "u")
+    tool("config", "set", "intake.password_command", f"echo $$ > {mark}; sleep 3600")
+    del tool.environ["RILLEVENTS_INTAKE_URL"]
+    tool("record", "log", "a")
+    with watching(tool, "1") as found:
+        eventually(lambda: mark.exists() and mark.read_text())
+        found.process.send_signal(signal.SIGTERM)
+        assert 0 == found.end()[0]
+    eventually(lambda: not Path(f"/proc/{mark.read_text().strip()}").exists())
 
 
 @pytest.mark.slow

@@ -53,6 +53,10 @@ def _run_secret(command: str, timeout: float) -> str:
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
             printed, running.returncode = b"", 1
+        except BaseException:
+            # A signal: without this, leaving the block would wait for the command.
+            os.killpg(running.pid, signal.SIGKILL)
+            raise
     if running.returncode:
         # Do not show its text: that may contain the secret.
         raise ConfigError("intake.password_command failed or took too long", hint="run it by hand")
