@@ -59,6 +59,11 @@ class Table:
         pairs = zip(self.samples[row], self.samples[base or self.base], strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
+    def difference(self, row: str, base: str) -> float:
+        """Return the median of the rounds' differences of *row* from *base*."""
+        pairs = zip(self.samples[row], self.samples[base], strict=True)
+        return statistics.median(mine - theirs for mine, theirs in pairs)
+
     def spread(self, row: str) -> tuple[float, float]:
         """Return the tenth and the ninetieth percentile of a row."""
         some = sorted(self.samples[row])

@@ -101,7 +101,8 @@ def _exposures(path: str, found: os.stat_result, is_folder: bool) -> Iterator[tu
     me = os.geteuid() if hasattr(os, "geteuid") else found.st_uid
     if me != 0 and found.st_uid not in (0, me):
         yield f"{path} belongs to another user", f"run as its owner, or: sudo chown {me} {path}"
-    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    elif found.st_mode & stat.S_IWOTH:
+        # Not for a group, which on many systems is the user's own.
         yield f"{path} can be changed by other users", f"run: chmod go-w {path}"
     if is_folder and not os.access(path, os.R_OK | os.X_OK):
         yield f"{path} cannot be read", f"run: chmod u+rwx {path}"
