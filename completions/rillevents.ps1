@@ -111,6 +111,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'run' = 'run'
                 'scale' = 'scale'
                 'serve' = 'serve'
+                'services' = 'services'
                 'sessions' = 'sessions'
                 'spool' = 'spool'
                 'stats' = 'stats'
