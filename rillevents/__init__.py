@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rillevents.event import EVENT_TYPES as EVENT_TYPES
     from rillevents.event import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from rillevents.event import Event as Event
-    from rillevents.local import Application as Application
     from rillevents.local import __version__ as __version__
     from rillevents.recording import Client as Client
+    from rillevents.recording.application import Application as Application
     from rillevents.recording.context import set_attributes as set_attributes
     from rillevents.recording.redact import Redactor as Redactor
     from rillevents.recording.sinks import Sink as Sink
@@ -58,7 +58,8 @@ _HOMES = {
     "rillevents.delivery.exporters.kafka.exporter": ("KafkaExporter",),
     "rillevents.delivery.exporters.otlp.exporter": ("OtlpExporter",),
     "rillevents.delivery.outcome": ("FlushResult",),
-    "rillevents.local": ("Application", "__version__"),
+    "rillevents.local": ("__version__",),
+    "rillevents.recording.application": ("Application",),
     "rillevents.recording.redact": ("Redactor",),
     "rillevents.recording.sinks": ("Sink",),
     "rillevents.recording.sinks.batching": ("BatchingSink", "IntakeSink"),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
-
-from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES, format_time
+from rillevents.event import BEHAVIORAL, BEHAVIORAL_NAMES
 from rillevents.local import Paths, config
-from rillevents.local.ci import is_ci
-from rillevents.local.files import CLOEXEC, NO_FOLLOW, give_to_owner_of, make_folder
+from rillevents.local.notice import note_shown
 
 
 def resembling(event_type: str, event_name: str) -> str:
@@ -26,17 +22,7 @@ def first_run(paths: Paths) -> str:
 
     If we cannot remember that it was shown, it is not shown: with every event it would be noise.
     """
-    if is_ci(paths.environ) or not paths.state_dir or os.path.lexists(paths.notice_marker):
-        return ""
-    try:
-        make_folder(paths.state_dir)
-        fd = os.open(paths.notice_marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
-        try:
-            give_to_owner_of(paths.state_dir, fd)
-            os.write(fd, f"{format_time(time.time_ns())}\n".encode())
-        finally:
-            os.close(fd)
-    except OSError:
+    if not note_shown(paths):
         return ""
     return (
         f"events are stored in {paths.spool_dir}, with a random install ID, and sent {_when(paths)}. "

@@ -12,7 +12,7 @@ from rillevents.delivery.outcome import FlushOutcome, FlushResult
 from rillevents.delivery.schedule import Scheduler
 from rillevents.delivery.turns import Turns
 from rillevents.errors import ConfigError, RilleventsError
-from rillevents.local import Paths, config, consent
+from rillevents.local import RILLEVENTS, Application, Paths, config, consent
 from rillevents.spool import check
 from rillevents.spool.view import held_events
 
@@ -20,9 +20,9 @@ from rillevents.spool.view import held_events
 DELIVER_SECONDS = 60.0
 
 
-def deliver(environ: Mapping[str, str]) -> int:
+def deliver(environ: Mapping[str, str], app: Application = RILLEVENTS) -> int:
     """Make one pass for the command that started this process, and return the exit code of the flush; says nothing."""
-    paths = Paths(environ)
+    paths = Paths(environ, app)
     every, _ = config.auto_interval(paths, config.load_for_recording(paths))
     try:
         folder = check(environ[SPOOL])

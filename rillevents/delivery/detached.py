@@ -103,7 +103,8 @@ def _replace_by_flush(paths: Paths, spool: str, words: Sequence[str] | None) -> 
     owner = os.stat(f"{spool}/{VERSION}")
     is_other = os.geteuid() == 0 != owner.st_uid
     environ = _environment(paths, spool, for_others=is_other)
-    words = words or _own_words(environ)
+    words = words or paths.app.child_words(environ)
+    words = _own_words(environ) if words is None else words
     os.chdir("/")
     os.umask(0o077)
     for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT):

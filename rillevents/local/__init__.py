@@ -15,20 +15,36 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 
 __version__ = "0.1.0"
 
 
 class Application:
-    """A program that keeps events under its own name: its folders are called *name*, its variables *prefix*…"""
+    """A program that keeps events under its own name: its folders are called *name*, its variables *prefix*…
 
-    __slots__ = ("name", "prefix")
+    *defaults* are settings as config.toml has them, by section, which that file overrides. With *asks* nothing is recorded before
+    its user has agreed.
+    """
 
-    def __init__(self, name: str, prefix: str) -> None:
+    __slots__ = ("asks", "defaults", "name", "prefix")
+
+    def __init__(
+        self, name: str, prefix: str, *, defaults: Mapping[str, Mapping[str, Any]] | None = None, asks: bool = False
+    ) -> None:
         self.name = name
         self.prefix = prefix
+        self.defaults = defaults or {}
+        self.asks = asks
+
+    def child_words(self, environ: dict[str, str]) -> Sequence[str] | None:
+        """Return the words that start this program for a detached flush, () if nothing can; None: as `rillevents` itself is.
+
+        May add to the *environ* of that process.
+        """
+        return None
 
     def variable(self, environ: Mapping[str, str], name: str) -> str:
         """Return the variable *prefix* + *name*, "" if it is not set; an empty variable counts as unset."""

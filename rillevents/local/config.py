@@ -68,7 +68,7 @@ def load(paths: Paths, *, lenient: bool = False) -> Config:
 
         raise ConfigError(f"{paths.config_file} cannot be read: {error.strerror or error}") from None
     try:
-        found = Config(*parse(content or b"", paths.config_file, lenient=lenient))
+        found = _over_defaults(paths, Config(*parse(content or b"", paths.config_file, lenient=lenient)))
     except RecursionError:
         from rillevents.errors import ConfigError
 
@@ -109,13 +109,27 @@ def load_for_recording(paths: Paths, *, cache: bool = True) -> Config:
     """
     identity = _identity(paths.config_file)
     if identity is None:
-        return Config({}, [])
+        return _over_defaults(paths, Config({}, []))
     known = _read_cache(paths.config_cache, identity)
     if known is None:
         known = _parse_for_recording(paths)
         if cache:
             _write_cache(paths, identity, known)
-    return known
+    return _over_defaults(paths, known)
+
+
+def _over_defaults(paths: Paths, config: Config) -> Config:
+    """Return the settings over those that a program comes with.
+
+    A user's intake takes the place of the program's as a whole: its credentials are not for another server.
+    """
+    defaults = paths.app.defaults
+    if not defaults:
+        return config
+    sections = {name: {**table, **config.sections.get(name, {})} for name, table in defaults.items()}
+    if config.get("intake", "url"):
+        sections["intake"] = config.sections["intake"]
+    return Config({**config.sections, **sections}, config.warnings)
 
 
 def _identity(path: str) -> list[Any] | None:

@@ -29,7 +29,7 @@ def decide(paths: Paths) -> Consent:
     Reads one small file and writes nothing. A value that cannot be read or understood counts as off: a typing error must not
     override a wish not to be tracked.
     """
-    return decide_by_environment(paths) or _from_file(paths.telemetry_file)
+    return decide_by_environment(paths) or _from_file(paths)
 
 
 def decide_by_environment(paths: Paths) -> Consent | None:
@@ -45,11 +45,18 @@ def decide_by_environment(paths: Paths) -> Consent | None:
     return None
 
 
-def _from_file(path: str) -> Consent:
+def _from_file(paths: Paths) -> Consent:
+    path = paths.telemetry_file
     try:
         content = read_text_file(path, 64) if path else None
     except OSError as error:
         return Consent(False, path, f"{path} cannot be read: {error.strerror or error}: telemetry is off")
+    if content is None and paths.app.asks:
+        # The variable can only say on by now, and whoever has set it has agreed.
+        return Consent(
+            bool(paths.variable("TELEMETRY")),
+            paths.app.prefix + "TELEMETRY" if paths.variable("TELEMETRY") else "default",
+        )
     if content is None:
         return Consent(True, "default")
     return Consent(content.strip() == b"on", path)

@@ -92,18 +92,21 @@ class Client(Lifecycle):
         environ: Mapping[str, str] | None = None,
         app: Application | None = None,
         on_error: OnError = "log",
+        flush_every: float | str | None = None,
     ) -> Client:
         """Return the client that the command line uses: this user's configuration, consent, install ID and spool.
 
-        If opted out, it records nothing and creates no file. Never raises: broken settings fall back to defaults, and are logged.
+        If opted out, it records nothing and creates no file. Broken settings fall back to defaults, and are logged. With
+        *flush_every*, seconds or a text such as "30s", a thread of this process delivers the spool that often, and `close` within
+        its timeout; ValueError if that is no duration.
         """
         from rillevents.recording.setup import setup
 
-        found = setup(environ, app)
+        found = setup(environ, app, flush_every)
         for warning in found.warnings:
             log(warning)
         client = cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
-        client._origin = found.origin(environ, app, on_error)
+        client._origin = found.origin(environ, app, on_error, flush_every)
         return client
 
     def __copy__(self, _: object = None) -> Client:

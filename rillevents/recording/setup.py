@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rillevents.recording.sinks import Sink
     from rillevents.recording.sinks.tap import TapSink
 
-    Origin = tuple[dict[str, str] | None, Application | None, Any, dict[str, Any]]
+    Origin = tuple[dict[str, str] | None, Application | None, Any, float | str | None, dict[str, Any]]
 
 
 class Setup:
@@ -56,9 +56,15 @@ class Setup:
         if self.auto and self.spool and self.spool.stored_in:
             start_delivery(paths, self.spool.stored_in, self.auto)
 
-    def origin(self, environ: Mapping[str, str] | None, app: Application | None, on_error: str) -> Origin:
+    def origin(
+        self,
+        environ: Mapping[str, str] | None,
+        app: Application | None,
+        on_error: str,
+        flush_every: float | str | None,
+    ) -> Origin:
         """Return what `Client.from_config` was called with, and the attributes that came of it, to do it again elsewhere."""
-        return None if environ is None else dict(environ), app, on_error, self.attributes
+        return None if environ is None else dict(environ), app, on_error, flush_every, self.attributes
 
 
 def reduced(kind: type, origin: Origin | None, attributes: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -71,16 +77,22 @@ def reduced(kind: type, origin: Origin | None, attributes: Mapping[str, Any]) ->
             "a client cannot be pickled: its sink's file, thread and connections belong to this process; "
             "make a client in the other process, or use Client.from_config()"
         )
-    environ, app, on_error, configured = origin
+    environ, app, on_error, flush_every, configured = origin
     nothing = object()
     added = {key: value for key, value in attributes.items() if configured.get(key, nothing) != value}
-    return _opened_again, (kind, environ, app, on_error, added)
+    return _opened_again, (kind, environ, app, on_error, flush_every, added)
 
 
 def _opened_again(
-    kind: Any, environ: dict[str, str] | None, app: Application | None, on_error: str, added: dict[str, Any]
+    kind: Any,
+    environ: dict[str, str] | None,
+    app: Application | None,
+    on_error: str,
+    flush_every: float | str | None,
+    added: dict[str, Any],
 ) -> Any:
-    return kind.from_config(environ=environ, app=app, on_error=on_error).with_attributes(added)
+    found = kind.from_config(environ=environ, app=app, on_error=on_error, flush_every=flush_every)
+    return found.with_attributes(added)
 
 
 def start_delivery(paths: Paths, spool: str, every: float, *, lasting: bool = False) -> None:
@@ -106,8 +118,12 @@ def start_configured_delivery(paths: Paths, spool: str) -> None:
             start_delivery(paths, spool, every)
 
 
-def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:
-    """Return the parts of `Client.from_config`: if opted out a sink that discards everything, else the user's spool."""
+def setup(environ: Mapping[str, str] | None, app: Application | None, flush_every: float | str | None = None) -> Setup:
+    """Return the parts of `Client.from_config`: if opted out a sink that discards everything, else the user's spool.
+
+    Raises ValueError if *flush_every* is no duration.
+    """
+    every = _checked_interval(flush_every)
     paths = Paths(os.environ if environ is None else environ, app or RILLEVENTS)
     decision = consent.decide(paths)
     warnings = [decision.warning] if decision.warning else []
@@ -117,7 +133,32 @@ def setup(environ: Mapping[str, str] | None, app: Application | None) -> Setup:
         return Setup(NoopSink(), {}, DEFAULT, warnings)
     found = recording_setup(paths, watched=True)
     found.warnings[:0] = warnings
+    if found.spool and every:
+        from rillevents.recording.sinks.delivering import DeliveringSink
+
+        deliver = lambda timeout, wait: flush_configured(paths, timeout=timeout, wait=wait)  # noqa: E731
+        allowed = lambda: consent.decide(paths).enabled  # noqa: E731
+        found.sink = DeliveringSink(found.sink, found.spool, every, deliver, allowed)
+    elif found.spool and found.auto and paths.app is not RILLEVENTS:
+        from rillevents.recording.sinks.delivering import LeavingSink
+
+        auto = found.auto
+        found.sink = LeavingSink(
+            found.sink, found.spool, lambda spool: start_delivery(paths, spool, auto, lasting=True)
+        )
     return found
+
+
+def _checked_interval(every: float | str | None) -> float:
+    """Return a number of seconds, 0 for none; raises ValueError."""
+    if every is None:
+        return 0.0
+    from rillevents.event.timestamp import parse_duration
+
+    seconds = float(parse_duration(every)) if isinstance(every, str) else float(every)
+    if not 0 < seconds < 1e6:
+        raise ValueError(f"flush_every must be a number of seconds above 0, or a text such as '30s', not {every!r}")
+    return seconds
 
 
 def recording_setup(
@@ -207,13 +248,13 @@ def _filtered(sink: Sink, settings: Config) -> Sink:
     return ConfiguredFilterSink(sink, rules)
 
 
-def flush_configured(paths: Paths, *, timeout: float | None = None) -> FlushResult:
+def flush_configured(paths: Paths, *, timeout: float | None = None, wait: bool = True) -> FlushResult:
     """Send this user's spool to the configured destination; any problem is in the result."""
     from rillevents.delivery.flush import flush
     from rillevents.delivery.outcome import FlushOutcome, FlushResult
     from rillevents.errors import Busy, SpoolError
 
     try:
-        return flush(paths, timeout=timeout)
+        return flush(paths, timeout=timeout, wait=wait)
     except (Busy, SpoolError) as error:
         return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))

@@ -1,0 +1,287 @@
+"""A program that has telemetry under its own name: its folders, variables, consent, notice, and delivery."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from rillevents.errors import RilleventsError, UsageError
+from rillevents.local import Application as Named
+from rillevents.local import Paths, consent
+from rillevents.recording import Client
+from rillevents.recording.sinks import Sink
+
+if TYPE_CHECKING:
+    import typer
+
+    from rillevents.event import Event
+    from rillevents.recording import OnError
+
+# What tells a process that it is the delivery of a program that cannot tell it by its arguments.
+_DEFINED = "_RV_APPLICATION"
+
+
+class Application(Named):
+    """A program with telemetry of its own, for command-line programs and services.
+
+    *name* names its folders, *prefix* its variables (`MYTOOL_` makes `MYTOOL_TELEMETRY`, `MYTOOL_HOME`, `MYTOOL_INTAKE_URL` …).
+    Events have *name* and *version* as `service_name` and `service_version`, and go to *intake_url*, unless the user's config.toml
+    or variables say otherwise. With `consent="opt-in"` nothing is recorded before the user has agreed, and no file is made but the
+    mark that the notice was shown. The *notice* is shown once, on a terminal, never in CI. With *auto_flush*, such as "30s", a
+    process beside the program delivers when the program ends, at most once in that time, and not before the notice was shown; see
+    `maybe_flush_child`. The spool holds *max_bytes* at most. *environ* is `os.environ` if it is None. `DO_NOT_TRACK` wins over
+    everything. Raises ValueError.
+    """
+
+    __slots__ = ("_can_restart", "environ", "notice", "version")
+
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        *,
+        version: str = "",
+        intake_url: str = "",
+        intake_user: str = "",
+        intake_password: str = "",
+        consent: Literal["opt-out", "opt-in"] = "opt-out",
+        notice: str = "",
+        auto_flush: float | str | None = None,
+        max_bytes: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"name must be the name of a folder, not {name!r}")
+        if consent not in ("opt-out", "opt-in"):
+            raise ValueError(f"consent must be 'opt-out' or 'opt-in', not {consent!r}")
+        intake = {"url": intake_url, "user": intake_user, "password": intake_password}
+        flush = {"auto": _seconds(auto_flush)} if auto_flush is not None else {}
+        sections: dict[str, dict[str, Any]] = {
+            "attributes": {"service_name": name} | ({"service_version": version} if version else {}),
+            "intake": {key: value for key, value in intake.items() if value},
+            "spool": {"max_bytes": max_bytes} if max_bytes is not None else {},
+            "flush": flush,
+        }
+        defaults = {section: table for section, table in sections.items() if table}
+        super().__init__(name, prefix, defaults=defaults, asks=consent == "opt-in")
+        self.version = version
+        self.notice = notice
+        self.environ = environ
+        self._can_restart = False
+
+    @property
+    def paths(self) -> Paths:
+        """Where this program's files are, for the user who runs it."""
+        return Paths(os.environ if self.environ is None else self.environ, self)
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What the user decides: `on()`, `off(purge=True)`, `status()`, `show()`."""
+        return Telemetry(self)
+
+    def client(self, *, on_error: OnError = "log", flush_every: float | str | None = None) -> Client:
+        """Return the client to record with, after the notice if it is due; its events are on the disk when `record` returns.
+
+        With *flush_every*, for services, it delivers by itself as `Client.from_config` says. While the variable
+        *prefix* + `TELEMETRY_DEBUG` is set, events are printed to stderr, and neither stored nor sent.
+        """
+        paths = self.paths
+        if paths.variable("TELEMETRY_DEBUG") and consent.decide(paths).enabled:
+            found = Client(_PrintingSink(), on_error=on_error)
+            return found.with_attributes(self.defaults["attributes"])
+        self.show_notice()
+        return Client.from_config(environ=self.environ, app=self, on_error=on_error, flush_every=flush_every)
+
+    def show_notice(self, stream: IO[str] | None = None) -> bool:
+        """Show the notice on *stream* (stderr), and return whether it was: once, if that is a terminal, not in CI.
+
+        Not if the user has decided already; and if it cannot be remembered that it was shown, it is not.
+        """
+        from rillevents.local.notice import note_shown
+
+        out, paths = stream or sys.stderr, self.paths
+        decision = consent.decide(paths)
+        has_decided = decision.decided_by != "default"
+        if not self.notice or has_decided or out is None or not out.isatty() or not note_shown(paths):
+            return False
+        out.write(f"{self.notice.rstrip()}\n")
+        out.flush()
+        return True
+
+    def maybe_flush_child(self) -> None:
+        """Deliver and leave if this process is the one beside the program that *auto_flush* starts; else return.
+
+        Call it first thing in the program. Without it, a program that PyInstaller, shiv or pex made delivers nothing by itself:
+        such a process can only be the program once more, and its own main would run.
+        """
+        from rillevents.delivery.detached import SPOOL, WORD
+
+        self._can_restart = True
+        environ = os.environ if self.environ is None else self.environ
+        if sys.argv[1:] == [WORD] and SPOOL in environ:
+            from rillevents.delivery.auto import deliver
+
+            os._exit(deliver(environ, self))
+
+    def child_words(self, environ: dict[str, str]) -> Sequence[str]:
+        """Return what starts the process beside the program: the program itself, or Python with this package."""
+        from rillevents.delivery.detached import WORD
+
+        is_bundled = bool(getattr(sys, "frozen", False)) or (os.path.isfile(sys.argv[0]) and _is_archive(sys.argv[0]))
+        if self._can_restart:
+            return [*_program(), WORD]
+        if is_bundled:
+            return ()
+        # Not in the arguments, which every user of the machine can read.
+        environ[_DEFINED] = json.dumps([self.name, self.prefix, self.defaults, self.asks])
+        environ["PYTHONPATH"] = os.pathsep.join([entry for entry in sys.path if entry])
+        return [sys.executable, "-P", "-m", "rillevents.recording.application"]
+
+    def telemetry_command(self, argv: Sequence[str], out: IO[str] | None = None) -> int:
+        """Do what `mytool telemetry …` says, with the words after `telemetry`, and return the exit code.
+
+        `status`, `on`, `off [--purge]` and `show`, which prints what waits to be sent; stdout has data alone. For programs with
+        a parser of any kind.
+        """
+        out = out or sys.stdout
+        words = list(argv) or ["status"]
+        try:
+            if words == ["status"]:
+                found = self.telemetry.status()
+                out.write(f"{'on' if found.enabled else 'off'} (decided by: {found.decided_by})\n")
+            elif words == ["on"]:
+                self._say(self.telemetry.on())
+            elif words[0] == "off" and words[1:] in ([], ["--purge"]):
+                self._say(self.telemetry.off(purge=len(words) == 2))
+            elif words == ["show"]:
+                for line in self.telemetry.show():
+                    out.write(line.decode())
+            else:
+                raise UsageError(
+                    f"telemetry has no {' '.join(words)!r}", hint="write on, off, off --purge, status or show"
+                )
+        except RilleventsError as error:
+            sys.stderr.write(f"{self.name}: {error}\n")
+            return error.exit_code
+        return 0
+
+    def telemetry_app(self) -> typer.Typer:
+        """Return the same commands as a Typer app: `app.add_typer(application.telemetry_app(), name="telemetry")`."""
+        import typer
+
+        app = typer.Typer(no_args_is_help=True, help=f"What {self.name} may record and send.")
+
+        def add(words: list[str], about: str) -> None:
+            def command() -> None:
+                raise typer.Exit(self.telemetry_command(words))
+
+            app.command(words[0], help=about)(command)
+
+        add(["status"], "Print on or off, and what decided it.")
+        add(["on"], "Allow telemetry.")
+        add(["show"], "Print what waits to be sent.")
+
+        @app.command("off", help="Turn telemetry off: nothing is recorded or sent any more.")
+        def off(purge: bool = typer.Option(False, "--purge", help="Also delete what was recorded.")) -> None:
+            raise typer.Exit(self.telemetry_command(["off", *(["--purge"] if purge else [])]))
+
+        return app
+
+    def _say(self, message: str) -> None:
+        sys.stderr.write(f"{self.name}: {message}\n")
+
+
+class Telemetry:
+    """What a program's user decides. Methods raise RilleventsError if a file cannot be written or read."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    def status(self) -> consent.Consent:
+        """Return whether telemetry is on, and what decided it."""
+        return consent.decide(self._app.paths)
+
+    def on(self) -> str:
+        """Allow telemetry for good, and return what to tell the user; a variable that says off still wins."""
+        return self._saved(True)
+
+    def off(self, *, purge: bool = False) -> str:
+        """Turn telemetry off for good, with *purge* delete what was recorded, and return what to tell the user."""
+        from rillevents.spool.maintenance import purge as delete
+        from rillevents.spool.view import contents, existing_spools
+
+        told, places = self._saved(False), existing_spools(self._app.paths)
+        if purge:
+            return f"{told}; deleted {sum(map(delete, places)):,} events"
+        held = sum(contents(place).events for place in places)
+        return f"{told}; {held:,} events are kept, and not sent: off --purge deletes them" if held else told
+
+    def show(self) -> list[bytes]:
+        """Return the events that wait to be sent, as lines of NDJSON."""
+        from rillevents.spool.view import existing_spools, pending
+
+        return [line for place in existing_spools(self._app.paths) for line in pending(place)]
+
+    def _saved(self, enabled: bool) -> str:
+        paths = self._app.paths
+        variable = f"{self._app.prefix}TELEMETRY"
+        if not paths.config_dir:
+            raise RilleventsError("there is no config folder to write to", hint=f"set {variable}={int(enabled)}")
+        try:
+            consent.save(paths, enabled)
+        except OSError as error:
+            raise RilleventsError(
+                f"{paths.telemetry_file} cannot be written: {error.strerror or error}",
+                hint=f"set {variable}={int(enabled)}",
+            ) from None
+        found = consent.decide(paths)
+        still = f" still: {found.decided_by} turns it off" if found.enabled != enabled else ""
+        return f"telemetry is {'on' if found.enabled else 'off'}{still}"
+
+
+class _PrintingSink(Sink):
+    """Shows what would be sent."""
+
+    def emit(self, event: Event) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(event.line.decode())
+
+
+def _seconds(duration: float | str) -> float:
+    from rillevents.event.timestamp import parse_duration
+
+    seconds = float(parse_duration(duration)) if isinstance(duration, str) else float(duration)
+    if not 0 < seconds < 1e6:
+        raise ValueError(f"auto_flush must be a number of seconds above 0, or a text such as '30s', not {duration!r}")
+    return seconds
+
+
+def _program() -> list[str]:
+    """Return the words that start this program again, without its arguments."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return [sys.executable, "-m", spec.name.removesuffix(".__main__")]
+    return [sys.executable, os.path.abspath(sys.argv[0])]
+
+
+def _is_archive(path: str) -> bool:
+    import zipfile
+
+    return zipfile.is_zipfile(path)
+
+
+def _main() -> None:
+    """Deliver for the program that the environment names."""
+    from rillevents.delivery.auto import deliver
+
+    name, prefix, defaults, asks = json.loads(os.environ.pop(_DEFINED))
+    os._exit(deliver(os.environ, Named(name, prefix, defaults=defaults, asks=asks)))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,483 @@
+"""A program with telemetry under its own name, run as its users run it; and a client that delivers by itself."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import pty
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PACE, need, only
+
+from rillevents import Application, Client
+from rillevents.local import Paths
+from rillevents.spool.view import existing_spools, pending
+from rillevents.testing import FakeIntake
+
+ROOT = Path(__file__).parents[1]
+NOTICE = "mytool records what it does; to stop: mytool telemetry off"
+# An end user's program, of five lines.
+FIVE = """
+from rillevents import Application
+app = Application("mytool", "MYTOOL_", version="1.2", {options})
+app.client().record_behavioral("app-start", plan="pro")
+print("done")
+"""
+
+
+@pytest.fixture
+def intake() -> Iterator[FakeIntake]:
+    with FakeIntake() as running:
+        yield running
+
+
+class User:
+    """A user who runs a program, with a home of their own."""
+
+    def __init__(self, folder: Path, options: str = "", program: str = FIVE) -> None:
+        self.home = folder / "home of one"
+        self.home.mkdir()
+        self.file = folder / "mytool.py"
+        self.file.write_text(program.replace("{options}", options))
+        self.environ = {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+
+    def words(self, *argv: str) -> list[str]:
+        return [sys.executable, str(self.file), *argv]
+
+    def run(self, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.words(*argv),
+            env=self.environ | environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60 * PACE,
+        )
+
+    def on_a_terminal(self, *argv: str, **environ: str) -> str:
+        """Run the program on a terminal, and return what the screen shows."""
+        ours, theirs = pty.openpty()
+        running = subprocess.Popen(
+            self.words(*argv), env=self.environ | environ, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:
+            pass
+        os.close(ours)
+        assert 0 == running.wait(60 * PACE)
+        return shown.decode()
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.environ, Application("mytool", "MYTOOL_"))
+
+    def waiting(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for place in existing_spools(self.paths) for line in pending(place)]
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.home.rglob("*") if path.is_file())
+
+
+def until(arrived: Any) -> None:
+    deadline = time.monotonic() + 60 * PACE
+    while not arrived():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestUser:
+    def test_the_first_run_on_a_terminal(self, tmp_path: Path) -> None:
+        """The notice is shown once, on a terminal, before the program goes on; events have the program's name and version."""
+        user = User(tmp_path, f"notice={NOTICE!r}")
+        assert [NOTICE, "done"] == user.on_a_terminal().split("\r\n")[:2]
+        assert ["done"] == user.on_a_terminal().split("\r\n")[:1]
+        assert {("mytool", "1.2", "pro")} == {
+            (event["service_name"], event["service_version"], event["plan"]) for event in user.waiting()
+        }
+        assert 2 == len(user.waiting())
+
+    @pytest.mark.parametrize("environ", [{"CI": "true"}, {"GITHUB_ACTIONS": "true"}])
+    def test_in_ci_there_is_no_notice(self, environ: dict[str, str], tmp_path: Path) -> None:
+        """In CI nothing is shown, on a terminal either, and it is not counted as shown."""
+        user = User(tmp_path, f"notice={NOTICE!r}")
+        assert "records" not in user.on_a_terminal(**environ)
+        assert "noticed" not in user.files()
+
+    def test_without_a_terminal_there_is_no_notice(self, tmp_path: Path) -> None:
+        """Where nobody would read it, the notice is kept for later."""
+        user = User(tmp_path, f"notice={NOTICE!r}")
+        done = user.run()
+        assert (0, "done\n", "") == (done.returncode, done.stdout, done.stderr)
+        assert NOTICE in user.on_a_terminal()
+
+    @pytest.mark.parametrize(
+        "environ", [{"MYTOOL_TELEMETRY": "0"}, {"DO_NOT_TRACK": "1"}, {"MYTOOL_TELEMETRY": "maybe"}]
+    )
+    def test_opted_out_by_a_variable(self, environ: dict[str, str], tmp_path: Path) -> None:
+        """Opted out: no file below the home, no connection, no notice."""
+        user = User(tmp_path, f"notice={NOTICE!r}, intake_url='http://127.0.0.1:9/', auto_flush=1")
+        log = tmp_path / "strace"
+        words = [
+            need("strace"),
+            "-f",
+            "-e",
+            "trace=connect,openat,mkdir,fork,vfork,clone",
+            "-o",
+            str(log),
+            *user.words(),
+        ]
+        subprocess.run(words, env=user.environ | environ, check=True, capture_output=True)
+        assert [] == user.files()
+        assert "connect(" not in log.read_text()
+        assert "O_CREAT" not in "".join(line for line in log.read_text().splitlines() if str(user.home) in line)
+
+    def test_opted_out_by_the_command(self, tmp_path: Path) -> None:
+        """`telemetry off --purge` deletes what waits and keeps the decision; the program records nothing afterwards."""
+        user = User(tmp_path, program=COMMANDS)
+        user.run("work")
+        assert 1 == len(user.waiting())
+        done = user.run("telemetry", "off", "--purge")
+        assert (0, "", "mytool: telemetry is off; deleted 1 events\n") == (done.returncode, done.stdout, done.stderr)
+        user.run("work")
+        assert [] == user.waiting()
+        assert "off (decided by: " in user.run("telemetry", "status").stdout
+        assert "mytool: telemetry is on\n" == user.run("telemetry", "on").stderr
+        user.run("work")
+        shown = user.run("telemetry", "show").stdout.splitlines()
+        assert "work" == json.loads(only(shown))["event_name"]
+        wrong = user.run("telemetry", "maybe")
+        assert (2, "") == (wrong.returncode, wrong.stdout)
+        assert "write on, off, off --purge, status or show" in wrong.stderr
+
+    def test_opt_in(self, tmp_path: Path) -> None:
+        """With opt-in nothing is recorded and no file is made before the user agrees, by the command or by the variable."""
+        user = User(tmp_path, program=COMMANDS.replace("{more}", "consent='opt-in',"))
+        user.run("work")
+        assert ([], "off (decided by: default)\n") == (user.files(), user.run("telemetry", "status").stdout)
+        user.run("work", MYTOOL_TELEMETRY="1")
+        assert 1 == len(user.waiting())
+        user.run("telemetry", "on")
+        user.run("work")
+        assert 2 == len(user.waiting())
+        user.run("work", DO_NOT_TRACK="1")
+        assert 2 == len(user.waiting())
+
+    def test_debug(self, tmp_path: Path) -> None:
+        """With the debug variable events are printed to stderr, and neither stored nor sent."""
+        user = User(tmp_path, "intake_url='http://127.0.0.1:9/'")
+        done = user.run(MYTOOL_TELEMETRY_DEBUG="1")
+        assert ("done\n", "app-start") == (done.stdout, json.loads(done.stderr)["event_name"])
+        assert [] == user.files()
+        assert "" == user.run(MYTOOL_TELEMETRY_DEBUG="1", DO_NOT_TRACK="1").stderr
+
+    def test_its_own_places(self, tmp_path: Path) -> None:
+        """The user's own rillevents and the program's telemetry do not meet: folders, ID, variables, consent."""
+        user = User(tmp_path)
+        user.run(RILLEVENTS_TELEMETRY="0", RILLEVENTS_HOME=str(tmp_path / "other"), RILLEVENTS_SESSION_ID="s")
+        event = only(user.waiting())
+        assert "session_id" not in event
+        assert not (tmp_path / "other").exists()
+        assert all("mytool" in str(path) for path in user.home.rglob("*") if path.is_file())
+
+
+COMMANDS = """
+import sys
+from rillevents import Application
+app = Application("mytool", "MYTOOL_", {more} notice="n")
+if sys.argv[1] == "telemetry":
+    sys.exit(app.telemetry_command(sys.argv[2:]))
+app.client().record_behavioral(sys.argv[1])
+""".replace("{more}", "{options}", 1).replace("{options}", "{more}")
+
+
+class TestAutoFlush:
+    @pytest.mark.parametrize("hook", [False, True], ids=["plain", "with-the-hook"])
+    def test_delivers_beside_the_program(self, hook: bool, intake: FakeIntake, tmp_path: Path) -> None:
+        """After the notice a program's events arrive by a process of its own; its main does not run twice, and it does not wait."""
+        program = FIVE.replace("app.client", "app.maybe_flush_child()\napp.client") if hook else FIVE
+        options = (
+            f"notice={NOTICE!r}, intake_url={intake.url!r}, intake_user='u', intake_password='s3cret', auto_flush='1s'"
+        )
+        user = User(tmp_path, options, program)
+        user.on_a_terminal()
+        until(lambda: [] == user.waiting() or intake.events)
+        until(lambda: intake.events)
+        assert ["app-start"] == [event["event_name"] for event in intake.events]
+
+    def test_credentials_are_not_in_arguments(self, tmp_path: Path) -> None:
+        """The process beside the program has neither URL nor password among its arguments."""
+        options = f"notice={NOTICE!r}, intake_url='http://127.0.0.1:9/', intake_user='u', intake_password='s3cret', auto_flush=1"
+        user, log = User(tmp_path, options), tmp_path / "strace"
+        (tmp_path / "marker").mkdir()
+        words = [need("strace"), "-f", "-e", "trace=execve", "-s", "2000", "-o", str(log), *user.words()]
+        subprocess.run(words, env=user.environ | {"MYTOOL_TELEMETRY": "1"}, check=True, capture_output=True)
+        until(lambda: log.read_text().count("execve(") >= 2)
+        assert "s3cret" not in "".join(
+            line.partition("[")[2].partition("]")[0] for line in log.read_text().splitlines()
+        )
+
+    @pytest.mark.parametrize("environ", [{}, {"MYTOOL_TELEMETRY": "1", "CI": "true"}])
+    def test_not_before_the_notice_nor_in_ci(self, environ: dict[str, str], intake: FakeIntake, tmp_path: Path) -> None:
+        """Where nobody was told, and in CI, nothing is sent by itself."""
+        user = User(tmp_path, f"intake_url={intake.url!r}, auto_flush=1")
+        log = tmp_path / "strace"
+        words = [need("strace"), "-f", "-e", "trace=execve,connect", "-o", str(log), *user.words()]
+        subprocess.run(words, env=user.environ | environ, check=True, capture_output=True)
+        assert 1 == len(user.waiting())
+        assert ([], 1) == (intake.events, log.read_text().count("execve("))
+
+    def test_the_intake_down(self, tmp_path: Path) -> None:
+        """With an intake that never answers the program ends as soon as without, and its events wait."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+            user = User(tmp_path, f"intake_url={url!r}, auto_flush=1, notice='n'")
+            started = time.monotonic()
+            done = user.run(MYTOOL_TELEMETRY="1")
+            assert (0, "done\n") == (done.returncode, done.stdout)
+            assert time.monotonic() - started < 10 * PACE
+            assert 1 == len(user.waiting())
+
+
+class TestSettings:
+    def test_the_users_intake_gets_no_credentials_of_the_program(self, tmp_path: Path) -> None:
+        """Where the user names another intake, in config.toml or by the variable, the program's password does not go there."""
+        from rillevents.delivery.destination import intake_settings
+        from rillevents.local import config
+
+        app = Application("mytool", "MYTOOL_", intake_url="https://ours.example/", intake_user="u", intake_password="p")
+        environ = {"MYTOOL_HOME": str(tmp_path / "home")}
+        paths = Paths(environ, app)
+        found = intake_settings(paths, config.load(paths))
+        assert found
+        assert ("https://ours.example/", "u", "p") == (found.url, found.user, found.password)
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "config.toml").write_text('[intake]\nurl = "https://theirs.example/"\n')
+        theirs = intake_settings(paths, config.load(paths))
+        assert theirs
+        assert ("https://theirs.example/", None) == (theirs.url, theirs.password)
+        (tmp_path / "home" / "config.toml").unlink()
+        variable = Paths(environ | {"MYTOOL_INTAKE_URL": "https://theirs.example/"}, app)
+        third = intake_settings(variable, config.load(variable))
+        assert third
+        assert ("https://theirs.example/", None) == (third.url, third.password)
+
+    def test_the_users_settings_win(self, tmp_path: Path) -> None:
+        """Attributes and limits of config.toml win over the program's."""
+        app = Application(
+            "mytool", "MYTOOL_", version="1", max_bytes=1, environ={"MYTOOL_HOME": str(tmp_path / "home")}
+        )
+        assert None is app.client().record("a", "x")
+        (tmp_path / "home" / "config.toml").write_text(
+            '[attributes]\nservice_name = "mine"\n[spool]\nmax_bytes = "1MB"\n'
+        )
+        client = app.client()
+        assert client.record("a", "x")
+        assert ("mine", "1") == (client.attributes["service_name"], client.attributes["service_version"])
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"name": "a/b"}, "name of a folder"),
+            ({"consent": "maybe"}, "'opt-out' or 'opt-in'"),
+            ({"auto_flush": "soon"}, "soon"),
+            ({"auto_flush": 0}, "above 0"),
+        ],
+    )
+    def test_wrong_arguments(self, given: dict[str, Any], said: str) -> None:
+        """A wrong argument is a ValueError that says what is right."""
+        with pytest.raises(ValueError, match=said):
+            Application(**({"name": "mytool", "prefix": "MYTOOL_"} | given))
+
+    def test_the_typer_app(self, tmp_path: Path) -> None:
+        """The commands can be mounted into a Typer program."""
+        program = (
+            "import typer\nfrom rillevents import Application\napp = typer.Typer()\n"
+            "app.add_typer(Application('mytool', 'MYTOOL_').telemetry_app(), name='telemetry')\n"
+            "@app.command()\ndef work() -> None: ...\napp()\n"
+        )
+        user = User(tmp_path, program=program)
+        assert "on (decided by: default)\n" == user.run("telemetry", "status").stdout
+        assert "deleted 0 events" in user.run("telemetry", "off", "--purge").stderr
+        assert "off (decided by: " in user.run("telemetry", "status").stdout
+        assert 2 == user.run("telemetry", "maybe").returncode
+
+    def test_pickle(self, tmp_path: Path) -> None:
+        """A client of an application can be pickled, as that of the user's own."""
+        app = Application("mytool", "MYTOOL_", version="1", environ={"MYTOOL_HOME": str(tmp_path / "home")})
+        again = pickle.loads(pickle.dumps(app.client(flush_every=60)))
+        assert "1" == again.attributes["service_version"]
+        again.close()
+
+
+class TestFlushEvery:
+    @pytest.fixture
+    def environ(self, intake: FakeIntake, tmp_path: Path) -> dict[str, str]:
+        return {"RILLEVENTS_HOME": str(tmp_path / "home"), "RILLEVENTS_INTAKE_URL": intake.url}
+
+    def waiting(self, environ: dict[str, str]) -> list[bytes]:
+        return [line for place in existing_spools(Paths(environ)) for line in pending(place)]
+
+    def test_a_thread_delivers(self, environ: dict[str, str], intake: FakeIntake) -> None:
+        """Events are on the disk at once, and arrive without a call; a thread of ours is there only from the first event on."""
+        import threading
+
+        def ours() -> list[str]:
+            return [thread.name for thread in threading.enumerate() if thread.name == "rillevents-deliver"]
+
+        client = Client.from_config(environ=environ, flush_every=0.1)
+        assert [] == ours()
+        client.record("a", "x")
+        assert ["rillevents-deliver"] == ours()
+        until(lambda: intake.events)
+        client.record("a", "y")
+        until(lambda: len(intake.events) == 2)
+        client.close()
+        until(lambda: [] == ours())
+
+    def test_close_delivers_the_rest(self, environ: dict[str, str], intake: FakeIntake) -> None:
+        """`close` delivers what is left within its time."""
+        client = Client.from_config(environ=environ, flush_every="1h")
+        client.record("a", "x")
+        assert 1 == len(self.waiting(environ))
+        client.close(timeout=30 * PACE)
+        assert ["x"] == [event["event_name"] for event in intake.events]
+
+    def test_close_keeps_its_time(self, environ: dict[str, str]) -> None:
+        """With an intake that never answers, `close` ends within its time, and the event waits."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            environ = environ | {"RILLEVENTS_INTAKE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+            client = Client.from_config(environ=environ, flush_every=60)
+            client.record("a", "x")
+            started = time.monotonic()
+            client.close(timeout=0.5)
+            assert time.monotonic() - started < 0.5 + 3 * PACE
+        assert 1 == len(self.waiting(environ))
+
+    def test_the_end_of_the_process_delivers(self, environ: dict[str, str], intake: FakeIntake) -> None:
+        """A program that forgets to close delivers at its end."""
+        code = "from rillevents import Client\nClient.from_config(flush_every=60).record('a', 'x')"
+        words = [
+            sys.executable,
+            "-c",
+            "import time\n"
+            + code.replace("Client.from", "client = Client.from", 1).replace(".record", "\nclient.record"),
+        ]
+        subprocess.run(words, env=environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60 * PACE)
+        assert ["x"] == [event["event_name"] for event in intake.events]
+
+    def test_forks(self, environ: dict[str, str], intake: FakeIntake) -> None:
+        """Children that are forked with the client deliver their own events, and each arrives once."""
+        client = Client.from_config(environ=environ, flush_every=0.05)
+        client.record("a", "parent")
+        context = multiprocessing.get_context("fork")
+        workers = [context.Process(target=_record, args=(client, number)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60 * PACE)
+        client.close(timeout=30 * PACE)
+        counted = Counter(event["event_name"] for event in intake.events)
+        assert {"parent": 1} | {f"n{n}-{k}": 1 for n in range(4) for k in range(5)} == dict(counted)
+
+    def test_off_in_mid_run(self, environ: dict[str, str], intake: FakeIntake) -> None:
+        """After `telemetry off` nothing is sent any more, by `close` either."""
+        client = Client.from_config(environ=environ, flush_every=60)
+        client.record("a", "x")
+        (Path(environ["RILLEVENTS_HOME"]) / "telemetry").write_text("off\n")
+        client.close(timeout=5)
+        assert [] == intake.events
+        assert 1 == len(self.waiting(environ))
+
+    @pytest.mark.parametrize("wrong", [0, -1, "soon", float("nan")])
+    def test_a_wrong_interval(self, wrong: Any, environ: dict[str, str]) -> None:
+        """An interval that is none is a ValueError, at the start and not in a thread."""
+        with pytest.raises(ValueError, match="flush_every|duration|soon"):
+            Client.from_config(environ=environ, flush_every=wrong)
+
+    def test_opted_out(self, environ: dict[str, str], tmp_path: Path) -> None:
+        """Opted out there is no thread and no file."""
+        client = Client.from_config(environ=environ | {"DO_NOT_TRACK": "1"}, flush_every=0.01)
+        client.record("a", "x")
+        client.close()
+        assert not (tmp_path / "home").exists()
+
+
+def _record(client: Client, number: int) -> None:
+    for step in range(5):
+        client.record("a", f"n{number}-{step}")
+    client.close(timeout=30)
+
+
+GUNICORN = """
+import os
+from rillevents import Client
+client = Client.from_config(flush_every=0.2)
+def app(environ, start_response):
+    name = environ["PATH_INFO"][1:]
+    stored = client.record("a", name)
+    start_response("200 OK" if stored else "500 X", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.unmeasured
+def test_gunicorn_with_workers_killed_at_random(intake: FakeIntake, tmp_path: Path) -> None:
+    """Under gunicorn with four workers, some of them killed at random, every acknowledged event is delivered."""
+    pytest.importorskip("gunicorn")
+    import httpx
+
+    (tmp_path / "shop.py").write_text(GUNICORN)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environ = {
+        "PATH": os.environ["PATH"],
+        "RILLEVENTS_HOME": str(tmp_path / "home"),
+        "RILLEVENTS_INTAKE_URL": intake.url,
+        "PYTHONPATH": f"{ROOT}:{tmp_path}",
+    }
+    words = ["-m", "gunicorn", "-w", "4", "--preload", "-b", f"127.0.0.1:{port}", "--no-control-socket", "shop:app"]
+    server = subprocess.Popen([sys.executable, *words], env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    acknowledged, chance = set(), random.Random(7)
+    try:
+        until(lambda: _is_open(port))
+        for number in range(int(os.environ.get("RILLEVENTS_WORKER_EVENTS", "1500"))):
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/n{number}", timeout=20 * PACE).status_code == 200:
+                    acknowledged.add(f"n{number}")
+            except httpx.HTTPError:
+                pass
+            if chance.random() < 0.02:
+                children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+                for child in chance.sample(children, min(1, len(children))):
+                    os.kill(int(child), chance.choice((signal.SIGKILL, signal.SIGTERM)))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60 * PACE)
+    rest = Client.from_config(environ=environ).flush(timeout=60 * PACE)
+    assert 0 == rest.pending
+    delivered = {event["event_name"] for event in intake.events}
+    assert len(acknowledged) > 100
+    assert set() == acknowledged - delivered
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
