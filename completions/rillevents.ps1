@@ -87,6 +87,11 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'fish' = 'fish'
                 'powershell' = 'powershell'
             }
+        'syntax' = [ordered]@{
+                'bash' = 'bash'
+                'zsh' = 'zsh'
+                'sh' = 'sh'
+            }
         'topic' = [ordered]@{
                 'background' = 'background'
                 'ci' = 'ci'
@@ -113,6 +118,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'serve' = 'serve'
                 'services' = 'services'
                 'sessions' = 'sessions'
+                'shell' = 'shell'
                 'spool' = 'spool'
                 'stats' = 'stats'
                 'testing' = 'testing'
@@ -122,6 +128,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
         '' = @{
             Commands = [ordered]@{
                 'run' = 'Run a command, and record its start and its end'
+                'shell-init' = 'Print a function that records without a process'
                 'summary' = 'Show what this session or CI job recorded'
                 'ci' = 'Show which CI job this is, as `record --ci` adds it'
                 'flush' = 'Send the spooled events; unacknowledged ones are kept'
@@ -173,6 +180,21 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--flush' = 'text'
             }
             Arguments = @('text')
+        }
+        'shell-init' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--standalone' = 'With sh: write a script that needs no Python'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--standalone' = 'file'
+            }
+            Arguments = @('syntax')
         }
         'summary' = @{
             Commands = [ordered]@{}

@@ -31,7 +31,10 @@ PACKAGE = ROOT / "rillevents"
 README = (ROOT / "README.md").read_text()
 PAGES = {page.stem: page.read_text() for page in sorted((PACKAGE / "docs").glob("*.md"))}
 TEXTS = {"README": README} | PAGES
-SOURCES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.sh")])
+}
 ALL_SOURCE = "\n".join(SOURCES.values())
 
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

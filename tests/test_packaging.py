@@ -159,6 +159,8 @@ def test_contents(wheel: Path) -> None:
         assert f"rillevents/_completions/{script}" in names
     for _, (asset, _) in look.ASSETS.items():
         assert f"rillevents/serve/page/{asset}" in names
+    for name in ("function.bash", "function.zsh", "standalone.sh"):
+        assert f"rillevents/shell/{name}" in names
     assert not [name for name in names if name.startswith("tests")]
 
 

@@ -74,6 +74,10 @@ def _quick(argv: list[str], umask: int) -> int | None:
         from rillevents.delivery.auto import deliver
 
         return deliver(os.environ)
+    if argv[:1] == ["shell-init"]:
+        from rillevents.cli.shell_init import print_function
+
+        return print_function(argv)
     if argv[:1] != ["record"] and argv[1:2] != ["record"]:
         return None
     request = parse(argv)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "record": "rillevents.cli.record_typer",
     "run": "rillevents.cli.run_typer",
+    "shell-init": "rillevents.cli.shell_init_typer",
     "session": "rillevents.cli.session",
     "timer": "rillevents.cli.timer_typer",
     "summary": "rillevents.cli.summary",

@@ -78,6 +78,16 @@ class Redactor:
         self._harmless: set[str] = set()
         self._clean: set[str] = set()
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of secrets, without case, `-` and `_`."""
+        return self._keys
+
+    @property
+    def searches_values(self) -> bool:
+        """Whether texts are searched for tokens, whatever their key."""
+        return self._values
+
     def redact(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return *attributes* without secrets, plus `redacted`, their number; the same mapping if there were none.
 

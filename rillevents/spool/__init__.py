@@ -11,6 +11,9 @@ Every change here must keep these rules:
 4. Offsets move only after an acknowledgement, together with the ledger, in one atomic replace.
 5. No state file is indispensable: without it, events are sent twice, never lost.
 6. Age decides nothing, and what is unknown (file prefixes, other versions) is not touched.
+7. A shell cannot lock a file and keep it from its children. So each of its processes has slots of a name that never recurs and
+   that nobody else makes (`slot-sh-…`). Its line counts once the name is still there after the write: a flusher that renames the
+   file from then on reads that line. So the flusher renames even an empty one, and never unlinks it under that name.
 
 This file handles the folder itself, `<spool>/v1`: its names, and whether it is safe to use.
 
@@ -34,6 +37,8 @@ VERSION = "v1"
 SLOTS = 64
 SUFFIX = ".ndjson"
 SLOT, LIVE, CLAIM, DONE, TALLY, TEMPORARY = "slot-", "live-", "claim-", "done-", "tally-", "tmp-"
+# Of one process of a shell, which cannot lock: see rule 7.
+SHELL_SLOT = f"{SLOT}sh-"
 # Not read as long as it has this name: rest.py makes a DONE file of it.
 REST = "rest-"
 READ_PREFIXES = (CLAIM, DONE, LIVE)

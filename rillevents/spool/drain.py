@@ -27,7 +27,6 @@ from rillevents.spool import (
     TEMPORARY,
     listed,
     rest,
-    slot_sizes,
     tally,
     unique,
     unwritable,
@@ -35,7 +34,7 @@ from rillevents.spool import (
 from rillevents.spool.lines import Run, complete_lines, complete_runs
 from rillevents.spool.offsets import Entry, Settled, SpoolBatch
 from rillevents.spool.quarantine import COPY, RejectedFile, enforce_caps, keep_corrupt, own_folder, pieces
-from rillevents.spool.slots import count_backlog
+from rillevents.spool.slots import claim_slots, count_backlog
 from rillevents.spool.state import State, load, proof, take_turn, trusted_offset
 
 _READ = os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK
@@ -140,7 +139,7 @@ class Drain:
 
         A batch may be requested before the previous one was committed.
         """
-        self._claim_slots()
+        claim_slots(self.folder, self._now_ns, self._tell)
         batch = SpoolBatch()
         for name in self._names():
             yield from self._fill(batch, name)
@@ -337,14 +336,3 @@ class Drain:
 
     def _names(self) -> list[str]:
         return sorted(name for name in listed(self.folder) if name.startswith(READ_PREFIXES) and name.endswith(SUFFIX))
-
-    def _claim_slots(self) -> None:
-        """Rename the slots of one-shot writers, without their lock: a slot whose lock is held is still read to its end."""
-        for name, size in slot_sizes(self.folder):
-            if size:
-                try:
-                    os.rename(f"{self.folder}/{name}", f"{self.folder}/{unique(CLAIM, self._now_ns())}")
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    self._tell(f"{name} could not be claimed", error)

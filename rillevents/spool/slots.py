@@ -33,7 +33,25 @@ from rillevents.local.files import (
     write_line,
     write_whole,
 )
-from rillevents.spool import BACKLOG, DONE, SLOT, SLOTS, SUFFIX, TEMPORARY, full, held_bytes, unique, unwritable
+from rillevents.spool import (
+    BACKLOG,
+    CLAIM,
+    DONE,
+    SHELL_SLOT,
+    SLOT,
+    SLOTS,
+    SUFFIX,
+    TEMPORARY,
+    full,
+    held_bytes,
+    slot_sizes,
+    unique,
+    unwritable,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A link, a folder, a socket or another user's file stands in the slot's place.
 _TAKEN = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EMLINK)
@@ -143,6 +161,26 @@ def _write_own_file(folder: str, name: str, data: bytes, durable: bool) -> bool:
         discard(temporary)
         raise
     return True
+
+
+def claim_slots(folder: str, now_ns: Callable[[], int], tell: Callable[[str, OSError], None]) -> None:
+    """Rename the slots of one-shot writers, without their lock: a slot whose lock is held is still read to its end.
+
+    Only for a flusher. An empty slot of a shell is renamed as well: its name does not come again, so it would stay for ever.
+    What fails is passed to *tell*.
+    """
+    for name, size in slot_sizes(folder):
+        path, is_shells = f"{folder}/{name}", name.startswith(SHELL_SLOT)
+        try:
+            if is_shells:
+                # A shell's files have the mode of its umask. Nobody else can put a link here: the folder is private.
+                os.chmod(path, 0o600)
+            if size or is_shells:
+                os.rename(path, f"{folder}/{unique(CLAIM, now_ns())}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            tell(f"{name} could not be claimed", error)
 
 
 def _check_room(folder: str, held: int, more: int, max_bytes: int, *, first: bool) -> None:

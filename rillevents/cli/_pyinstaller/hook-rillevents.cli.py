@@ -3,4 +3,6 @@
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
 hiddenimports = collect_submodules("rillevents.cli")
-datas = collect_data_files("rillevents", includes=["docs/*.md", "_completions/*"])
+datas = collect_data_files(
+    "rillevents", includes=["docs/*.md", "_completions/*", "shell/function.*sh", "shell/standalone.sh"]
+)
