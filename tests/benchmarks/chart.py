@@ -23,6 +23,7 @@ BEGIN, END = "<!-- results -->", "<!-- end -->"
 # Benchmark and number of the table, in the order in which they are drawn, two beside each other.
 DRAWN = (
     ("oneshot", 0),
+    ("shell", 0),
     ("library", 0),
     ("library", 1),
     ("library", 2),
@@ -34,7 +35,7 @@ DRAWN = (
     ("serve", 0),
     ("serve", 1),
 )
-ORDER = ("oneshot", "growth", "library", "bulk", "flush", "otlp", "serve", "memory")
+ORDER = ("oneshot", "shell", "growth", "library", "bulk", "flush", "otlp", "serve", "memory")
 
 WIDTH, MARGIN, GAP, BAR, TITLE = 580, 16, 24, 22, 48
 LABEL, VALUE = 244, 100
