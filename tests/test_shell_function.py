@@ -795,3 +795,11 @@ def test_options_that_change_patterns(option: str, tmp_path: Path) -> None:
         )
     )
     assert (["one", "three", "four"], ["two", "two"]) == (names_of(told), [call[3] for call in told.calls])
+
+
+def test_automatic_flush(shell: str, tmp_path: Path) -> None:
+    """With `[flush] auto` one event an interval goes through the command, which delivers; all others are recorded here."""
+    told = Shell(shell, tmp_path, "[flush]\nauto = '1h'\n")(
+        script_of("one", "two", "__rv_handed=1; true", "three", "four")
+    )
+    assert (["one", "two", "four"], ["three"]) == (names_of(told), [call[3] for call in told.calls])

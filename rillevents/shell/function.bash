@@ -214,6 +214,8 @@ __rillevents_else() {
     if [[ $__rv_no == 1 || $__rv_ready == off ]]; then return 0; fi
     # A process that records once gets no file: a thousand subshells would make a thousand.
     if [[ $__rv_no == 0 && $__rv_ready == ready && $__rv_pid != "$BASHPID" ]]; then __rillevents_process; fi
+    # With [flush] auto, one event an interval goes through the command, which delivers.
+    __rv_handed=$EPOCHSECONDS
     # On a terminal the command says once of a name that it looks mistyped.
     if [[ ${#__rv_told} -gt 4000 ]]; then __rv_told=; fi
     __rv_told+="|$__rv_name|"
@@ -255,9 +257,8 @@ rillevents() {
       [[ ! $__rv_next && ${#__rv_name} -lt 257 && $__rv_name == *[!\ ]* && ( ! $__rv_more || $__rv_form$__rv_name != *[!]\ !#-[^-~]* ) ]]; then
       # What the events of this shell hold depends on variables, files, and the room in the spool. And a process has its own file.
       __rv_now={{ENVIRONMENT}} __rv_step=asked
-      if [[ $__rv_ready == ready && $__rv_now == "$__rv_env" && $__rv_pid == "$BASHPID" && $__rv_left -gt 0 && ( ! -t 2 || $__rv_form != behavioral || $__rv_told == *"|$__rv_name|"* ) {{UNCHANGED}} ]] &&
+      if [[ $__rv_ready == ready && $__rv_now == "$__rv_env" && $__rv_pid == "$BASHPID" && $__rv_left -gt 0 && ( ! -t 2 || $__rv_form != behavioral || $__rv_told == *"|$__rv_name|"* ) {{UNCHANGED}}{{DUE}} ]] &&
         { [[ ! -e {{TELEMETRY}} ]] || __rillevents_consent; }; then
-        # This is the place for what has to go through the command from time to time.
         __rv_word=$EPOCHREALTIME
         __rv_key=${__rv_word%%[!0-9]*} __rv_word=${__rv_word: -6}
         if [[ $__rv_when == "$__rv_key="* ]]; then __rv_now=$__rv_when; else __rillevents_second; fi

@@ -12,6 +12,7 @@ time, which is also in its name. A stamp never changes: of a file that changes, 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import time
@@ -78,6 +79,8 @@ class _Found:
         self.redactor: Redactor | None = None
         self.folder = ""
         self.bytes = 1
+        # With [flush] auto: after so many seconds the command gets an event again, and delivers. 0 is never.
+        self.interval = 0
         self.paths = Paths(self.environ)
         for name in _LOCALE:
             self.environ.get(name)
@@ -99,7 +102,9 @@ class _Found:
         setup = recording_setup(paths, short_lived=True, dry_run=True)
         self.attributes, self.redactor = setup.attributes, setup.redactor
         known = install_id.peek(paths)
-        if warning or setup.warnings or self._is_special(settings) or not _are_absolute(paths):
+        seconds, more = config.auto_interval(paths, settings)
+        self.interval = math.ceil(seconds)
+        if warning or more or setup.warnings or self._is_special(settings) or not _are_absolute(paths):
             self._stamp_all(paths.state_dir)
             return
         try:
@@ -239,6 +244,7 @@ def _values(shell: str, found: _Found, command: Sequence[str]) -> dict[str, str]
         "FOLDER": quoted(found.folder),
         "SLOT": SHELL_SLOT,
         "TELEMETRY": quoted(found.paths.telemetry_file),
+        "DUE": f" && $(( EPOCHSECONDS - ${{__rv_handed:-0}} )) -lt {found.interval}" if found.interval else "",
         "UNCHANGED": _unchanged(shell, found),
         "ATTRIBUTES": quoted(shared),
         "WIDER": str(len(shared.encode()) - len(shared)),
