@@ -38,12 +38,12 @@ _rillevents_command() {
         takes=' --to:destination --timeout:text --ca-cert:file '
         ;;
     'events')
-        options='--store --type --name --since --until -a --attr --limit -f --follow --count --ndjson --json -q --quiet --version -h --help'
+        options='--store --type --name --since --until -a --attr --limit -f --follow --count --ndjson --csv --json -q --quiet --version -h --help'
         takes=' --store:file --type:event_type --name:text --since:text --until:text -a:attribute --attr:attribute --limit:text '
         ;;
     'stats')
-        options='--store --type --name --since --json -q --quiet --version -h --help'
-        takes=' --store:file --type:event_type --name:text --since:text '
+        options='--store --type --name --since --until -a --attr --every --utc --by --value --csv --json -q --quiet --version -h --help'
+        takes=' --store:file --type:event_type --name:text --since:text --until:text -a:attribute --attr:attribute --every:text --by:setting --value:setting '
         ;;
     'serve')
         options='--host --port --store --to --keep --user --password-file --allow-host --allow-origin --tls-cert --tls-key --json -q --quiet --version -h --help'

@@ -77,6 +77,12 @@ set -g __rillevents_takes \
     ' stats --type' \
     ' stats --name' \
     ' stats --since' \
+    ' stats --until' \
+    ' stats -a' \
+    ' stats --attr' \
+    ' stats --every' \
+    ' stats --by' \
+    ' stats --value' \
     ' serve --host' \
     ' serve --port' \
     ' serve --store' \
@@ -190,7 +196,7 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a doctor -d 'Check what events need to arrive, and say what to do'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles of metrics'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a serve -d 'Receive events over HTTP; store them, or forward them'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a completions -d 'Print the completion script for a shell'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of the manual, or list the pages'
@@ -268,6 +274,7 @@ complete -c rillevents -n '__rillevents_at \'events\'' -l limit -r -f -d 'Only t
 complete -c rillevents -n '__rillevents_at \'events\'' -s f -l follow -d 'Keep printing new events'
 complete -c rillevents -n '__rillevents_at \'events\'' -l count -d 'Print only the number of events'
 complete -c rillevents -n '__rillevents_at \'events\'' -l ndjson -d 'Print the lines as stored'
+complete -c rillevents -n '__rillevents_at \'events\'' -l csv -d 'Print comma-separated values'
 complete -c rillevents -n '__rillevents_at \'events\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'events\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'events\'' -l version -d 'Print the version'
@@ -277,6 +284,13 @@ complete -c rillevents -n '__rillevents_at \'stats\'' -l store -r -F -d 'Read th
 complete -c rillevents -n '__rillevents_at \'stats\'' -l type -r -a 'behavioral metric log' -f -d 'Only events of this type'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l name -r -f -d 'Only names that match this pattern'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l since -r -f -d 'From this time on; 90m or 7d means ago'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l until -r -f -d 'Before this time; 90m or 7d means ago'
+complete -c rillevents -n '__rillevents_at \'stats\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'Only events with this attribute'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l every -r -f -d 'A column for each 5m, 1h, 1d or 1w of local time'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l utc -d 'Let the columns of --every begin by UTC'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l by -r -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' -f -d 'A group for each value of this attribute'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l value -r -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' -f -d 'Show the numbers in this attribute'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l csv -d 'Print comma-separated values'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'stats\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l version -d 'Print the version'

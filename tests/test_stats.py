@@ -6,13 +6,16 @@ import json
 import math
 import os
 import re
-import tracemalloc
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -20,9 +23,16 @@ from hypothesis import strategies as st
 from support import Tool, insert, make_store
 
 from rillevents.cli import charts
+from rillevents.errors import UsageError
 from rillevents.event import format_time
-from rillevents.event.stats import EXACT_VALUES, MAX_BUCKETS, MAX_NAMES, PERCENTILES, Spread, Timeline, summarize
+from rillevents.event.columns import bounds, parse_every
+from rillevents.event.query import Query
+from rillevents.event.stats import MAX_BUCKETS, MAX_NAMES, PERCENTILES, Timeline, distribution, percentiles
+from rillevents.event.timestamp import parse_time
+from rillevents.store import counted
 from rillevents.store.schema import open_to_write
+from rillevents.store.summary import Question
+from rillevents.store.summary import summarize as summarize_source
 
 DOCS = Path(__file__).parents[1] / "rillevents" / "docs"
 NOON = "2026-11-23T12:00:00Z"
@@ -38,24 +48,63 @@ def values(*given: Any, name: str = "m") -> list[dict[str, Any]]:
     return [event(name, "metric", value=value) for value in given]
 
 
-def ranked(numbers: Iterable[float]) -> dict[str, float]:
-    """Return the percentiles as they are defined: by rank, of all values in order."""
-    ordered = sorted(numbers)
-    return {f"p{p}": ordered[max(1, math.ceil(len(ordered) * p / 100)) - 1] for p in PERCENTILES}
+class Lines:
+    """Events as a source of `stats`."""
+
+    path = name = "s"
+
+    def __init__(self, events: Iterable[dict[str, Any]]) -> None:
+        self._lines = [json.dumps(each).encode() for each in events]
+
+    def blocks(self, query: Query, *, is_timed: bool) -> Iterator[Any]:
+        times = []
+        for line in self._lines:
+            try:
+                times.append(parse_time(json.loads(line)["event_time"]) // 1000)
+            except ValueError:
+                times.append(None)
+        yield times, self._lines
+
+    def oldest(self, query: Query, *, is_timed: bool) -> int | None:
+        return min(us for us in next(self.blocks(query, is_timed=is_timed))[0] if us is not None)
+
+    def count(self, query: Query) -> int:
+        return 0
+
+
+def summarize(events: Iterable[dict[str, Any]], now: str = "2026-11-23T12:00:30Z", **asked: Any) -> dict[str, Any]:
+    """Return the document about *events*, at a time."""
+    source: Any = Lines(events)
+    return summarize_source(source, Question(**asked), now_ns=lambda: parse_time(now))
+
+
+METRICS = Query(event_type="metric")
+
+
+def interpolated(numbers: Iterable[float]) -> dict[str, float]:
+    """Return the percentiles as they are defined: between the two values next to the place, in proportion."""
+    ordered = sorted(map(float, numbers))
+    found = {}
+    for per_cent in PERCENTILES:
+        place = Fraction((len(ordered) - 1) * per_cent, 100)
+        low = ordered[math.floor(place)]
+        high = ordered[math.ceil(place)]
+        found[f"p{per_cent}"] = float(Fraction(low) + (place % 1) * (Fraction(high) - Fraction(low)))
+    return found
 
 
 class TestCounts:
     def test_nothing(self) -> None:
         """Of no events the document has all keys, and no time."""
-        empty = {"since": None, "until": None, "bucket_seconds": None}
-        assert {"source": "s", "events": 0, **empty, "types": {}, "names": [], "others": 0, "values": []} == summarize(
-            [], "s"
-        )
+        empty = {"since": None, "until": None, "bucket_seconds": None, "every": None, "utc": False, "outside": 0}
+        group = {"by": {}, "count": 0, "columns": [], "values": None}
+        counts = {"types": {}, "names": [], "others": 0, "values": [], "groups": [group]}
+        assert {"source": "s", "events": 0, **empty, **counts} == summarize([])
 
     def test_names_and_types(self) -> None:
         """Types and names are counted, the most frequent first; the same name of another type is another."""
         found = summarize(
-            [event("a"), event("b"), event("b"), event("b", "audit"), event("b", "audit"), event("b", "audit")], ""
+            [event("a"), event("b"), event("b"), event("b", "audit"), event("b", "audit"), event("b", "audit")]
         )
         assert [("audit", "b", 3), ("log", "b", 2), ("log", "a", 1)] == [
             (entry["type"], entry["name"], entry["count"]) for entry in found["names"]
@@ -63,12 +112,12 @@ class TestCounts:
         assert {"log": 3, "audit": 3} == found["types"]
 
     def test_parts_of_the_time(self) -> None:
-        """The parts begin at full units of UTC, and reach from the oldest event to the newest."""
+        """The parts begin at full units of UTC, and reach from the oldest event until now."""
         times = ["2026-11-23T10:59:59Z", "2026-11-23T12:00:31+01:00", "2026-11-23T10:30:00.999Z"]
-        found = summarize([event(time=time) for time in times], "")
-        expected = ("2026-11-23T10:30:00.000000000Z", "2026-11-23T11:01:00.000000000Z", 60)
+        found = summarize([event(time=time) for time in times], "2026-11-23T11:01:10Z")
+        expected = ("2026-11-23T10:30:00.000000000Z", "2026-11-23T11:02:00.000000000Z", 60)
         assert expected == (found["since"], found["until"], found["bucket_seconds"])
-        assert [1, *[0] * 28, 1, 1] == found["names"][0]["buckets"]
+        assert [1, *[0] * 28, 1, 1, 0] == found["names"][0]["buckets"]
 
     @given(st.lists(st.integers(-62135596800, 253402300799) | st.integers(0, 10**5), min_size=1, max_size=40))
     @settings(deadline=None)
@@ -86,83 +135,146 @@ class TestCounts:
 
     def test_no_time(self) -> None:
         """An event whose time is none is counted, and is in no part."""
-        found = summarize([event(time="soon")], "")
+        found = summarize([event(time="soon")])
         assert (1, None, []) == (found["events"], found["since"], found["names"][0]["buckets"])
-        found = summarize([event(time="soon"), event()], "")
+        found = summarize([event(time="soon"), event()], NOON)
         assert (2, [1]) == (found["names"][0]["count"], found["names"][0]["buckets"])
 
     def test_names_without_end(self) -> None:
-        """Beyond so many names the others are counted together, and their values are not."""
-        found = summarize((event(f"n{number}", "metric", value=1) for number in range(MAX_NAMES + 5)), "")
+        """Beyond so many names the others are counted together."""
+        events = [event(f"n{number}", "metric", value=1) for number in range(MAX_NAMES + 5)]
+        found = summarize(events, query=METRICS)
         assert (MAX_NAMES, MAX_NAMES, 5) == (len(found["names"]), len(found["values"]), found["others"])
         assert found["events"] == found["others"] + sum(found["types"].values())
+        assert MAX_NAMES + 5 == found["groups"][0]["values"]["count"]
+
+
+class TestColumns:
+    @pytest.mark.parametrize(
+        ("every", "first", "last", "starts"),
+        [
+            ("1d", "2026-11-22T23:30:00Z", "2026-11-24T01:00:00Z", ["22T00:00", "23T00:00", "24T00:00"]),
+            ("1h", "2026-11-22T23:30:00Z", "2026-11-23T01:00:00Z", ["22T23:00", "23T00:00", "23T01:00"]),
+            ("5m", "2026-11-22T23:58:00Z", "2026-11-23T00:04:59Z", ["22T23:55", "23T00:00"]),
+            ("1w", "2026-11-22T23:58:00Z", "2026-11-23T00:00:00Z", ["16T00:00", "23T00:00"]),
+        ],
+    )
+    def test_whole_units(self, every: str, first: str, last: str, starts: list[str]) -> None:
+        """Columns begin at whole units, weeks on Mondays, and the last one has the last moment."""
+        edges = bounds(parse_time(first) // 1000, parse_time(last) // 1000, parse_every(every), UTC)
+        assert starts == [format_time(us * 1000)[8:16] for us in edges[:-1]]
+
+    def test_days_of_a_zone(self) -> None:
+        """A day has 25 hours where the clocks go back, and its hours are as many columns."""
+        zone = ZoneInfo("Europe/Berlin")
+        first, last = (parse_time(f"2026-10-{day}T12:00:00Z") // 1000 for day in (24, 26))
+        edges = bounds(first, last, 86400, zone)
+        assert [24, 25, 24] == [(end - start) // 3_600_000_000 for start, end in pairwise(edges)]
+        assert ["2026-10-23T22", "2026-10-24T22", "2026-10-25T23"] == [format_time(us * 1000)[:13] for us in edges[:-1]]
+        assert 25 == len(bounds(edges[1], edges[2] - 1, 3600, zone)) - 1
+
+    @pytest.mark.parametrize("every", ["", "1", "0d", "7m", "45s", "36h", "d", "-1d", "5 m"])
+    def test_lengths_that_days_do_not_consist_of(self, every: str) -> None:
+        """Any other length is refused."""
+        with pytest.raises(UsageError, match="--every"):
+            parse_every(every)
+
+    def test_too_many(self) -> None:
+        """More than 2,000 columns are refused, and 2,000 are not."""
+        hour = 3_600_000_000
+        assert 2001 == len(bounds(0, 2000 * hour - 1, 3600, UTC))
+        with pytest.raises(UsageError, match="2,000 columns"):
+            bounds(0, 2000 * hour, 3600, UTC)
+
+    def test_every_event_in_its_column(self) -> None:
+        """Each group has all columns, empty ones included, from the oldest event until now."""
+        times = ["2026-11-20T10:00:00Z", "2026-11-20T23:59:59.999Z", "2026-11-22T00:00:00Z"]
+        [group] = summarize([event(time=time) for time in times], every=86400, utc=True)["groups"]
+        days = [f"2026-11-{day}T00:00:00.000000000Z" for day in (20, 21, 22, 23)]
+        assert [{"from": day, "count": n} for day, n in zip(days, (2, 0, 1, 0), strict=True)] == group["columns"]
+
+
+class TestGroups:
+    def test_values_of_a_key(self) -> None:
+        """A group for each value; events without the key are null; true, 1 and "1" are three, and 1 and 1.0 are one."""
+        given = [1, 1.0, True, "1", None, {"a": 1}, {"a": 1}]
+        found = summarize([*(event(k=value) for value in given), event()], by=("k",))["groups"]
+        expected = [(2, 1), (2, None), (2, {"a": 1}), (1, True), (1, "1")]
+        assert sorted(map(repr, expected)) == sorted(repr((group["count"], group["by"]["k"])) for group in found)
+
+    def test_several_keys(self) -> None:
+        """Several keys make a group for each combination; the largest comes first."""
+        found = summarize([event(a=1, b="x"), event(a=1, b="x"), event(a=1, b="y")], by=("a", "b"))["groups"]
+        assert [({"a": 1, "b": "x"}, 2), ({"a": 1, "b": "y"}, 1)] == [(group["by"], group["count"]) for group in found]
+
+    def test_values_of_a_group(self) -> None:
+        """Each group has the values of its metrics."""
+        events = [event("m", "metric", value=value, s=s) for value, s in ((1, "a"), (3, "a"), (5, "b"))]
+        found = summarize(events, by=("s",))["groups"]
+        assert [(2, 4.0), (1, 5.0)] == [(group["values"]["count"], group["values"]["sum"]) for group in found]
+
+    def test_another_value(self) -> None:
+        """--value takes the numbers of any attribute, of any type of event."""
+        found = summarize([event(n=1), event(n=4), event(n="x"), event()], value="n")
+        assert (2, 5.0) == tuple(found["groups"][0]["values"][key] for key in ("count", "sum"))
+        assert ["x"] == [entry["name"] for entry in found["values"]]
+
+    def test_events_of_the_future(self, tool: Tool) -> None:
+        """An event of 2099 does not stretch the chart: it is counted in a line."""
+        tool("record", "behavioral", "login-start")
+        tool("record", "behavioral", "login-start", "--time", "2099-01-01T00:00:00Z")
+        found = tool.json("stats", "--since", "1h")
+        assert (1, 1) == (found["events"], found["outside"])
+        assert found["bucket_seconds"] <= 60
+        assert "1 event lies in the future" in tool("stats", "--since", "1h").stderr
+        assert (2, 0) == tuple(
+            tool.json("stats", "--until", "2100-01-01T00:00:00Z")[key] for key in ("events", "outside")
+        )
 
 
 class TestValues:
     def test_which(self) -> None:
         """Numbers of metrics are values; booleans, texts, nulls and the values of other types are not."""
-        found = summarize([*values(1, 2.5, True, "3", None, [4]), event("m", value=9), event("m", "metric")], "")
-        [metric] = found["values"]
+        events = [*values(1, 2.5, True, "3", None, [4]), event("m", value=9), event("m", "metric")]
+        [metric] = summarize(events, query=Query(name="m"))["values"]
         assert (2, 1, 2.5, 3.5, 1.75) == tuple(metric[key] for key in ("count", "min", "max", "sum", "mean"))
 
-    @given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5), min_size=1, max_size=200))
+    @pytest.mark.parametrize(
+        ("asked", "told"),
+        [({}, False), ({"query": METRICS}, True), ({"query": Query(name="m")}, True), ({"by": ("k",)}, True), ({"value": "value"}, True)],
+    )  # fmt: skip
+    def test_only_where_asked(self, asked: dict[str, Any], told: bool) -> None:
+        """Values are worked out where a name, the type metric, a value or groups are asked for; else counts alone."""
+        found = summarize(values(1, 2), **asked)
+        assert told == bool(found["values"]) == bool(found["groups"][0]["values"])
+
+    @given(st.lists(st.floats(-1e200, 1e200) | st.integers(-5, 5), min_size=1, max_size=200))
     @settings(deadline=None)
     def test_exact(self, numbers: list[float]) -> None:
-        """Of up to 1,000 values a percentile is the value of that rank."""
-        [metric] = summarize(values(*numbers), "")["values"]
-        assert 0 == metric["error"]
-        assert ranked(numbers) == {key: value for key, value in metric.items() if re.fullmatch(r"p\d+", key)}
-        assert metric["min"] <= metric["mean"] <= metric["max"]
-        json.dumps(metric, allow_nan=False)
+        """A percentile is exact, by linear interpolation."""
+        found = percentiles([float(number) for number in numbers])
+        for key, expected in interpolated(numbers).items():
+            assert expected == pytest.approx(found[key], rel=1e-12, abs=1e-300)
 
-    @given(
-        st.lists(st.floats(1e-200, 1e200) | st.floats(-1e200, -1e-200) | st.just(0.0), min_size=1, max_size=40),
-        st.integers(EXACT_VALUES + 1, 3000),
-        st.integers(),
-    )
-    @settings(max_examples=60, deadline=None)
-    def test_error_bound(self, seeds: list[float], count: int, seed: int) -> None:
-        """Of more values it differs from that by at most the error that is told, whatever their sizes and signs."""
-        random = Random(seed)
-        numbers = [random.choice(seeds) * random.uniform(0.5, 2) for _ in range(count)]
-        spread = Spread()
-        for number in numbers:
-            spread.add(number)
-        for key, expected in ranked(numbers).items():
-            assert spread.percentiles()[key] == pytest.approx(expected, rel=spread.error * (1 + 1e-6), abs=0)
-
-    @pytest.mark.parametrize(("decades", "error"), [(4, 0.01), (8, 0.01), (9.5, 0.02), (600, 0.86)])
-    def test_error(self, decades: float, error: float) -> None:
-        """That error is 1 %, also of positive and negative values that are eight decades apart, and grows beyond."""
-        spread = Spread()
-        for number in range(40_000):
-            spread.add(10 ** ((number * 0.6180339887 % 1 - 0.5) * decades) * (-1) ** number)
-        assert error == pytest.approx(spread.document()["error"], rel=0.05)
-
-    def test_the_last_exact_one(self) -> None:
-        """All of 1,000 values are kept, and none of 1,001."""
-        for count in (EXACT_VALUES, EXACT_VALUES + 1):
-            [metric] = summarize(values(*range(count)), "")["values"]
-            assert (count, 0 if count == EXACT_VALUES else 0.01) == (metric["count"], metric["error"])
+    @pytest.mark.slow
+    def test_very_many(self) -> None:
+        """More than a million values, in any order, have the same percentiles as if they were sorted."""
+        random = Random(1)
+        numbers = array("d", (random.choice((random.lognormvariate(3, 2), 7.0, -1.5)) for _ in range(1_000_001)))
+        assert interpolated(numbers) == pytest.approx(percentiles(numbers), rel=1e-12)
+        numbers = array("d", sorted(numbers))
+        assert interpolated(numbers) == pytest.approx(percentiles(numbers), rel=1e-12)
 
     def test_numbers_that_no_float_holds(self) -> None:
         """Numbers beyond a float's range count as the largest float, and the document is JSON that every reader takes."""
-        [metric] = summarize(values(10**400, -(10**400), *[1.7e308] * 5), "")["values"]
+        [metric] = summarize(values(10**400, -(10**400), *[1.7e308] * 5), query=METRICS)["values"]
         json.dumps(metric, allow_nan=False)
+        assert metric["min"] <= metric["mean"] <= metric["max"]
         assert list(charts.spread(metric, 80, ascii_only=True))
 
-    @pytest.mark.slow
-    def test_memory(self) -> None:
-        """Thirty thousand values of all sizes, in any order of time, take less than two megabytes."""
-        entries = (
-            event("m", "metric", format_time(n * 7919 % 30_000 * 10**9), value=10 ** (n * 0.37 % 600 - 300))
-            for n in range(30_000)
-        )
-        tracemalloc.start()
-        summarize(entries, "")
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 2 << 20
+    def test_none(self) -> None:
+        """No values have no distribution."""
+        assert distribution([]) is None
 
 
 class TestCharts:
@@ -241,38 +353,52 @@ def blocks(page: str, info: str) -> list[str]:
 
 
 class TestCommand:
-    @pytest.mark.slow
-    def test_spool_and_store(self, filled: Tool) -> None:
-        """The spool and a store with the same events give the same document, each with its own source, under any filter."""
-        store = make_store(filled.home / "events.db", filled.lines())
-        for words in (
+    @pytest.mark.parametrize(
+        "words",
+        [
             [],
             ["--type", "metric"],
             ["--name", "login-*"],
-            ["--since", "2026-11-23T10:40:00Z"],
+            ["--since", "2026-11-23T10:40:00Z", "--until", "2026-11-23T10:43:00Z"],
+            ["--since", "2026-11-23T10:11:00.000000001Z"],
             ["--name", "x"],
-        ):
+            ["-a", "value:=25"],
+            ["--every", "1h", "--utc", "--by", "value"],
+            ["--every", "5m", "--name", "build-seconds"],
+            ["--value", "value", "--by", "event_type"],
+        ],
+        ids=" ".join,
+    )
+    def test_spool_and_store(self, words: list[str], filled: Tool) -> None:
+        """The spool and a store with the same events give the same document, each with its own source, under any filter."""
+        store = make_store(filled.home / "events.db", filled.lines())
+        words = words if "--until" in words else [*words, "--until", "2026-11-23T11:00:00Z"]
+        for number in range(2):
             spool, stored = filled.json("stats", *words), filled.json("stats", *words, "--store", str(store))
             assert (filled.paths.spool_dir, str(store)) == (spool.pop("source"), stored.pop("source"))
             assert spool == stored
-        assert 0 == spool["events"]
+            if not number:
+                # Counted, as a server does it.
+                connection = open_to_write(str(store))
+                counted.mend(connection)
+                connection.close()
 
     def test_as_the_manual_shows_it(self, filled: Tool) -> None:
         """What the manual shows of `stats` is what it prints for such events."""
         [shown] = blocks("stats", "console stats")
-        printed = filled("stats", LC_ALL="C.UTF-8").stdout
+        printed = filled("stats", "--name", "*", "--until", "2026-11-23T11:00:00Z", LC_ALL="C.UTF-8").stdout
         assert shown.splitlines()[1:] == [line.rstrip() for line in printed.splitlines()]
 
     def test_keys(self, filled: Tool) -> None:
         """The manual names every key of the document, and of its parts, and no other."""
-        document = filled.json("stats")
+        document = filled.json("stats", "--name", "*", "--every", "1d")
         page = (DOCS / "stats.md").read_text().partition("## As JSON")[2]
         rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
         named = {key for row in rows for key in re.findall(r"`(\w+)`", row[0])}
         assert document.keys() == named
-        for part in ("names", "values"):
+        for part in ("names", "values", "groups"):
             [row] = [row for row in rows if row[0] == f"| `{part}`"]
-            assert {*document[part][0]} - {"name"} == {*re.findall(r"`(\w+)`", row[1])} - {"name"}
+            assert {*document[part][0]} - {"name"} == {*re.findall(r"`(\w+)`", row[1])} - {"name", "from"}
 
     @pytest.mark.parametrize(
         ("environ", "width"),
@@ -286,7 +412,7 @@ class TestCommand:
             json.dumps(event(name, "metric", format_time(n * 10**13), value=n)).encode() for n, name in enumerate(names)
         ]
         store = make_store(filled.home / "events.db", lines)
-        seen = filled("stats", "--store", str(store), **environ).stdout
+        seen = filled("stats", "--name", "*", "--store", str(store), **environ).stdout
         table, _, spreads = seen.partition("\n\n")
         lines_seen = [*table.splitlines(), *(line for line in spreads.splitlines() if line.startswith("  "))]
         assert 90 < len(lines_seen)
@@ -321,7 +447,7 @@ def asked(database: Any, info: str) -> list[list[tuple[Any, ...]]]:
 class TestDuckDB:
     COUNTS = [("metric", "build-seconds", 4), ("behavioral", "login-start", 3)]
 
-    HOURS = [(datetime(2026, 11, 23, 10), "build-seconds", 4, 25.0, 50.0)]
+    HOURS = [(datetime(2026, 11, 23, 10), "build-seconds", 4, 27.5, 47.0)]
 
     def test_the_spool(self, filled: Tool, database: Any) -> None:
         """The manual's statements about the spool's export give what is in the spool."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from rillevents.cli.printable import text_of
+
+MAX_GROUPS = 12
 MAX_NAMES = 20
 MAX_METRICS = 10
 # Room for the words beside a chart on its line; with less, the chart keeps its minimum width and the words wrap.
@@ -102,8 +106,67 @@ def left_out(data: Mapping[str, Any]) -> str:
 def about(metric: Mapping[str, Any]) -> str:
     """Return a summary of all values of a metric."""
     values = "1 value" if metric["count"] == 1 else f"{metric['count']:,} values"
-    close = f"; percentiles within {metric['error'] * 100:.0f} %" if metric["error"] else ""
-    return f"{values}, mean {number(metric['mean'])}, sum {number(metric['sum'])}{close}"
+    return f"{values}, mean {number(metric['mean'])}, sum {number(metric['sum'])}"
+
+
+def by_group(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[list[str]]:
+    """Yield the headings and the rows of a table of the largest groups: their keys, events, two percentiles, and a bar."""
+    groups, rest = data["groups"][:MAX_GROUPS], data["groups"][MAX_GROUPS:]
+    has_values = any(group["values"] for group in groups)
+    keys = [*groups[0]["by"]]
+    yield [*keys, "events", *(["p50", "p95"] if has_values else []), ""]
+    most = max(group["count"] for group in groups)
+    room = max(1, min(_MOST, width) // 2)
+    for group in groups:
+        values = group["values"]
+        figures = [number(values[name]) if values else "" for name in ("p50", "p95")] if has_values else []
+        drawn = bar(group["count"] / most, room, ascii_only=ascii_only)
+        yield [*(label(group["by"][key]) for key in keys), f"{group['count']:,}", *figures, drawn]
+    if rest:
+        count = sum(group["count"] for group in rest)
+        others = f"{len(rest):,} others"
+        yield [others, *[""] * (len(keys) - 1), f"{count:,}", *([""] * 2 if has_values else []), ""]
+
+
+def over_columns(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[list[str]]:
+    """Yield the headings and the rows of a table with a line for each column of `--every`, and what fits of the groups beside."""
+    groups = data["groups"]
+    times = [moment(column["from"], data) for column in groups[0]["columns"]]
+    if not groups[0]["by"]:
+        counts = [column["count"] for column in groups[0]["columns"]]
+        most = max(max(counts), 1)
+        room = max(1, min(_MOST, width - 32))
+        yield ["from", "events", ""]
+        for time, count in zip(times, counts, strict=True):
+            yield [time, f"{count:,}", bar(count / most, room, ascii_only=ascii_only)]
+        return
+    names = [", ".join(map(label, group["by"].values())) for group in groups]
+    widths = [
+        max(len(name), *(len(f"{column['count']:,}") for column in group["columns"])) + 2
+        for name, group in zip(names, groups, strict=True)
+    ]
+    # Room for the time and for what does not fit.
+    room, shown = width - max(map(len, times)) - 14, 0
+    while shown < min(len(groups), MAX_GROUPS) and widths[shown] <= room:
+        room -= widths[shown]
+        shown += 1
+    rest = groups[shown:]
+    yield ["from", *names[:shown], *([f"{len(rest):,} others"] if rest else [])]
+    for at, time in enumerate(times):
+        counts = [group["columns"][at]["count"] for group in groups[:shown]]
+        others = [sum(group["columns"][at]["count"] for group in rest)] if rest else []
+        yield [time, *(f"{count:,}" for count in (*counts, *others))]
+
+
+def label(value: Any) -> str:
+    """Return the value of a group's key as people see it: "-" where the events have none."""
+    return "-" if value is None else text_of(value)
+
+
+def moment(text: str, data: Mapping[str, Any]) -> str:
+    """Return the start of a column of `--every`, in its zone: the day, or the minute if columns are shorter than days."""
+    start = datetime.fromisoformat(text[:19] + "+00:00").astimezone(UTC if data["utc"] else None)
+    return f"{start:%Y-%m-%d %a}" if data["every"] % 86400 == 0 else f"{start:%Y-%m-%d %H:%M}"
 
 
 def spread(metric: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str]]:

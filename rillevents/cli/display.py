@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
-from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rillevents.cli import charts
 from rillevents.cli.printable import printable, text_of
+
+_TIME = len("2026-11-23T10:00:00Z")
+_LEAST_ROOM = 10
 
 View = Callable[[Console, Any], None]
 
@@ -61,12 +64,22 @@ def pairs(rows: Mapping[str, str]) -> None:
 def _events(out: Console, events: Sequence[Mapping[str, Any]]) -> None:
     if not events:
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
-    for heading in ("time", "type", "name", "attributes"):
-        table.add_column(heading, overflow="fold")
-    for event in events:
-        table.add_row(*(Text(cell) for cell in _cells(event)))
-    _print_table(out, table)
+    rows = [("time", "type", "name", "attributes"), *map(_cells, events)]
+    # A time or a name that is broken cannot be read or copied; only one that is as long as half the line is cropped.
+    most = (_TIME, 16, max(20, out.width // 2))
+    widths = [min(max(cell_len(row[at]) for row in rows), width) for at, width in enumerate(most)]
+    widths.append(max(_LEAST_ROOM, out.width - sum(widths) - 2 * len(widths)))
+    for number, row in enumerate(rows):
+        line = "  ".join(_cropped(cell, width) for cell, width in zip(row, widths, strict=True))
+        out.print(Text(line.rstrip(), style="" if number else "bold", no_wrap=True))
+
+
+def _cropped(cell: str, width: int) -> str:
+    """Return a text in exactly so many columns of a terminal."""
+    if cell_len(cell) <= width:
+        return cell + " " * (width - cell_len(cell))
+    mark = "..." if charts.is_ascii(sys.stdout.encoding if sys.stdout else None, os.environ) else "…"
+    return set_cell_size(cell, width - len(mark)) + mark
 
 
 def _print_table(out: Console, table: Table) -> None:
@@ -79,6 +92,41 @@ def _stats(out: Console, data: Mapping[str, Any]) -> None:
     ascii_only = charts.is_ascii(out.encoding, os.environ)
     width = charts.width_in(out.width)
     out.print(Text(charts.headline(data, width)))
+    _stats_groups(out, data, ascii_only=ascii_only)
+    if not data["every"] and not data["groups"][0]["by"]:
+        _stats_names(out, data, width, ascii_only=ascii_only)
+    for metric in data["values"][: charts.MAX_METRICS] if not data["groups"][0]["by"] else ():
+        out.print(Text(f"\n{printable(metric['name'])}", style="bold"))
+        out.print(Text(f"  {charts.about(metric)}"))
+        for figures, bar in charts.spread(metric, out.width, ascii_only=ascii_only):
+            out.print(Text(figures) + Text(bar, style="cyan"))
+    if charts.left_out(data):
+        out.print(Text(f"\nand {charts.left_out(data)}: --json, or a filter", style="dim"))
+
+
+def _stats_groups(out: Console, data: Mapping[str, Any], *, ascii_only: bool) -> None:
+    groups = data["groups"]
+    if data["every"] and groups[0]["columns"]:
+        rows = charts.over_columns(data, out.width, ascii_only=ascii_only)
+    elif groups[0]["by"]:
+        rows = charts.by_group(data, out.width, ascii_only=ascii_only)
+    else:
+        return
+    headings = next(rows)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    keys = 1 if data["every"] else len(groups[0]["by"])
+    for number, heading in enumerate(headings):
+        is_bar = not heading
+        table.add_column(
+            heading and Text(printable(heading)), justify="left" if number < keys or is_bar else "right",
+            no_wrap=True, overflow="ellipsis", style="cyan" if is_bar else None,
+        )  # fmt: skip
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _print_table(out, table)
+
+
+def _stats_names(out: Console, data: Mapping[str, Any], width: int, *, ascii_only: bool) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("type", "name"):
         table.add_column(heading, overflow="fold")
@@ -87,13 +135,6 @@ def _stats(out: Console, data: Mapping[str, Any]) -> None:
     for kind, name, count, chart in charts.counted(data, width, ascii_only=ascii_only):
         table.add_row(Text(printable(kind)), Text(printable(name)), count, Text(chart))
     _print_table(out, table)
-    for metric in data["values"][: charts.MAX_METRICS]:
-        out.print(Text(f"\n{printable(metric['name'])}", style="bold"))
-        out.print(Text(f"  {charts.about(metric)}"))
-        for figures, bar in charts.spread(metric, out.width, ascii_only=ascii_only):
-            out.print(Text(figures) + Text(bar, style="cyan"))
-    if charts.left_out(data):
-        out.print(Text(f"\nand {charts.left_out(data)}: --json, or a filter", style="dim"))
 
 
 def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:

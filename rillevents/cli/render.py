@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import time_ns
 from typing import Any
 
@@ -192,9 +192,25 @@ _PAIRS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "topics": _topics,
     "ci": lambda data: data["attributes"],
 }
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV: texts as they are, anything else as JSON, None as nothing."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for row in rows:
+        writer.writerow(["" if cell is None else cell if isinstance(cell, str) else _json_cell(cell) for cell in row])
+
+
+def _json_cell(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False)
+
+
 _PLAIN: Mapping[str, Callable[[Any], None]] = {
     "text": _plain,
     "count": _plain,
+    "csv": _csv,
     "setting": _plain,
     "switch": lambda data: _plain("on" if data["enabled"] else "off"),
     "id": lambda data: _plain(data["install_id"]) if data["install_id"] else None,

@@ -30,7 +30,7 @@ class Query:
             return False
         if self.name and not matches(event["event_name"], self.name):
             return False
-        if any(key not in event or event[key] != value for key, value in self.attributes):
+        if any(key not in event or not same(event[key], value) for key, value in self.attributes):
             return False
         return self._in_time(event["event_time"]) if (self.since, self.until) != (None, None) else True
 
@@ -40,6 +40,11 @@ class Query:
         except ValueError:
             return False
         return (self.since is None or when >= self.since) and (self.until is None or when < self.until)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two values of JSON are equal: 1 equals 1.0, and neither is true."""
+    return bool(one == other) and (one is True or one is False) == (other is True or other is False)
 
 
 def find(lines: Iterable[bytes], query: Query) -> Iterator[tuple[bytes, dict[str, Any]]]:

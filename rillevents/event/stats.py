@@ -1,96 +1,24 @@
-"""Events → counts over time and the distribution of metric values; pure, in one pass, in bounded memory.
-
-    Summary    every event once  →  Buckets    counts over time, in at most 60 parts that grow with the time they cover
-                                 →  Spread     the values of one metric: the minimum, the percentiles, the maximum
-
-A percentile is the value of that rank (the smallest that so many per cent of the values do not exceed); there is no
-interpolation. It is exact for up to 1,000 values. More values are counted by size, in steps that make each at most 1 % wrong,
-as in DDSketch; if there are too many sizes (values nine decades apart), the steps double, as in UDDSketch.
-"""
+"""Counts over time in parts that grow, and the distribution of values: exact percentiles, histograms. Pure, no I/O."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 from typing import Any, Final
 
-from rillevents.event import METRIC, format_time
+from rillevents.event import format_time
 from rillevents.event.ndjson import LARGEST, finite
-from rillevents.event.timestamp import parse_time
 
 MAX_BUCKETS: Final = 60
 # Further names are counted together, since a program may use anything as a name.
 MAX_NAMES: Final = 1000
-EXACT_VALUES: Final = 1000
-MAX_SIZES: Final = 2048
-RELATIVE_ERROR: Final = 0.01
 PERCENTILES: Final = (50, 90, 95, 99)
+# So many values are sorted as a whole; of more, a sample of so many says what to sort.
+_SORTED, _SAMPLE = 1_000_000, 20_000
 # In seconds; each is a multiple of the one before, so that narrower parts combine into wider ones.
 _WIDTHS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, *(86400 << times for times in range(17)))
-# The distance between the logarithms of neighbouring sizes; a value is at most half of it from the middle of its size.
-_STEP = 2 * math.atanh(RELATIVE_ERROR)
-
-
-class Summary:
-    """What is known about the events added so far."""
-
-    def __init__(self) -> None:
-        self.events = 0
-        self.others = 0
-        self._time = Timeline()
-        self._names: dict[tuple[str, str], Counter[int]] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._values: dict[str, Spread] = {}
-
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Count one event; one without a valid time is left out of the timeline."""
-        self.events += 1
-        kind, name = event["event_type"], event["event_name"]
-        if (kind, name) not in self._counts and len(self._counts) >= MAX_NAMES:
-            self.others += 1
-            return
-        self._counts[kind, name] += 1
-        try:
-            second = parse_time(event["event_time"]) // 1_000_000_000
-        except ValueError:
-            pass
-        else:
-            self._time.add((kind, name), second)
-        value: Any = event.get("value")
-        if kind == METRIC and type(value) in (int, float):
-            self._values.setdefault(name, Spread()).add(finite(value))
-
-    def document(self, source: str) -> dict[str, Any]:
-        """Return the document of `stats --json`, the most frequent names first."""
-        types: Counter[str] = Counter()
-        for (kind, _), count in self._counts.items():
-            types[kind] += count
-        return {
-            "source": source,
-            "events": self.events,
-            **self._time.document(),
-            "types": dict(types.most_common()),
-            "names": [
-                {"type": kind, "name": name, "count": count, "buckets": self._time.buckets((kind, name))}
-                for (kind, name), count in self._counts.most_common()
-            ],
-            "others": self.others,
-            "values": [
-                {"name": name, **spread.document()}
-                for name, spread in sorted(self._values.items(), key=lambda item: -item[1].count)
-            ],
-        }
-
-
-def summarize(events: Iterable[Mapping[str, Any]], source: str) -> dict[str, Any]:
-    """Return the document about *events*, reading each of them once."""
-    summary = Summary()
-    for event in events:
-        summary.add(event)
-    return summary.document(source)
 
 
 class Timeline:
@@ -98,17 +26,23 @@ class Timeline:
 
     def __init__(self) -> None:
         self._width = 0
-        self._first = self._last = 0
+        self.first = self._last = 0
+        self.is_set = False
         self._counts: dict[object, Counter[int]] = {}
 
-    def add(self, key: object, second: int) -> None:
-        """Count one event under *key*; if the time has become too long, all parts become wider."""
-        if not self._counts:
-            self._first = self._last = second
-        self._first, self._last = min(self._first, second), max(self._last, second)
+    def add(self, key: object, second: int, n: int = 1) -> None:
+        """Count *n* events under *key*; if the time has become too long, all parts become wider."""
+        self.reach(second)
+        self._counts.setdefault(key, Counter())[second // self.seconds] += n
+
+    def reach(self, second: int) -> None:
+        """Let the time include *second*, without an event."""
+        if not self.is_set:
+            self.first = self._last = second
+            self.is_set = True
+        self.first, self._last = min(self.first, second), max(self._last, second)
         while self._length() > MAX_BUCKETS:
             self._widen()
-        self._counts.setdefault(key, Counter())[second // self.seconds] += 1
 
     @property
     def seconds(self) -> int:
@@ -116,7 +50,7 @@ class Timeline:
         return _WIDTHS[self._width]
 
     def _length(self) -> int:
-        return self._last // self.seconds - self._first // self.seconds + 1 if self._counts else 1
+        return self._last // self.seconds - self.first // self.seconds + 1 if self.is_set else 1
 
     def _widen(self) -> None:
         before = self.seconds
@@ -127,108 +61,90 @@ class Timeline:
                 wider[number * before // self.seconds] += count
             self._counts[key] = wider
 
+    def bounds(self) -> list[int]:
+        """Return the seconds at which the parts begin, and the end of the last one."""
+        start = self.first // self.seconds
+        return [(start + number) * self.seconds for number in range(self._length() + 1)]
+
     def buckets(self, key: object) -> list[int]:
         """Return the counts of one key from the first part to the last; none if no event has a time."""
-        if not self._counts:
+        if not self.is_set:
             return []
-        start, counts = self._first // self.seconds, self._counts.get(key, Counter())
+        start, counts = self.first // self.seconds, self._counts.get(key, Counter())
         return [counts[start + number] for number in range(self._length())]
 
     def document(self) -> dict[str, Any]:
         """Return the start and the end of the parts, and the length of one."""
-        if not self._counts:
+        if not self.is_set:
             return {"since": None, "until": None, "bucket_seconds": None}
-        start = self._first // self.seconds * self.seconds
+        start = self.first // self.seconds * self.seconds
         end = start + self._length() * self.seconds
         return {"since": _written(start), "until": _written(end), "bucket_seconds": self.seconds}
 
 
-class Spread:
-    """The distribution of one metric's values: all values up to `EXACT_VALUES`, beyond that a count for each size.
+def distribution(values: Sequence[float]) -> dict[str, Any] | None:
+    """Return count, minimum, percentiles, maximum, mean and sum of some values; None if there are none.
 
-    A size is a sign and a number of steps, (0, 0) for zero; sizes sort like the values.
+    A percentile is exact, interpolated between the two values next to its place, as numpy and Excel's PERCENTILE.INC do.
     """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sum = 0.0
-        self._least, self._most = math.inf, -math.inf
-        self._values: list[float] = []
-        self._step = _STEP
-        self._sizes: Counter[tuple[int, int]] = Counter()
-
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.count += 1
-        self._sum += value
-        self._least, self._most = min(self._least, value), max(self._most, value)
-        if self.count <= EXACT_VALUES:
-            self._values.append(value)
-            return
-        if self._values:
-            self._sizes.update(map(self._size, self._values))
-            self._values.clear()
-        self._sizes[self._size(value)] += 1
-        while len(self._sizes) > MAX_SIZES:
-            self._coarsen()
-
-    @property
-    def error(self) -> float:
-        """How far a percentile may differ from the value of its rank, as a fraction of that value."""
-        return math.tanh(self._step / 2) if self.count > EXACT_VALUES else 0.0
-
-    def percentiles(self) -> dict[str, float]:
-        """Return the value of each rank, by name."""
-        ranks = [_rank(self.count, per_cent) for per_cent in PERCENTILES]
-        found = self._exact(ranks) if self.count <= EXACT_VALUES else self._estimated(ranks)
-        return {f"p{per_cent}": value for per_cent, value in zip(PERCENTILES, found, strict=True)}
-
-    def _exact(self, ranks: list[int]) -> list[float]:
-        ordered = sorted(self._values)
-        return [ordered[rank - 1] for rank in ranks]
-
-    def _estimated(self, ranks: list[int]) -> list[float]:
-        sizes = sorted(self._sizes)
-        up_to = list(accumulate(self._sizes[size] for size in sizes))
-        estimates = [self._middle(sizes[bisect_left(up_to, rank)]) for rank in ranks]
-        return [min(max(value, self._least), self._most) for value in estimates]
-
-    def _size(self, value: float) -> tuple[int, int]:
-        if value == 0:
-            return 0, 0
-        number = math.ceil(math.log(abs(value)) / self._step)
-        return (1, number) if value > 0 else (-1, -number)
-
-    def _middle(self, size: tuple[int, int]) -> float:
-        """Return the value with the same relative distance from a size's largest and smallest value."""
-        sign, number = size
-        exponent = sign * number * self._step - math.log((1 + math.exp(self._step)) / 2)
-        return sign * math.exp(min(exponent, math.log(LARGEST))) if sign else 0.0
-
-    def _coarsen(self) -> None:
-        self._step *= 2
-        coarser: Counter[tuple[int, int]] = Counter()
-        for (sign, number), count in self._sizes.items():
-            coarser[sign, sign * -(-sign * number // 2)] += count
-        self._sizes = coarser
-
-    def document(self) -> dict[str, Any]:
-        """Return the summary of the values."""
-        total = finite(self._sum)
-        return {
-            "count": self.count,
-            "min": self._least,
-            **self.percentiles(),
-            "max": self._most,
-            "mean": min(max(total / self.count, self._least), self._most),
-            "sum": total,
-            "error": round(self.error, 4),
-        }
+    if not values:
+        return None
+    # Divided first: the sum of what a float can hold may be more than that.
+    total, mean = (
+        finite(math.fsum(values) if _is_small(values) else sum(values)),
+        math.fsum(value / len(values) for value in values),
+    )
+    least, most = min(values), max(values)
+    return {
+        "count": len(values),
+        "min": least,
+        **percentiles(values),
+        "max": most,
+        "mean": min(max(mean, least), most),
+        "sum": total,
+    }
 
 
-def _rank(count: int, per_cent: int) -> int:
-    """Return the rank, from 1, of the smallest value that so many per cent of *count* values do not exceed."""
-    return max(1, -(-count * per_cent // 100))
+def _is_small(values: Sequence[float]) -> bool:
+    return max(abs(min(values)), abs(max(values))) < LARGEST / len(values)
+
+
+def percentiles(values: Sequence[float], wanted: Sequence[int] = PERCENTILES) -> dict[str, float]:
+    """Return the percentiles of some values, at least one, by name: linear interpolation at (n - 1) * p / 100."""
+    places = [divmod((len(values) - 1) * per_cent, 100) for per_cent in wanted]
+    ranks = sorted({rank for whole, part in places for rank in (whole, whole + (part > 0))})
+    found = dict(zip(ranks, _ranked(values, ranks), strict=True))
+    return {
+        f"p{per_cent}": _between(found[whole], found[whole + 1], part / 100) if part else found[whole]
+        for per_cent, (whole, part) in zip(wanted, places, strict=True)
+    }
+
+
+def _between(low: float, high: float, share: float) -> float:
+    """Return what lies that *share* of the way between two values; never outside, even where their distance is no float."""
+    found = low + (high - low) * share if high - low <= LARGEST else low * (1 - share) + high * share
+    return min(max(found, low), high)
+
+
+def _ranked(values: Sequence[float], ranks: Sequence[int]) -> list[float]:
+    """Return the values of some ranks (from 0, ascending) without sorting them all at once if there are very many."""
+    if len(values) <= _SORTED:
+        ordered = sorted(values)
+        return [ordered[rank] for rank in ranks]
+    # A sorted sample tells between which values a rank lies, give or take; only these are then sorted.
+    sample = sorted(values[:: len(values) // _SAMPLE + 1])
+    found = []
+    for rank in ranks:
+        place, margin = rank * len(sample) // len(values), _SAMPLE // 50
+        low = sample[place - margin] if place >= margin else -math.inf
+        high = sample[place + margin] if place + margin < len(sample) else math.inf
+        below = sum(1 for value in values if value < low)
+        between = sorted(value for value in values if low <= value <= high)
+        if not below <= rank < below + len(between):
+            # The sample was not typical.
+            between, below = sorted(values), 0
+        found.append(between[rank - below])
+    return found
 
 
 def _written(second: int) -> str:
@@ -240,19 +156,17 @@ _LONG_TAIL = 8
 
 
 def spread(values: Sequence[float], bins: int) -> dict[str, Any]:
-    """Return minimum, mean, percentiles (values that occurred, by rank), maximum, and a histogram."""
+    """Return minimum, mean, percentiles, maximum, sum and a histogram."""
     found = sorted(values)
-    if not found:
+    about = distribution(found)
+    if not about:
         return {"values": 0, "scale": "linear", "histogram": []}
-    ranks = {f"p{per_cent}": found[_rank(len(found), per_cent) - 1] for per_cent in (50, 90, 99)}
-    is_log = found[0] > 0 and ranks["p99"] > _LONG_TAIL * ranks["p50"]
+    is_log = found[0] > 0 and about["p99"] > _LONG_TAIL * about["p50"]
     edges = _edges(found[0], found[-1], bins, is_log=is_log)
     return {
-        "values": len(found),
-        "min": found[0],
-        "mean": finite(sum(value / len(found) for value in found)),
-        **ranks,
-        "max": found[-1],
+        "values": about.pop("count"),
+        **about,
+        "error": 0.0,
         "scale": "log" if is_log else "linear",
         "histogram": _histogram(found, edges),
     }
@@ -271,10 +185,9 @@ def _edges(least: float, most: float, bins: int, *, is_log: bool) -> list[float]
 
 
 def _histogram(values: Sequence[float], edges: Sequence[float]) -> list[dict[str, float]]:
-    """Count the values from each edge to before the next; the maximum counts in the last part."""
-    counts = [0] * (len(edges) - 1)
-    for value in values:
-        counts[min(bisect_right(edges, value), len(counts)) - 1] += 1
+    """Count the sorted values from each edge to before the next; the maximum counts in the last part."""
+    places = [0, *(bisect_left(values, edge) for edge in edges[1:-1]), len(values)]
     return [
-        {"from": low, "to": high, "count": count} for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        {"from": low, "to": high, "count": end - start}
+        for low, high, start, end in zip(edges, edges[1:], places, places[1:], strict=False)
     ]

@@ -3,6 +3,8 @@
     schema.py   the tables, and a file that is safe to use     writer.py   one transaction for many requests
     reader.py   reading without writing, by readonly.py        follow.py   every event once, as it arrives
     glance.py   reading in bounded time, for frequent polling
+    counted.py  counts kept beside the events                counts.py  what they say
+    source.py   a store or the spool, asked alike            summary.py  `stats`
 
 The standard library is enough to read or write it, and any SQLite client opens it as it is.
 """

@@ -15,11 +15,14 @@ from typing import Any, Self
 
 from rillevents.event import format_time
 from rillevents.event.envelope import is_event, required_fields
+from rillevents.event.fields import Attributes
 from rillevents.event.pattern import is_pattern, matches
 from rillevents.event.query import Query, decoded, moment
 from rillevents.store.readonly import ReadOnlyFile
 
 PAGE = 500
+# From this share of all events on, the table is read in its own order instead of an index's.
+_SCAN_FROM = 4
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _EVERYTHING = Query()
 
@@ -86,7 +89,7 @@ class Store:
         """Return how many events *query* accepts; only the indexes are read unless it has attributes or wildcards."""
         found = Filter(query)
         if not found.is_complete:
-            return sum(1 for _ in self.lines(query))
+            return sum(1 for _ in self._scanned(found))
         sql, values = found.count()
         counted = int(self.file.rows(sql, values)[0][0])
         return counted + sum(1 for edge in found.at_the_edges() for _ in self._found(edge, backwards=False, page=PAGE))
@@ -98,7 +101,7 @@ class Store:
             " CAST(body AS BLOB) FROM rejected ORDER BY rowid DESC LIMIT ?",
             (limit,),
         )
-        return [RejectedRow(format_time(us * 1000), *map(_text, texts)) for us, *texts in rows]
+        return [RejectedRow(format_time(us * 1000), *map(text_of, texts)) for us, *texts in rows]
 
     def counts(self, since: int, until: int, *, buckets: int, limit: int = 50) -> list[Counted]:
         """Return the *limit* most frequent types and names from *since* to before *until*, counted in *buckets* equal parts."""
@@ -106,21 +109,66 @@ class Store:
         width = max(1, -(-(end - first) // buckets))
         rows = self.file.rows(_COUNTS, {"first": first, "end": end, "width": width, "limit": limit})
         return [
-            Counted(_text(event_type), _text(event_name), _spread({row[3]: row[4] for row in group}, buckets))
+            Counted(text_of(event_type), text_of(event_name), _spread({row[3]: row[4] for row in group}, buckets))
             for (_, event_type, event_name), group in groupby(rows, key=lambda row: row[:3])
         ]
 
     def _found(self, found: Filter, *, backwards: bool, page: int) -> Iterator[tuple[int, int, bytes]]:
         """Yield (microseconds, row, line) of what a filter finds, page by page; each page starts where the last one ended."""
+        for rows in self._pages(found, backwards=backwards, page=page):
+            for us, rowid, body in found.candidates(rows):
+                if found.accepts_candidate(us, body):
+                    yield us, rowid, body + b"\n"
+
+    def _pages(self, found: Filter, *, backwards: bool, page: int) -> Iterator[list[tuple[int, int, bytes]]]:
         sql, values, at = found.page(backwards=backwards)
         while True:
             rows = self.file.rows(sql, (*values, *at, page))
-            for us, rowid, body in rows:
-                if found.accepts(us, body):
-                    yield us, rowid, body + b"\n"
+            yield rows
             if len(rows) < page:
                 return
             at, page = rows[-1][:2], PAGE
+
+    def _scanned(self, found: Filter) -> Iterator[tuple[int, bytes]]:
+        """Yield (microseconds, body) of what a filter finds, in the quickest order."""
+        for rows in self.pages(found):
+            for us, _, body in found.candidates(rows):
+                if found.accepts_candidate(us, body):
+                    yield us, body
+
+    def pages(self, found: Filter) -> Iterator[list[tuple[int, int, bytes]]]:
+        """Yield rows (microseconds, row, body) that satisfy the SQL of a filter, page by page, in the quickest order.
+
+        That is the order of the table, unless an index leaves most of it out.
+        """
+        if not self._is_mostly(found):
+            yield from self._pages(found, backwards=False, page=PAGE)
+            return
+        sql = (
+            f"SELECT event_us, rowid, CAST(body AS BLOB) FROM events NOT INDEXED WHERE {found.condition}"  # noqa: S608 - no value is in it
+            " AND event_us BETWEEN ? AND ? AND rowid > ? ORDER BY rowid LIMIT ?"
+        )
+        rowid = _LEAST
+        while rows := self.file.rows(sql, (*found.values, found.low, found.high, rowid, PAGE)):
+            yield rows
+            rowid = rows[-1][1]
+
+    def _is_mostly(self, found: Filter) -> bool:
+        """Return whether a filter by name and time leaves so much that reading the whole table is quicker."""
+        sql, values = found.count()
+        is_indexed = "event_name = ?" in found.conditions
+        if not is_indexed and (found.low, found.high) == (_LEAST, _MOST):
+            return True
+        if "event_type = ?" in found.conditions:
+            # The type is in no index; the time alone tells enough.
+            timed = Filter(
+                Query(name=found.query.name if is_indexed else "", since=found.query.since, until=found.query.until)
+            )
+            sql, values = timed.count()
+        some, everything = (
+            int(self.file.rows(*asked)[0][0]) for asked in ((sql, values), ("SELECT COUNT(*) FROM events", ()))
+        )
+        return some * _SCAN_FROM > everything
 
 
 _COUNTS = """
@@ -145,7 +193,8 @@ class Filter:
         self.values: list[str] = []
         self.conditions: list[str] = []
         self._is_pattern = is_pattern(query.name)
-        self._asks_more = bool(query.attributes)
+        self._asks_more = False
+        self._attributes = Attributes(query.attributes) if query.attributes else None
         self.low = _LEAST if query.since is None else _clamped(query.since // 1000)
         self.high = _MOST if query.until is None else _clamped((query.until - 1) // 1000)
         edges = ((self.low, query.since), (self.high, query.until))
@@ -168,10 +217,27 @@ class Filter:
     @property
     def is_complete(self) -> bool:
         """Whether only the events at the edges must be checked in Python."""
-        return not self._is_pattern and not self._asks_more
+        return not self._is_pattern and not self._asks_more and not self._attributes
+
+    def candidates(self, rows: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+        """Return the rows (microseconds, row, body) that have the attributes of the query; all, if it has none."""
+        if not self._attributes:
+            return rows
+        accepted = self._attributes.accepted([body or b"" for _, _, body in rows])
+        return [row for row, is_so in zip(rows, accepted, strict=True) if is_so]
+
+    def is_in_time(self, body: bytes) -> bool:
+        """Return whether an event at one of the edges is within the time, to the nanosecond."""
+        return Query(since=self.query.since, until=self.query.until).accepts(decoded(body))
 
     def accepts(self, us: int, body: bytes | None) -> bool:
         """Return whether *body*, which already satisfies the SQL, is a valid event (as in a spool) and matches the query."""
+        return self.accepts_candidate(us, body) and (
+            not self._attributes or self._attributes.accepted([body or b""])[0]
+        )
+
+    def accepts_candidate(self, us: int, body: bytes | None) -> bool:
+        """Return the same for one of the `candidates`."""
         if body is None or not is_event(body):
             return False
         # Check the name first: it is quicker to decode than the whole event.
@@ -228,7 +294,7 @@ def _until_enough(rows: Iterator[tuple[int, int, bytes]], limit: int) -> Iterato
         yield row
 
 
-def _text(data: bytes | None) -> str:
+def text_of(data: bytes | None) -> str:
     """Return a text of the tables, whatever bytes it contains."""
     return (data or b"").decode("utf-8", "backslashreplace")
 

@@ -21,6 +21,7 @@ from rillevents.local.files import (
     sync_folder,
     wait_for_lock,
 )
+from rillevents.store import counted
 
 VERSION: Final = 1
 # `body` is the event's line as received, without its newline. `event_us` exists because, as text, 10:00:00Z sorts after
@@ -70,6 +71,7 @@ def open_to_write(path: str, warn: Callable[[str], None] = lambda message: None)
         connection.execute("PRAGMA wal_autocheckpoint=8000")
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+        counted.prepare(connection)
         # SQLite creates the journal at the first read.
         connection.execute("SELECT 1 FROM events LIMIT 1").fetchall()
     except BaseException:

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Protocol
 from rillevents.errors import Busy, StoreError
 from rillevents.event.pattern import matches
 from rillevents.event.query import Query, decoded, find, newest
+from rillevents.event.timestamp import microseconds, parse_time
 from rillevents.local import Paths
 from rillevents.spool import follow as spool_follow
 from rillevents.spool.view import contents, existing_spools, pending
 
 if TYPE_CHECKING:
+    from rillevents.store.counts import Counts
     from rillevents.store.reader import Store
 
 
+Block = tuple[Sequence[int | None], Sequence[bytes]]
+
+_BLOCK = 1000
 # So many events are looked at for a hint.
 _NEWEST = 1000
 
@@ -68,6 +73,31 @@ class SpoolSource:
         lines = spool_follow.follow(self._places or [self.path], sleep=sleep)
         return (line for line, _ in find(lines, query))
 
+    def blocks(self, query: Query, *, is_timed: bool) -> Iterator[Block]:
+        """Yield the events in the time of *query*, in blocks for a Tally; one without a valid time unless *is_timed*."""
+        from rillevents.event.envelope import required_fields
+
+        times: list[int | None] = []
+        lines: list[bytes] = []
+        for line in self._all():
+            us = _microseconds(required_fields(line).event_time)
+            if _is_within(us, line, query, is_timed):
+                times.append(us)
+                lines.append(line[:-1])
+                if len(lines) >= _BLOCK:
+                    yield times, lines
+                    times, lines = [], []
+        yield times, lines
+
+    def oldest(self, query: Query, *, is_timed: bool) -> int | None:
+        """Return the microsecond of the oldest event that *query* accepts."""
+        from rillevents.event.tally import Tally
+
+        tally = Tally(query)
+        for times, lines in self.blocks(query, is_timed=is_timed):
+            tally.add(times, lines)
+        return tally.first
+
     def _all(self) -> Iterator[bytes]:
         return (line for place in self._places for line in pending(place))
 
@@ -103,11 +133,61 @@ class StoreSource:
         with self._open() as store:
             yield from follow(store, query, sleep=sleep)
 
+    def blocks(self, query: Query, *, is_timed: bool) -> Iterator[Block]:
+        """Yield the events in the time of *query*, in blocks for a Tally; every event of a store has a valid time."""
+        from rillevents.store.reader import Filter
+
+        with self._open() as store:
+            found = Filter(query)
+            for rows in store.pages(found):
+                kept = (
+                    [row for row in rows if row[0] not in found.edges or found.is_in_time(row[2])]
+                    if found.edges
+                    else rows
+                )
+                yield [us for us, _, _ in kept], [body or b"" for _, _, body in kept]
+
+    def oldest(self, query: Query, *, is_timed: bool) -> int | None:
+        """Return the microsecond of the oldest event with the type and the name of *query*, whatever its attributes."""
+        from rillevents.store.reader import Filter
+
+        found = Filter(query)
+        with self._open() as store:
+            sql = f"SELECT MIN(event_us) FROM events WHERE {found.condition} AND event_us BETWEEN ? AND ?"  # noqa: S608 - no value is in it
+            least: int | None = store.file.rows(sql, (*found.values, found.low, found.high))[0][0]
+            return least
+
+    def counts(self) -> Counts:
+        """Return what the store's tables of counts say; close it."""
+        from rillevents.store.counts import Counts
+
+        return Counts(self._open().file)
+
     def _open(self) -> Store:
         # Imported here: most commands only need the spool, and never load SQLite.
         from rillevents.store.reader import Store
 
         return Store(self.path)
+
+
+def _microseconds(text: str) -> int | None:
+    try:
+        return microseconds(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text) // 1000
+    except ValueError:
+        return None
+
+
+def _is_within(us: int | None, line: bytes, query: Query, is_timed: bool) -> bool:
+    if us is None:
+        return not is_timed
+    for bound in (query.since, query.until):
+        if bound is not None and us == bound // 1000 and bound % 1000:
+            return Query(since=query.since, until=query.until).accepts(decoded(line))
+    return (query.since is None or us * 1000 >= query.since) and (query.until is None or us * 1000 < query.until)
 
 
 def source_of(paths: Paths, store: str) -> SpoolSource | StoreSource:

@@ -16,15 +16,19 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain, takewhile
 from typing import TypeVar
 from urllib.parse import quote
 
 from rillevents.errors import StoreError
 from rillevents.event.timestamp import microseconds
+from rillevents.store import counted
+from rillevents.store.counted import SLICE
 from rillevents.store.incoming import Incoming, Stored, Unavailable
 from rillevents.store.journal import OpenStore, check_whole
 from rillevents.store.schema import check_is_no_other_file, damaged, identity_of, put_aside
+from rillevents.store.transaction import Transaction
 
 T = TypeVar("T")
 Row = tuple[str, str, int, str, str, str, int, str]
@@ -73,6 +77,7 @@ class StoreWriter:
         self._file: OpenStore | None = None
         self._identity: tuple[int, int] | None = None
         self._began = False
+        self._unchecked = True
         check_is_no_other_file(path)
         try:
             self._attempt(lambda connection: connection.execute("SELECT 1 FROM events LIMIT 1"))
@@ -85,21 +90,34 @@ class StoreWriter:
         return self._attempt(lambda connection: _write(connection, incoming))
 
     def tidy(self) -> bool:
-        """Delete a slice of old events, and of the oldest rejected lines beyond MAX_REJECTED; return whether there is more.
+        """Count a slice of events, delete old ones and rejected lines beyond MAX_REJECTED; return whether there is more.
 
-        Runs every ten seconds, or at once while there is more. This is also how soon damage to the file is noticed.
+        Deletes every ten seconds, or at once while there is more. This is also how soon damage to the file is noticed.
         """
         self._look_for_moves()
-        if self._clock() - self._tidied < TIDY_SECONDS:
-            return False
+        is_due = self._clock() - self._tidied >= TIDY_SECONDS
+        # A few events can wait: counting them costs a commit.
+        is_more = self._attempt(partial(self._count, 1 if is_due else SLICE))
+        if not is_due:
+            return is_more
         self._look_from_outside()
         now = self._now_ns() // 1000
         before = now - self._keep_us if self._keep_us else 0
         removed = self._attempt(lambda connection: _remove(connection, before, now))
         self.removed += removed["removed"]
-        is_more = any(n >= _SLICE for n in removed.values())
+        is_more |= any(n >= _SLICE for n in removed.values())
         self._tidied = -TIDY_SECONDS if is_more else self._clock()
         return is_more
+
+    def _count(self, least: int, connection: sqlite3.Connection) -> bool:
+        """Count a slice of the events if at least so many are not counted, and return whether there are more."""
+        if self._unchecked:
+            counted.check(connection)
+            self._unchecked = False
+        if counted.later(connection) < least:
+            return False
+        counted.mend(connection)
+        return counted.later(connection) >= SLICE
 
     def close(self) -> None:
         """Close the file; SQLite merges its journal into it."""
@@ -169,6 +187,7 @@ class StoreWriter:
             self._identity = self._identity or identity_of(self.path)
             # A file that was put here, or not closed, may be damaged: find that out before anything is stored in it.
             check_whole(self._file.connection)
+            self._unchecked = True
         return self._file.connection
 
     def _recover(self, error: sqlite3.Error) -> None:
@@ -194,7 +213,7 @@ class StoreWriter:
 
 def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list[Stored]:
     rows = list(chain.from_iterable(map(_rows, incoming)))
-    with _Transaction(connection) as transaction:
+    with Transaction(connection) as transaction:
         if _insert(connection, rows) == len(rows):
             _note(connection, incoming, {})
             return [_ONE if len(arrived.lines) == 1 else Stored(len(arrived.lines)) for arrived in incoming]
@@ -206,28 +225,6 @@ def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list
         _note(connection, incoming, {"duplicates": duplicates, "conflicts": len(conflicts)})
         connection.executemany(_REJECT, [_conflict(*each) for each in conflicts])
         return stored
-
-
-class _Transaction:
-    """A transaction that is committed at the end, and rolled back if anything fails."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> _Transaction:
-        # IMMEDIATE takes the write lock at once: a reader that becomes a writer may have to give up half-way.
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self
-
-    def begin_again(self) -> None:
-        self._connection.execute("ROLLBACK")
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        elif self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
 
 
 def _rows(arrived: Incoming) -> list[Row]:
@@ -312,7 +309,7 @@ def _count(connection: sqlite3.Connection, counts: Mapping[str, int]) -> None:
 def _remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> Counter[str]:
     """Delete events received before that time (0: none), and the oldest rejected lines beyond their cap; count both."""
     removed: Counter[str] = Counter()
-    with _Transaction(connection):
+    with Transaction(connection):
         if before_us:
             removed["removed"] = _remove_old(connection, before_us, now_us)
         beyond = "SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ? OFFSET ?"

@@ -1,0 +1,78 @@
+"""`--every`: the columns of a table over time, at whole minutes, hours, days or weeks of a time zone."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Final
+
+from rillevents.errors import UsageError
+from rillevents.event.timestamp import parse_duration
+
+MAX_COLUMNS: Final = 2000
+_DAY: Final = 86400
+_US: Final = 1_000_000
+# Weeks, and longer columns, begin on a Monday.
+_MONDAY: Final = date(1970, 1, 5).toordinal()
+
+
+def parse_every(text: str) -> int:
+    """Return the seconds of a column such as `1d`, `1h`, `1w` or `5m`; raises UsageError."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0
+    if seconds <= 0 or seconds % 60 or (seconds < _DAY and _DAY % seconds) or (seconds > _DAY and seconds % _DAY):
+        raise UsageError(f"--every {text!r} is not a length that days consist of, such as 5m, 1h, 1d or 1w")
+    return seconds
+
+
+def bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> list[int]:
+    """Return the microseconds at which columns begin, from the one with *first_us* on, and the end of that with *last_us*.
+
+    *zone* is that of the whole hours, days and weeks; None is the local zone. Raises UsageError for more than MAX_COLUMNS.
+    """
+    found: list[int] = []
+    for bound in _all_bounds(_moment(first_us, zone).date(), seconds, zone):
+        if bound <= first_us:
+            found = [bound]
+            continue
+        found.append(bound)
+        if bound > last_us:
+            return found
+        if len(found) > MAX_COLUMNS:
+            break
+    raise UsageError(f"--every makes more than {MAX_COLUMNS:,} columns; give longer ones, or --since")
+
+
+def _all_bounds(day: date, seconds: int, zone: tzinfo | None) -> Iterator[int]:
+    days = max(1, seconds // _DAY)
+    ordinal = day.toordinal() - (day.toordinal() - _MONDAY) % days
+    last = date.max.toordinal()
+    while 1 <= ordinal < last:
+        start, end = (_midnight(date.fromordinal(min(each, last)), zone) for each in (ordinal, ordinal + days))
+        # In steps of real time: a day has 23 or 25 hours where the clocks change.
+        yield from range(start, end, seconds * _US) if seconds < _DAY else [start]
+        ordinal += days
+
+
+def _moment(us: int, zone: tzinfo | None) -> datetime:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)).astimezone(zone)
+
+
+def _midnight(day: date, zone: tzinfo | None) -> int:
+    moment = datetime.combine(day, time()).replace(tzinfo=zone) if zone else datetime.combine(day, time()).astimezone()
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+class ColumnOf(dict[int, int]):
+    """The number of the column for each minute since 1970, worked out once for each."""
+
+    def __init__(self, bounds: list[int]) -> None:
+        super().__init__()
+        self._bounds = [bound // (60 * _US) for bound in bounds]
+
+    def __missing__(self, minute: int) -> int:
+        found = self[minute] = min(max(bisect_right(self._bounds, minute) - 1, 0), len(self._bounds) - 2)
+        return found

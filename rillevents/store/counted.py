@@ -1,0 +1,223 @@
+"""Counts and metric values by the minute, kept beside the events: what a large store holds is known without reading it.
+
+Theory of operation. `counted` has the number of events by type, name and minute, for all events up to one row of the table:
+the one with the ID in `counted_to`. Later rows are not counted yet; whoever reads the counts adds them by reading these few
+events. So every writer's events count at once, an older version's too, and storing an event costs nothing more: a trigger for
+each insert would cost a third of it. `mend` moves the mark on, slice by slice. An ID marks the place, not a row number: VACUUM
+gives all rows new numbers, but keeps their order.
+
+Events that are deleted (`--keep`) or changed leave the counts by triggers, in the same transaction, whoever does it. They are
+plain SQL without functions of ours; nor can they parse JSON, which an older SQLite forbids in a trigger where `trusted_schema` is
+off. So they drop the values of the event's name and minute from `counted_values` altogether: a minute's values are all there if
+and only if there are as many as metrics in `counted`. A metric without a number has the text '' as its value.
+
+What no trigger sees (`REPLACE`, a damaged file) shows in the sums: `counted` must add up to the events before the mark. Where it
+does not, everything is counted again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from rillevents.event import METRIC
+from rillevents.event.ndjson import finite
+from rillevents.event.query import decoded
+from rillevents.store.transaction import Transaction
+
+MINUTE: Final = 60_000_000
+# A slice holds the writer's lock, so requests wait for it.
+SLICE: Final = 4000
+
+_TABLES: Final = {
+    "counted": (
+        "CREATE TABLE counted(event_type TEXT, event_name TEXT, minute INTEGER, n INTEGER NOT NULL,"
+        " PRIMARY KEY(event_type, event_name, minute)) WITHOUT ROWID"
+    ),
+    "counted_values": (
+        "CREATE TABLE counted_values(event_name TEXT, minute INTEGER, value REAL, n INTEGER NOT NULL,"
+        " PRIMARY KEY(event_name, minute, value)) WITHOUT ROWID"
+    ),
+    "counted_to": "CREATE TABLE counted_to(event_id TEXT)",
+}
+# The row of the last event that is counted; NULL if the mark is lost, 0 if nothing is counted.
+MARK: Final = (
+    "(SELECT CASE WHEN event_id IS NULL THEN 0 ELSE (SELECT rowid FROM events AS e WHERE e.event_id = t.event_id) END"
+    " FROM counted_to AS t)"
+)
+_PLUS = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
+
+
+def minute_of(us: str) -> str:
+    """Return the SQL for the minute of a time, rounded down: SQL's division rounds towards zero, also before 1970."""
+    return f"({us} / {MINUTE} - ({us} % {MINUTE} < 0))"
+
+
+def _key(row: str) -> str:
+    # Another program may insert a row without these.
+    return f"ifnull({row}.event_type, ''), ifnull({row}.event_name, ''), ifnull({minute_of(row + '.event_us')}, 0)"
+
+
+_KEY = "(event_type, event_name, minute)"
+_LEAVE = (
+    f"UPDATE counted SET n = n - 1 WHERE {_KEY} = ({_key('OLD')}) AND OLD.rowid <= {MARK};"  # noqa: S608 - our own text
+    f" DELETE FROM counted WHERE {_KEY} = ({_key('OLD')}) AND n <= 0;"
+    f" DELETE FROM counted_values WHERE OLD.event_type = '{METRIC}'"
+    f" AND (event_name, minute) = (ifnull(OLD.event_name, ''), ifnull({minute_of('OLD.event_us')}, 0));"
+)
+# The mark moves to the row before, while this one is still there.
+_MARK_BACK = (
+    "UPDATE counted_to SET event_id ="
+    " (SELECT event_id FROM events WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1) WHERE event_id = OLD.event_id;"
+)
+_ENTER = f"INSERT INTO counted SELECT {_key('NEW')}, 1 WHERE OLD.rowid <= {MARK} {_PLUS};"
+_TRIGGERS: Final = {
+    "counted_delete": f"CREATE TRIGGER counted_delete BEFORE DELETE ON events BEGIN {_LEAVE} {_MARK_BACK} END",
+    "counted_update": (
+        "CREATE TRIGGER counted_update BEFORE UPDATE OF event_us, event_type, event_name, body ON events"
+        f" BEGIN {_LEAVE} {_ENTER} END"
+    ),
+}
+_OBJECTS: Final = {**_TABLES, **_TRIGGERS}
+# Whether the counts add up, from indexes: all events, those after the mark, and the sum of the counts.
+SUMS: Final = (
+    f"SELECT (SELECT COUNT(*) FROM events), (SELECT COUNT(*) FROM events NOT INDEXED WHERE rowid > {MARK}),"  # noqa: S608 - our own text
+    " (SELECT ifnull(SUM(n), 0) FROM counted)"
+)
+
+
+class _Value(msgspec.Struct, gc=False):
+    value: Any = None
+
+
+_value = msgspec.json.Decoder(_Value).decode
+
+
+def value_of(body: bytes) -> float | str:
+    """Return the number that an event has as its `value`, the nearest float; "" if it has none, or is no event."""
+    try:
+        value = _value(body).value
+    except (msgspec.DecodeError, RecursionError):
+        # Too large or too long a number, which Python reads all the same; or no event.
+        value = _slowly(body)
+    return finite(value) if type(value) in (int, float) else ""
+
+
+def _slowly(body: bytes) -> Any:
+    try:
+        return decoded(body).get("value")
+    except (ValueError, RecursionError, AttributeError):
+        return None
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Create the tables and triggers as far as one of them is missing or not ours; all events are then to be counted again."""
+    if not _is_prepared(connection):
+        with Transaction(connection):
+            _create(connection)
+
+
+def _is_prepared(connection: sqlite3.Connection) -> bool:
+    names = ",".join("?" * len(_OBJECTS))
+    found = dict(connection.execute(f"SELECT name, sql FROM sqlite_master WHERE name IN ({names})", [*_OBJECTS]))  # noqa: S608 - marks
+    return found == _OBJECTS
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    if _is_prepared(connection):
+        return  # Another server was quicker.
+    for name in _TRIGGERS:
+        connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+    for name in _TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+    for sql in _OBJECTS.values():
+        connection.execute(sql)
+    connection.execute("INSERT INTO counted_to VALUES (NULL)")
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Begin again if the counts do not add up, and mend the values of minutes that lost some; reads all counts."""
+    if not _adds_up(connection):
+        with Transaction(connection):
+            _begin_again(connection)
+    lacking = connection.execute(
+        "SELECT minute FROM counted AS c WHERE event_type = ? AND n <> (SELECT ifnull(SUM(n), 0) FROM counted_values AS v"
+        " WHERE v.event_name = c.event_name AND v.minute = c.minute) GROUP BY minute LIMIT ?",
+        (METRIC, SLICE),
+    ).fetchall()
+    for (minute,) in lacking:
+        with Transaction(connection):
+            _count_minute(connection, minute)
+
+
+def _adds_up(connection: sqlite3.Connection) -> bool:
+    events, later, counted = connection.execute(SUMS).fetchone()
+    return bool(connection.execute(f"SELECT {MARK}").fetchone()[0] is not None and events == later + counted)
+
+
+def _begin_again(connection: sqlite3.Connection) -> None:
+    if _adds_up(connection):
+        return  # Another server was quicker.
+    for name in _TABLES:
+        connection.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+    connection.execute("INSERT INTO counted_to VALUES (NULL)")
+
+
+def later(connection: sqlite3.Connection) -> int:
+    """Return about how many events are not counted yet: exact where none of them was deleted."""
+    newest, mark = connection.execute(f"SELECT (SELECT MAX(rowid) FROM events), {MARK}").fetchone()  # noqa: S608 - our own text
+    return (newest or 0) - mark if mark is not None else 0
+
+
+def mend(connection: sqlite3.Connection) -> None:
+    """Count a slice of the events that are not counted yet, in a short transaction."""
+    with Transaction(connection):
+        _count_slice(connection)
+
+
+def _count_slice(connection: sqlite3.Connection) -> None:
+    slice_ = f"SELECT rowid FROM events NOT INDEXED WHERE rowid > {MARK} ORDER BY rowid LIMIT {SLICE}"  # noqa: S608 - our own text
+    low, high = connection.execute(f"SELECT MIN(rowid), MAX(rowid) FROM ({slice_})").fetchone()  # noqa: S608 - likewise
+    if high is None:
+        return
+    connection.execute(
+        f"INSERT INTO counted SELECT {_key('events')}, COUNT(*) FROM events NOT INDEXED"  # noqa: S608 - likewise
+        f" WHERE rowid BETWEEN ? AND ? GROUP BY 1, 2, 3 {_PLUS}",
+        (low, high),
+    )
+    _insert_values(connection, "NOT INDEXED WHERE rowid BETWEEN ? AND ?", (low, high))
+    connection.execute("UPDATE counted_to SET event_id = (SELECT event_id FROM events WHERE rowid = ?)", (high,))
+
+
+def _insert_values(connection: sqlite3.Connection, condition: str, values: Iterable[Any]) -> None:
+    # As bytes: one text that is not valid UTF-8 must not stop the rest.
+    rows = connection.execute(
+        "SELECT CAST(ifnull(event_name, '') AS BLOB), event_us, CAST(ifnull(body, '') AS BLOB)"  # noqa: S608 - our own text
+        f" FROM events {condition} AND event_type = '{METRIC}'",
+        [*values],
+    )
+    found = sorted(
+        Counter([(name, us // MINUTE, str(number := value_of(body)), number) for name, us, body in rows]).items()
+    )
+    connection.executemany(
+        f"INSERT INTO counted_values VALUES (CAST(? AS TEXT),?,?,?) {_PLUS}",  # noqa: S608 - marks alone
+        [(name, minute, number, n) for (name, minute, _, number), n in found],
+    )
+
+
+def _count_minute(connection: sqlite3.Connection, minute: int) -> None:
+    """Insert all values of a minute anew, of the events up to the mark."""
+    connection.execute(
+        "DELETE FROM counted_values WHERE minute = ? AND event_name IN (SELECT DISTINCT event_name"
+        " FROM counted WHERE event_type = ?)",
+        (minute, METRIC),
+    )
+    _insert_values(
+        connection,
+        f"WHERE event_us >= ? AND event_us < ? AND +rowid <= {MARK}",
+        (minute * MINUTE, (minute + 1) * MINUTE),
+    )

@@ -1,0 +1,193 @@
+"""The counts beside the events: always those of the events, whoever writes, and however the store was made."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import Clock, make_store
+
+from rillevents.event.query import Query
+from rillevents.store import counted
+from rillevents.store.counts import Counts, Range
+from rillevents.store.readonly import ReadOnlyFile
+from rillevents.store.schema import SCHEMA, VERSION, open_to_write
+from rillevents.store.writer import StoreWriter
+
+pytestmark = pytest.mark.unmeasured
+
+MINUTE = counted.MINUTE
+
+
+def row(number: int, us: int, name: str = "x", kind: str = "log", **more: Any) -> tuple[Any, ...]:
+    """Return an event as its row."""
+    body = {
+        "event_id": f"e{number}",
+        "event_time": "2026-01-01T00:00:00Z",
+        "event_type": kind,
+        "event_name": name,
+        **more,
+    }
+    return f"e{number}", "2026-01-01T00:00:00Z", us, kind, name, "s", us, json.dumps(body)
+
+
+def insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows as any program may do it."""
+    connection.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", rows)
+
+
+def older_store(path: Path) -> sqlite3.Connection:
+    """Make a store as version 0.1.0 made it, without counts."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;PRAGMA journal_mode=WAL")
+    return connection
+
+
+def check_all(path: Path, low: int = -(10**9), high: int = 10**12) -> None:
+    """Fail unless counts and values of a range are those of the events."""
+    connection = sqlite3.connect(path)
+    expected = {
+        (kind, name): n
+        for kind, name, n in connection.execute(
+            "SELECT event_type, event_name, COUNT(*) FROM events WHERE event_us BETWEEN ? AND ? GROUP BY 1, 2",
+            (low, high),
+        )
+    }
+    values = Counter(
+        (name, float(value))
+        for name, value in connection.execute(
+            "SELECT event_name, json_extract(body, '$.value') FROM events WHERE event_us BETWEEN ? AND ?"
+            " AND event_type = 'metric' AND json_type(body, '$.value') IN ('integer', 'real')",
+            (low, high),
+        )
+    )
+    connection.close()
+    with Counts(ReadOnlyFile(str(path))) as counts:
+        assert counts.later() is not None
+        kinds = counts.kinds(Query()) or []
+        middle = (low + high) // 2 // MINUTE
+        found = counts.count(Query(), Range(low, high), kinds, [low // MINUTE, middle, middle + 1, high // MINUTE + 1])
+        assert expected == {kind: sum(row) for kind, row in found.items()}
+        names = {name for name, _ in values}
+        assert values == Counter((name, value) for name in names for value in counts.values(name, Range(low, high)))
+
+
+EVENTS = st.tuples(
+    st.integers(-3 * MINUTE, 3 * MINUTE), st.sampled_from("ab"), st.sampled_from(["log", "metric"]), st.sampled_from([1, 2.5, "x", None])
+)  # fmt: skip
+STEPS = st.one_of(
+    st.tuples(st.just("insert"), st.lists(EVENTS, min_size=1, max_size=6)),
+    st.tuples(st.sampled_from(["delete", "update", "mend", "check", "vacuum", "replace"]), st.integers(0, 30)),
+)
+
+
+@given(st.lists(STEPS, max_size=12), st.integers(-3 * MINUTE, 3 * MINUTE), st.integers(0, 4 * MINUTE))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_always_those_of_the_events(tmp_path: Path, steps: list[Any], low: int, length: int) -> None:
+    """After inserts, deletions and changes by anybody, VACUUM, and counting at any time, the counts are those of the events."""
+    path = tmp_path / "events.db"
+    for left in tmp_path.iterdir():
+        left.unlink()
+    connection = open_to_write(str(path))
+    number = 0
+    for step, given_ in steps:
+        if step == "insert":
+            rows = []
+            for us, name, kind, value in given_:
+                number += 1
+                rows.append(row(number, us, name, kind, value=value))
+            insert(connection, rows)
+        elif step == "delete":
+            connection.execute("DELETE FROM events WHERE event_id = ?", (f"e{given_}",))
+        elif step == "update":
+            connection.execute(
+                "UPDATE events SET event_us = event_us + 7, event_name = 'c' WHERE event_id = ?", (f"e{given_}",)
+            )
+        elif step == "replace" and given_ <= number:
+            # No trigger sees the deletion: only a check finds out.
+            connection.execute("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?,?)", row(given_, 5, "r"))
+            counted.check(connection)
+        elif step == "vacuum":
+            connection.execute("VACUUM")
+        elif step == "check":
+            counted.check(connection)
+        else:
+            counted.mend(connection)
+    connection.close()
+    check_all(path)
+    check_all(path, low, low + length)
+
+
+class TestOlderStores:
+    def test_without_counts(self, tmp_path: Path) -> None:
+        """A store without counts says so, and a writer counts it slice by slice, in its maintenance."""
+        path = tmp_path / "events.db"
+        connection = older_store(path)
+        insert(
+            connection,
+            [
+                row(number, number * MINUTE // 7, "m", "metric", value=number)
+                for number in range(2 * counted.SLICE + 10)
+            ],
+        )
+        connection.close()
+        with Counts(ReadOnlyFile(str(path))) as counts:
+            assert counts.later() is None
+        writer = StoreWriter(str(path))
+        with Counts(ReadOnlyFile(str(path))) as counts:
+            assert 2 * counted.SLICE + 10 == counts.later()
+        assert [True, False] == [writer.tidy(), writer.tidy()]
+        check_all(path)
+        writer.close()
+        assert VERSION == sqlite3.connect(path).execute("PRAGMA user_version").fetchone()[0]
+
+    def test_an_older_writer(self, tmp_path: Path) -> None:
+        """An older version's connection, without trust in the schema, inserts and deletes, and the counts stay right."""
+        path = make_store(tmp_path / "events.db")
+        older = sqlite3.connect(path, isolation_level=None)
+        older.execute("PRAGMA trusted_schema=OFF")
+        insert(older, [row(number, number * 1000, "m", "metric", value=number) for number in range(20)])
+        connection = open_to_write(str(path))
+        counted.mend(connection)
+        older.execute("DELETE FROM events WHERE rowid <= 5")
+        insert(older, [row(number, number * 1000, "m", "metric", value=1) for number in range(20, 25)])
+        for some in (older, connection):
+            some.close()
+        check_all(path)
+
+    def test_missing_triggers(self, tmp_path: Path) -> None:
+        """Counts whose triggers were dropped are thrown away at the next start."""
+        path = make_store(tmp_path / "events.db")
+        connection = open_to_write(str(path))
+        insert(connection, [row(number, number) for number in range(9)])
+        counted.mend(connection)
+        connection.execute("DROP TRIGGER counted_delete")
+        connection.execute("DELETE FROM events WHERE rowid = 3")
+        connection.close()
+        with Counts(ReadOnlyFile(str(path))) as counts:
+            assert counts.later() is None
+        open_to_write(str(path)).close()
+        check_all(path)
+
+    def test_values_that_are_missing(self, tmp_path: Path) -> None:
+        """Values that a deletion dropped are read from the events, and are put back at the next start."""
+        path = make_store(tmp_path / "events.db")
+        connection = open_to_write(str(path))
+        insert(connection, [row(number, number, "m", "metric", value=number) for number in range(9)])
+        counted.mend(connection)
+        connection.execute("DELETE FROM events WHERE rowid = 3")
+        assert [(0,)] == connection.execute("SELECT COUNT(*) FROM counted_values").fetchall()
+        connection.close()
+        check_all(path)
+        clock = Clock()
+        writer = StoreWriter(str(path), clock=clock)
+        writer.tidy()
+        writer.close()
+        assert [(8,)] == sqlite3.connect(path).execute("SELECT COUNT(*) FROM counted_values").fetchall()
+        check_all(path)
