@@ -79,6 +79,7 @@ def flush(
         on_wait=on_wait,
         warn=warn,
         on_settled=tally.add if tally else None,
+        destination=_for_people(paths, settings, to),
     )
     spools = existing_spools(paths)
     try:
@@ -93,6 +94,13 @@ def flush(
             with suppress(OSError):
                 forget_failures(f"{spool}/{VERSION}")
     return result
+
+
+def _for_people(paths: Paths, settings: config.Config, to: str) -> str:
+    """Return the destination as people are told where events went: without secrets, an intake by its URL."""
+    name = to or destination_name(paths, settings)
+    intake = intake_settings(paths, settings, secrets=False) if name == "intake" else None
+    return without_userinfo(intake.url if intake else name)
 
 
 def batch_limits(settings: config.Config, exporter: Exporter) -> dict[str, Any]:

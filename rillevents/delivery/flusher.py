@@ -33,8 +33,8 @@ class Flusher:
     (events and bytes). *timeout* limits the whole flush, in seconds (None: no limit); *stall_timeout* limits the seconds without
     progress. If another flush is running, *wait* false raises Busy at once; otherwise the flusher waits until the deadline.
     *on_progress* gets the number of events settled so far, *on_wait* the seconds until the next attempt, *on_settled* each batch
-    with its verdicts once they are committed, *warn* once a flush what an answer says beside an acknowledgement. *sleep* and
-    *clock* are for tests.
+    with its verdicts once they are committed, *warn* once a flush what an answer says beside an acknowledgement. *destination*
+    is its name for people. *sleep* and *clock* are for tests.
     """
 
     exporter: Exporter
@@ -50,6 +50,7 @@ class Flusher:
     on_settled: Callable[[Batch, Sequence[LineVerdict]], None] | None = None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    destination: str = ""
     _held: list[tuple[SpoolBatch, Sequence[LineVerdict]]] = field(default_factory=list)
     _oldest: str = ""
 
@@ -100,7 +101,7 @@ class Flusher:
             stop = self._deliver(drain, delivery, before.delivered + before.rejected)
             result = _result(drain, counts, stop, before)
             told = self._finished(result, started, delivery, [folder[: -len(VERSION) - 1]])
-            drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(told)}
+            drain.state.last_flush = {"at": format_time(time.time_ns()), **asdict(told), "to": self.destination}
         except OSError as error:
             raise unwritable(f"the spool {folder} could not be emptied", error) from None
         finally:

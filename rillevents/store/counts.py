@@ -112,6 +112,16 @@ class Counts:
         found = [(text_of(kind), text_of(name)) for kind, name in rows]
         return [kind for kind in found if _accepts(query, kind)]
 
+    def total(self, query: Query) -> int | None:
+        """Return how many events *query* accepts; None if the counts do not tell."""
+        if query.attributes or self.later() is None or self.has_events_at(Filter(query).edges):
+            return None
+        kinds = self.kinds(query)
+        within = Range.of(query)
+        if kinds is None:
+            return None
+        return sum(sum(row) for row in self.count(query, within, kinds, [within.first, within.end]).values())
+
     def first(self, query: Query, within: Range) -> int | None:
         """Return the microsecond of the oldest event that *query* accepts in the range."""
         found = Filter(query)

@@ -14,7 +14,7 @@ from rillevents.event.query import Query, decoded, find, newest
 from rillevents.event.timestamp import microseconds, parse_time
 from rillevents.local import Paths
 from rillevents.spool import follow as spool_follow
-from rillevents.spool.view import contents, existing_spools, pending
+from rillevents.spool.view import contents, existing_spools, ledger, pending
 
 if TYPE_CHECKING:
     from rillevents.store.counts import Counts
@@ -123,6 +123,10 @@ class StoreSource:
 
     def count(self, query: Query) -> int:
         """Return how many there are; raises StoreError, Busy."""
+        with self.counts() as counts:
+            found = counts.total(query)
+        if found is not None:
+            return found
         with self._open() as store:
             return store.count(query)
 
@@ -203,12 +207,25 @@ def elsewhere(paths: Paths, source: Source, words: Sequence[str]) -> str:
     rejected = sum(contents(place).rejected for place in existing_spools(paths))
     if rejected:
         found.append(f"rejected: {rejected}, run: rillevents spool rejected")
+    found += [_delivered(place) for place in existing_spools(paths)]
     path = paths.default_store
     stored = _count(path) if path else 0
     if stored:
         held = "1 event" if stored == 1 else f"{stored:,} events"
         found.append(f"the store {path} holds {held}, run: rillevents {shlex.join([*words, '--store', path])}")
-    return "; ".join(found)
+    return "; ".join(filter(None, found))
+
+
+def _delivered(spool: str) -> str:
+    """Return where the last flush that delivered something took the events, with the command for a file, or ""."""
+    state = ledger(spool)
+    last = state.last_flush if state else {}
+    to = last.get("to")
+    if not last.get("delivered") or not isinstance(to, str) or not to:
+        return ""
+    count = "1 event was" if last["delivered"] == 1 else f"{last['delivered']:,} events were"
+    told = f"{count} delivered to {to} at {last['at'][:19]}Z"
+    return f"{told}, run: jq . {shlex.quote(to.removeprefix('file:'))}" if to.startswith("file:") else told
 
 
 def names_like(source: Source, query: Query) -> str:

@@ -1,0 +1,113 @@
+"""`rillevents events` as people and spreadsheets see it: a table that fits, CSV that is exact, and where the events went."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from support import Tool, make_store
+
+from rillevents.event.query import Query
+from rillevents.event.timestamp import parse_time
+from rillevents.store import counted
+from rillevents.store.schema import open_to_write
+from rillevents.store.source import StoreSource
+
+
+def line(name: str = "login-start", number: int = 0, **more: object) -> bytes:
+    """Return an event as its line."""
+    time = f"2026-11-23T10:{number // 60:02}:{number % 60:02}Z"
+    event = {"event_id": f"e{number}", "event_time": time, "event_type": "behavioral", "event_name": name, **more}
+    return json.dumps(event, ensure_ascii=False).encode()
+
+
+class TestTable:
+    @pytest.mark.parametrize("width", ["40", "60", "80", "200"])
+    def test_fits(self, width: str, tool: Tool) -> None:
+        """No time or name is broken across lines; attributes are cropped at the end of the terminal."""
+        tool("record", "raw", stdin=b"\n".join(line("n" * 12, number, k="名" * 200) for number in range(3)))
+        heading, *rows = tool("events", COLUMNS=width).stdout.splitlines()
+        assert ["time", "type", "name", "attributes"] == heading.split()
+        assert 3 == len(rows)
+        for number, row in enumerate(rows):
+            assert row.startswith(f"2026-11-23T10:00:0{number}Z  behavioral  {'n' * 12}  k=")
+            assert row.endswith("…")
+            assert cell_len(row) <= max(int(width), 58)
+
+    def test_footer(self, tool: Tool) -> None:
+        """Below the newest fifty a line says how many there are, and what shows all."""
+        tool("record", "raw", stdin=b"\n".join(line(number=number) for number in range(60)))
+        seen = tool("events")
+        assert 51 == len(seen.stdout.splitlines())
+        assert "the newest 50 of 60 events; --limit N shows more, --csv or --ndjson all" in seen.stderr
+        assert 60 == len(tool.json("events"))
+
+
+class TestCsv:
+    def test_exact(self, tool: Tool) -> None:
+        """One column for each attribute seen; numbers keep their digits, objects are JSON, texts are as they are."""
+        odd = b'{"event_id":"e9","event_time":"2026-11-23T11:00:00Z","event_type":"t","event_name":"n","n":12345678901234567890.10,"o":{"a":[1,"x"]},"e":""}'
+        tool("record", "raw", stdin=b"\n".join([line(text='a,"b"\nc', k=True, z=None), odd]))
+        heading, *rows = csv.reader(io.StringIO(tool("events", "--csv").stdout))
+        assert ["event_id", "event_time", "event_type", "event_name", "text", "k", "z", "n", "o", "e"] == heading
+        assert [
+            ["e0", "2026-11-23T10:00:00Z", "behavioral", "login-start", 'a,"b"\nc', "true", "null", "", "", ""],
+            ["e9", "2026-11-23T11:00:00Z", "t", "n", "", "", "", "12345678901234567890.10", '{"a":[1,"x"]}', ""],
+        ] == rows
+
+    def test_no_limit(self, tool: Tool, tmp_path: Path) -> None:
+        """All events of a store are printed, oldest first."""
+        store = make_store(tmp_path / "events.db", [line(number=number) for number in range(120)])
+        rows = tool("events", "--store", str(store), "--csv").stdout.splitlines()
+        assert ["event_id", *(f"e{number}" for number in range(120))] == [row.partition(",")[0] for row in rows]
+
+    def test_one_form(self, tool: Tool) -> None:
+        """--csv with another form is refused."""
+        assert 2 == tool("events", "--csv", "--json").returncode
+
+
+class TestAfterAFlush:
+    def test_where_they_went(self, tool: Tool, tmp_path: Path) -> None:
+        """After a flush `events` and `stats` say what was delivered, where to, and how to look there."""
+        tool("record", "behavioral", "login-start")
+        tool("flush", "--to", f"file:{tmp_path}/out.ndjson")
+        for command in ("events", "stats"):
+            seen = tool(command).stderr
+            assert f"1 event was delivered to file:{tmp_path}/out.ndjson at " in seen
+            assert f"run: jq . {tmp_path}/out.ndjson" in seen
+
+
+class TestCount:
+    def test_from_the_counts(self, tmp_path: Path) -> None:
+        """The number of events comes from the counts beside them, and is that of the events, under any filter."""
+        path = make_store(tmp_path / "events.db", [line("ab"[number % 2], number, k=1) for number in range(400)])
+        queries = [
+            Query(),
+            Query(name="a"),
+            Query(name="[b-z]"),
+            Query(event_type="log"),
+            Query(since=parse_time("2026-11-23T10:01:30Z")),
+        ]
+        expected = [400, 200, 200, 0, 310]
+        source = StoreSource(str(path))
+        assert expected == [source.count(query) for query in queries]
+        connection = open_to_write(str(path))
+        counted.mend(connection)
+        connection.close()
+        assert expected == [source.count(query) for query in queries]
+        assert expected == [source.counts().total(query) for query in queries]
+
+
+class TestAttributes:
+    def test_a_number_is_no_truth(self, tool: Tool, tmp_path: Path) -> None:
+        """-a compares values of JSON: 1 and 1.0 are equal, and neither is true."""
+        lines = [line(number=number, k=value) for number, value in enumerate((1, 1.0, True, "1", None))]
+        store = make_store(tmp_path / "events.db", lines)
+        tool("record", "raw", stdin=b"\n".join(lines))
+        for asked, expected in (("k:=1", 2), ("k:=true", 1), ("k=1", 1), ("k:=null", 1), ("k:=1e0", 2)):
+            assert f"{expected}\n" == tool("events", "-a", asked, "--count").stdout
+            assert f"{expected}\n" == tool("events", "-a", asked, "--count", "--store", str(store)).stdout
