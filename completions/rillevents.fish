@@ -5,14 +5,12 @@
 # The commands.
 set -g __rillevents_commands \
     ' run' \
-    ' shell-init' \
-    ' summary' \
     ' ci' \
     ' flush' \
     ' status' \
-    ' doctor' \
     ' events' \
     ' stats' \
+    ' query' \
     ' serve' \
     ' completions' \
     ' help' \
@@ -23,12 +21,6 @@ set -g __rillevents_commands \
     ' record log' \
     ' record event' \
     ' record raw' \
-    ' session' \
-    ' session start' \
-    ' session end' \
-    ' timer' \
-    ' timer start' \
-    ' timer stop' \
     ' spool' \
     ' spool path' \
     ' spool export' \
@@ -55,16 +47,10 @@ set -g __rillevents_takes \
     ' run -a' \
     ' run --attr' \
     ' run --flush' \
-    ' shell-init --standalone' \
     ' flush --to' \
     ' flush --timeout' \
-    ' flush --watch' \
     ' flush --ca-cert' \
-    ' flush --summary' \
     ' flush --on-error' \
-    ' doctor --to' \
-    ' doctor --timeout' \
-    ' doctor --ca-cert' \
     ' events --store' \
     ' events --type' \
     ' events --name' \
@@ -83,6 +69,8 @@ set -g __rillevents_takes \
     ' stats --every' \
     ' stats --by' \
     ' stats --value' \
+    ' query --store' \
+    ' query --timeout' \
     ' serve --host' \
     ' serve --port' \
     ' serve --store' \
@@ -124,15 +112,7 @@ set -g __rillevents_takes \
     ' record event --on-error' \
     ' record raw --type' \
     ' record raw --name' \
-    ' record raw --on-error' \
-    ' session start -a' \
-    ' session start --attr' \
-    ' session start --print' \
-    ' session end --on-error' \
-    ' timer start --on-error' \
-    ' timer stop -a' \
-    ' timer stop --attr' \
-    ' timer stop --on-error'
+    ' record raw --on-error'
 
 # Print the current command, such as `record log`, and on a second line how many arguments it has so far.
 function __rillevents_walk
@@ -189,21 +169,17 @@ complete -c rillevents -f
 
 
 complete -c rillevents -n '__rillevents_at \'\' 0' -a run -d 'Run a command, and record its start and its end'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a shell-init -d 'Print a function that records without a process'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a summary -d 'Show what this session or CI job recorded'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a doctor -d 'Check what events need to arrive, and say what to do'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a query -d 'Run SQL on the events of the spool, or of a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a serve -d 'Receive events over HTTP; store them, or forward them'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a completions -d 'Print the completion script for a shell'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of the manual, or list the pages'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record, flush and show events, all on this machine'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a record -d 'Record an event; `rillevents flush` sends it'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a session -d 'Give all events of a script or a job one ID'
-complete -c rillevents -n '__rillevents_at \'\' 0' -a timer -d 'Measure the time between two commands'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a spool -d 'Export, import, retry or delete spooled events'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a config -d 'Show and change the settings in config.toml'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a telemetry -d 'Turn telemetry on or off, and see what decided it'
@@ -221,30 +197,16 @@ complete -c rillevents -n '__rillevents_at \'run\'' -s q -l quiet -d 'Print noth
 complete -c rillevents -n '__rillevents_at \'run\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'run\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'shell-init\' 0' -a 'bash zsh sh'
-complete -c rillevents -n '__rillevents_at \'shell-init\'' -l standalone -r -F -d 'With sh: write a script that needs no Python'
-complete -c rillevents -n '__rillevents_at \'shell-init\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'shell-init\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'shell-init\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'summary\'' -l markdown -d 'Print a Markdown table'
-complete -c rillevents -n '__rillevents_at \'summary\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'summary\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'summary\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'summary\'' -s h -l help -d 'Show this message and exit'
-
 complete -c rillevents -n '__rillevents_at \'ci\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'ci\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'ci\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'ci\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'flush\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH'
-complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this time in total: seconds, or 30s, 5m'
-complete -c rillevents -n '__rillevents_at \'flush\'' -l watch -r -f -d 'Flush again and again, every S, until stopped'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this many seconds in total'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l no-wait -d 'Exit at once if another flush is running'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l dry-run -d 'Print what would be sent; send nothing'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l ca-cert -r -F -d 'Also trust this certificate authority'
-complete -c rillevents -n '__rillevents_at \'flush\'' -l summary -r -F -d 'Append a Markdown table of what was recorded'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
 complete -c rillevents -n '__rillevents_at \'flush\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
@@ -255,14 +217,6 @@ complete -c rillevents -n '__rillevents_at \'status\'' -l json -d 'Print one JSO
 complete -c rillevents -n '__rillevents_at \'status\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'status\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'status\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'doctor\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'Try this destination instead of the configured one'
-complete -c rillevents -n '__rillevents_at \'doctor\'' -l timeout -r -f -d 'Limit each step of the connection (5)'
-complete -c rillevents -n '__rillevents_at \'doctor\'' -l ca-cert -r -F -d 'Also trust this certificate authority'
-complete -c rillevents -n '__rillevents_at \'doctor\'' -l json -d 'Print one JSON document'
-complete -c rillevents -n '__rillevents_at \'doctor\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'doctor\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'doctor\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'events\'' -l store -r -F -d 'Read this store instead of the spool'
 complete -c rillevents -n '__rillevents_at \'events\'' -l type -r -a 'behavioral metric log' -f -d 'Only events of this type'
@@ -296,6 +250,14 @@ complete -c rillevents -n '__rillevents_at \'stats\'' -s q -l quiet -d 'Print no
 complete -c rillevents -n '__rillevents_at \'stats\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'stats\'' -s h -l help -d 'Show this message and exit'
 
+complete -c rillevents -n '__rillevents_at \'query\'' -l store -r -F -d 'Read this store instead of the spool'
+complete -c rillevents -n '__rillevents_at \'query\'' -l timeout -r -f -d 'Stop after so many seconds, or 5m'
+complete -c rillevents -n '__rillevents_at \'query\'' -l csv -d 'Print comma-separated values'
+complete -c rillevents -n '__rillevents_at \'query\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'query\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'query\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'query\'' -s h -l help -d 'Show this message and exit'
+
 complete -c rillevents -n '__rillevents_at \'serve\'' -l host -r -f -d 'The address to listen on'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l port -r -f -d 'The port; 0 means any free port'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l store -r -F -d 'Keep events in this SQLite file'
@@ -317,7 +279,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance quickstart recording redaction run scale serve services sessions shell spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
@@ -403,43 +365,6 @@ complete -c rillevents -n '__rillevents_at \'record raw\'' -s q -l quiet -d 'Pri
 complete -c rillevents -n '__rillevents_at \'record raw\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'record raw\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'session\' 0' -a start -d 'Print what a shell evaluates to be in a new session'
-complete -c rillevents -n '__rillevents_at \'session\' 0' -a end -d 'Record how long the session has lasted'
-complete -c rillevents -n '__rillevents_at \'session\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'session\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'session\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'session start\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'An attribute of every event in it'
-complete -c rillevents -n '__rillevents_at \'session start\'' -l print -r -a 'sh fish env json' -f -d 'What to print: for which shell'
-complete -c rillevents -n '__rillevents_at \'session start\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'session start\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'session start\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'session end\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
-complete -c rillevents -n '__rillevents_at \'session end\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'session end\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'session end\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'timer\' 0' -a start -d 'Start a timer, anew if it runs already'
-complete -c rillevents -n '__rillevents_at \'timer\' 0' -a stop -d 'Record a timer\'s seconds as a metric, and take the timer away'
-complete -c rillevents -n '__rillevents_at \'timer\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'timer\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'timer\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'timer start\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
-complete -c rillevents -n '__rillevents_at \'timer start\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'timer start\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'timer start\'' -s h -l help -d 'Show this message and exit'
-
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'An attribute: text, or with := a JSON value'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -l ci -d 'Add which CI job this is'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -l durable -d 'Sync to the disk before returning'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -l print -d 'Print the event as stored'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -l version -d 'Print the version'
-complete -c rillevents -n '__rillevents_at \'timer stop\'' -s h -l help -d 'Show this message and exit'
-
 complete -c rillevents -n '__rillevents_at \'spool\' 0' -a path -d 'Print the spool\'s folder'
 complete -c rillevents -n '__rillevents_at \'spool\' 0' -a export -d 'Print undelivered events as NDJSON; they stay in the spool'
 complete -c rillevents -n '__rillevents_at \'spool\' 0' -a import -d 'Store exported events, each one once'
@@ -498,19 +423,19 @@ complete -c rillevents -n '__rillevents_at \'config list\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'config list\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config list\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l version -d 'Print the version'

@@ -110,6 +110,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'opentelemetry' = 'opentelemetry'
                 'page' = 'page'
                 'performance' = 'performance'
+                'query' = 'query'
                 'quickstart' = 'quickstart'
                 'recording' = 'recording'
                 'redaction' = 'redaction'
@@ -136,6 +137,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'doctor' = 'Check what events need to arrive, and say what to do'
                 'events' = 'Show events that wait in the spool, or those in a store'
                 'stats' = 'Show counts over time and percentiles'
+                'query' = 'Run SQL on the events of the spool, or of a store'
                 'serve' = 'Receive events over HTTP; store them, or forward them'
                 'completions' = 'Print the completion script for a shell'
                 'help' = 'Show a page of the manual, or list the pages'
@@ -354,6 +356,25 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--value' = 'setting'
             }
             Arguments = @()
+        }
+        'query' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--store' = 'Read this store instead of the spool'
+                '--timeout' = 'Stop after so many seconds, or 5m'
+                '--csv' = 'Print comma-separated values'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--store' = 'file'
+                '--timeout' = 'text'
+            }
+            Arguments = @('text')
         }
         'serve' = @{
             Commands = [ordered]@{}

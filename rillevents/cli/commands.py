@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "rillevents.cli.doctor",
     "events": "rillevents.cli.events",
     "stats": "rillevents.cli.stats",
+    "query": "rillevents.cli.query",
     "spool": "rillevents.cli.spool",
     "serve": "rillevents.cli.serve",
     "config": "rillevents.cli.config",

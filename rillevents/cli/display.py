@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import IO, Any
 
 from rich.cells import cell_len, set_cell_size
@@ -18,6 +19,7 @@ from rillevents.cli.printable import printable, text_of
 
 _TIME = len("2026-11-23T10:00:00Z")
 _LEAST_ROOM = 10
+_MOST_ROWS = 1000
 
 View = Callable[[Console, Any], None]
 
@@ -137,6 +139,31 @@ def _stats_names(out: Console, data: Mapping[str, Any], width: int, *, ascii_onl
     _print_table(out, table)
 
 
+def _rows(out: Console, data: tuple[Sequence[str], Iterator[Sequence[Any]]]) -> None:
+    """Print a table of any columns; a row that is too wide is cropped, and so is what follows the first thousand rows."""
+    columns, rows = data
+    shown = list(islice(rows, _MOST_ROWS))
+    rest = sum(1 for _ in rows)
+    cells = [[printable(name) for name in columns], *([_cell(value) for value in row] for row in shown)]
+    widths = [max(cell_len(row[at]) for row in cells) for at in range(len(columns))]
+    # The widest columns give way first, so that most of the others stay whole.
+    while sum(widths) + 2 * (len(widths) - 1) > out.width and max(widths) > _LEAST_ROOM:
+        widths[widths.index(max(widths))] -= 1
+    is_number = [all(isinstance(row[at], (int, float, type(None))) for row in shown) for at in range(len(columns))]
+    for number, row in enumerate(cells):
+        parts = [_cropped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        parts = [
+            part.rstrip().rjust(len(part)) if right else part for part, right in zip(parts, is_number, strict=True)
+        ]
+        out.print(Text("  ".join(parts).rstrip(), style="" if number else "bold", no_wrap=True))
+    if rest:
+        out.print(Text(f"and {rest:,} more rows: --csv or --json", style="dim"))
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else text_of(value)
+
+
 def _cells(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
     hidden = ("event_id", "event_time", "event_type", "event_name", "install_id", "name", "time")
     more = " ".join(f"{key}={text_of(value)}" for key, value in event.items() if key not in hidden)
@@ -192,6 +219,7 @@ VIEWS: Mapping[str, View] = {
     "events": _events,
     "following": _following,
     "stats": _stats,
+    "table": _rows,
     "rejected": _rejected,
     "summary": _summary,
     "page": _page,

@@ -185,7 +185,7 @@ def _topics(titles: Mapping[str, str]) -> Mapping[str, str]:
 
 
 # What display.py shows. Other kinds have data for --json alone.
-_RICH = ("events", "following", "stats", "rejected", "summary", "page")
+_RICH = ("events", "following", "stats", "rejected", "summary", "page", "table")
 _PAIRS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "status": _status,
     "settings": dict,

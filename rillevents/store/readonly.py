@@ -63,6 +63,10 @@ class ReadOnlyFile:
                 return found
         raise Busy(f"{self.path} is being replaced; nothing was lost", hint="try again")
 
+    def connection(self) -> sqlite3.Connection:
+        """Return a connection to the file that has the path now; texts are bytes, and `close` closes it."""
+        return self._current(same_file=False)
+
     def last_rows(self, sql: str, values: Values = ()) -> list[Any]:
         """Return rows of the file that was read last, even if its path has changed; nothing if it is damaged."""
         try:

@@ -80,7 +80,7 @@ class SpoolSource:
         times: list[int | None] = []
         lines: list[bytes] = []
         for line in self._all():
-            us = _microseconds(required_fields(line).event_time)
+            us = microseconds_of(required_fields(line).event_time)
             if _is_within(us, line, query, is_timed):
                 times.append(us)
                 lines.append(line[:-1])
@@ -174,7 +174,8 @@ class StoreSource:
         return Store(self.path)
 
 
-def _microseconds(text: str) -> int | None:
+def microseconds_of(text: str) -> int | None:
+    """Return the microseconds since 1970 of an event's time in any form that is accepted, None if it is not valid."""
     try:
         return microseconds(text)
     except ValueError:
