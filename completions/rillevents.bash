@@ -7,7 +7,7 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='run ci flush status events stats query serve completions help demo record spool config telemetry id'
+        commands='run ci flush status events stats query serve completions help demo record spool store config telemetry id'
         options='-q --quiet --version -h --help'
         ;;
     'run')
@@ -104,6 +104,18 @@ _rillevents_command() {
         ;;
     'spool purge')
         options='--yes --json -q --quiet --version -h --help'
+        ;;
+    'store')
+        commands='path backup'
+        options='-q --quiet --version -h --help'
+        ;;
+    'store path')
+        options='-q --quiet --version -h --help'
+        ;;
+    'store backup')
+        options='--store --json -q --quiet --version -h --help'
+        takes=' --store:file '
+        arguments='file'
         ;;
     'config')
         commands='path list get set unset'

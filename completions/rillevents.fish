@@ -28,6 +28,9 @@ set -g __rillevents_commands \
     ' spool rejected' \
     ' spool retry' \
     ' spool purge' \
+    ' store' \
+    ' store path' \
+    ' store backup' \
     ' config' \
     ' config path' \
     ' config list' \
@@ -112,7 +115,8 @@ set -g __rillevents_takes \
     ' record event --on-error' \
     ' record raw --type' \
     ' record raw --name' \
-    ' record raw --on-error'
+    ' record raw --on-error' \
+    ' store backup --store'
 
 # Print the current command, such as `record log`, and on a second line how many arguments it has so far.
 function __rillevents_walk
@@ -181,6 +185,7 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of th
 complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record, flush and show events, all on this machine'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a record -d 'Record an event; `rillevents flush` sends it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a spool -d 'Export, import, retry or delete spooled events'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a store -d 'Find and copy a store of events'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a config -d 'Show and change the settings in config.toml'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a telemetry -d 'Turn telemetry on or off, and see what decided it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a id -d 'Show the install ID, or replace it'
@@ -404,6 +409,23 @@ complete -c rillevents -n '__rillevents_at \'spool purge\'' -l json -d 'Print on
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'spool purge\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'store\' 0' -a path -d 'Print where `serve` keeps events if --store names no other file'
+complete -c rillevents -n '__rillevents_at \'store\' 0' -a backup -d 'Make a whole copy of a store, while a server runs or not'
+complete -c rillevents -n '__rillevents_at \'store\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'store\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'store\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'store path\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'store path\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'store path\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'store backup\' 0' -F
+complete -c rillevents -n '__rillevents_at \'store backup\'' -l store -r -F -d 'Copy this store, not the default one'
+complete -c rillevents -n '__rillevents_at \'store backup\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'store backup\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'store backup\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'store backup\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'config\' 0' -a path -d 'Print the path of config.toml, which need not exist'
 complete -c rillevents -n '__rillevents_at \'config\' 0' -a list -d 'Print all settings, except secrets'

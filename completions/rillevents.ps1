@@ -146,6 +146,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'session' = 'Give all events of a script or a job one ID'
                 'timer' = 'Measure the time between two commands'
                 'spool' = 'Export, import, retry or delete spooled events'
+                'store' = 'Find and copy a store of events'
                 'config' = 'Show and change the settings in config.toml'
                 'telemetry' = 'Turn telemetry on or off, and see what decided it'
                 'id' = 'Show the install ID, or replace it'
@@ -807,6 +808,49 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
             }
             Takes = [ordered]@{}
             Arguments = @()
+        }
+        'store' = @{
+            Commands = [ordered]@{
+                'path' = 'Print where `serve` keeps events if --store names no other file'
+                'backup' = 'Make a whole copy of a store, while a server runs or not'
+            }
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'store path' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{}
+            Arguments = @()
+        }
+        'store backup' = @{
+            Commands = [ordered]@{}
+            Options = [ordered]@{
+                '--store' = 'Copy this store, not the default one'
+                '--json' = 'Print one JSON document'
+                '-q' = 'Print nothing on stderr except usage errors'
+                '--quiet' = 'Print nothing on stderr except usage errors'
+                '--version' = 'Print the version'
+                '-h' = 'Show this message and exit'
+                '--help' = 'Show this message and exit'
+            }
+            Takes = [ordered]@{
+                '--store' = 'file'
+            }
+            Arguments = @('file')
         }
         'config' = @{
             Commands = [ordered]@{

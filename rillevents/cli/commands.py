@@ -25,6 +25,7 @@ COMMANDS = {
     "stats": "rillevents.cli.stats",
     "query": "rillevents.cli.query",
     "spool": "rillevents.cli.spool",
+    "store": "rillevents.cli.store",
     "serve": "rillevents.cli.serve",
     "config": "rillevents.cli.config",
     "telemetry": "rillevents.cli.telemetry",

@@ -21,6 +21,9 @@ _TICK_NS = 100_000_000
 _HINT = "give a file that was written by `rillevents serve --store FILE`"
 _JOURNALS = ("-wal", "-journal")
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# Bytes 18 and 19 of a database are 2 if it has a write-ahead journal.
+_HEAD = 20
+_WAL_FORMAT = b"\x02\x02"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -153,8 +156,22 @@ def _connect(path: str, *, is_written: bool) -> sqlite3.Connection:
         raise refused(path, error) from None
     if version != VERSION:
         connection.close()
-        raise unknown_version(path, version) if version else StoreError(f"{path} is not a store of events", hint=_HINT)
+        raise unknown_version(path, version) if version else _no_store(path, is_written=is_written)
     return connection
+
+
+def _no_store(path: str, *, is_written: bool) -> StoreError:
+    """Return the error for a database without a version: another program's, or a store without its journal."""
+    if not is_written:
+        # Nobody has it open for writing, so reading it here drops no locks.
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        if head[18:_HEAD] == _WAL_FORMAT:
+            return StoreError(
+                f"{path} is empty without its journal {path}-wal, which is missing",
+                hint="copy both files, or make a whole copy: rillevents store backup FILE",
+            )
+    return StoreError(f"{path} is not a store of events", hint=_HINT)
 
 
 def refused(path: str, error: sqlite3.Error) -> RilleventsError:

@@ -37,6 +37,8 @@ MAX_REJECTED = 2000
 TIDY_SECONDS = 10.0
 # How soon a server that receives nothing notices that its file was moved.
 LOOK_SECONDS = 1.0
+# After so long without an event the journal is written into the file.
+IDLE_SECONDS = 30.0
 # Rows deleted at a time, since requests wait meanwhile.
 _SLICE = 2000
 # Rows inserted by one statement.
@@ -78,6 +80,7 @@ class StoreWriter:
         self._identity: tuple[int, int] | None = None
         self._began = False
         self._unchecked = True
+        self._written: float | None = None
         check_is_no_other_file(path)
         try:
             self._attempt(lambda connection: connection.execute("SELECT 1 FROM events LIMIT 1"))
@@ -87,7 +90,9 @@ class StoreWriter:
 
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
         """Commit the events, the invalid lines and the counts of these requests; if it raises Unavailable, nothing is kept."""
-        return self._attempt(lambda connection: _write(connection, incoming))
+        done = self._attempt(lambda connection: _write(connection, incoming))
+        self._written = self._clock()
+        return done
 
     def tidy(self) -> bool:
         """Count a slice of events, delete old ones and rejected lines beyond MAX_REJECTED; return whether there is more.
@@ -98,6 +103,7 @@ class StoreWriter:
         is_due = self._clock() - self._tidied >= TIDY_SECONDS
         # A few events can wait: counting them costs a commit.
         is_more = self._attempt(partial(self._count, 1 if is_due else SLICE))
+        self._checkpoint_if_idle()
         if not is_due:
             return is_more
         self._look_from_outside()
@@ -105,6 +111,8 @@ class StoreWriter:
         before = now - self._keep_us if self._keep_us else 0
         removed = self._attempt(lambda connection: _remove(connection, before, now))
         self.removed += removed["removed"]
+        if removed.total():
+            self._written = self._clock()
         is_more |= any(n >= _SLICE for n in removed.values())
         self._tidied = -TIDY_SECONDS if is_more else self._clock()
         return is_more
@@ -117,7 +125,19 @@ class StoreWriter:
         if counted.later(connection) < least:
             return False
         counted.mend(connection)
+        self._written = self._clock()
         return counted.later(connection) >= SLICE
+
+    def _checkpoint_if_idle(self) -> None:
+        """Write the journal into the file while nothing comes, so that a copy of the file alone is whole."""
+        if self._written is None or not self._file or self._clock() - self._written < IDLE_SECONDS:
+            return
+        # PASSIVE waits for nobody; a reader of an old state may keep it from the end, so it is tried again.
+        _, frames, done = self._attempt(
+            lambda connection: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        )
+        if frames == done:
+            self._written = None
 
     def close(self) -> None:
         """Close the file; SQLite merges its journal into it."""
