@@ -201,9 +201,25 @@ class TestBounds:
         assert window.total == sum(sum(each.buckets) for each in window.counted)
         assert NOON + 4 * 10**9 < window.since <= NOON + 5 * 10**9
 
+    def test_complete(self, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Counts by the minute, and values, are complete however many there are, once the store has been counted."""
+        for name in ("COUNTED", "VALUES"):
+            monkeypatch.setattr(glance, name, 5)
+        day = 86400 * 10**9
+        start = NOON // day * day
+        stored.add(*[event(number, kind="metric", name="m", value=number) for number in range(100)])
+        for _ in range(2):
+            window = stored.glance.counts(start, start + day, buckets=24, limit=5)
+            assert (False, 100, [100]) == (window.cut, window.total, [sum(each.buckets) for each in window.counted])
+            values, complete = stored.glance.values(Query("metric", "m", since=start, until=start + day))
+            assert (True, [*range(100)]) == (complete, sorted(values))
+            stored.writer.tidy()
+
     def test_values(self, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of too many values the newest are a sample; what has none, or none that is a number, is passed over."""
         monkeypatch.setattr(glance, "VALUES", 3)
+        # As if the store had not been counted.
+        monkeypatch.setattr(glance, "LATER", -1)
         odd = [
             event(number, kind="metric", name="m", value=value) for number, value in enumerate([True, "1", None, [1]])
         ]

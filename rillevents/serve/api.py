@@ -55,6 +55,7 @@ _CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{8}")
 _LONGEST = 1024
 _LINE_CHARS = 2000
 _KINDS = 50
+_MINUTE_NS = 60 * 10**9
 _HOUR_NS = 3600 * 10**9
 # The years 0 and 9999: a query may name a time long before or after every event.
 _FIRST_NS, _LAST_NS = -62167219200 * 10**9, LAST_SECOND * 10**9
@@ -191,7 +192,8 @@ def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     # Match exactly this name: escape the characters that are special in a pattern.
     exact = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
     bins = _number(parameters, "bins", 30, 100)
-    since, until = _times(parameters)
+    # Whole microseconds, as the store has them: at most one event less.
+    since, until = (bound // 1000 * 1000 for bound in _times(parameters))
     values, complete = seeing.values(Query(parameters.get("type", "metric"), exact, since, until))
     return {"event_name": name, **spread(values, bins), "complete": complete}
 
@@ -216,8 +218,12 @@ def _times(parameters: Parameters) -> tuple[int, int]:
 
 
 def _whole_buckets(since: int, until: int, buckets: int) -> tuple[int, int]:
-    """Return a range of whole buckets of whole seconds that ends no sooner; bars that move with every refresh flicker."""
-    width = -(-(until - since) // buckets // 1_000_000_000) * 1_000_000_000 or 1_000_000_000
+    """Return a range of whole buckets that ends no sooner; bars that move with every refresh flicker.
+
+    They are of whole seconds, and from a minute on of whole minutes, which the store has counted.
+    """
+    unit = 1_000_000_000 if until - since <= buckets * _MINUTE_NS else _MINUTE_NS
+    width = -(-(until - since) // buckets // unit) * unit or unit
     end = -(-until // width) * width
     return end - width * buckets, end
 
