@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Final
 
 import msgspec
@@ -53,12 +55,19 @@ class Fields:
             return {}
 
 
+def _needle(key: str, value: Any) -> bytes:
+    """Return bytes that every line with this attribute has, unless it has a backslash."""
+    text = json.dumps(value if type(value) is str else key, ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
 class Attributes:
     """Filters lines by the values of attributes."""
 
     def __init__(self, wanted: Sequence[tuple[str, Any]]) -> None:
         self._wanted = wanted
         self._fields = Fields([key for key, _ in wanted])
+        self._needle = max((_needle(*each) for each in wanted), key=len)
         # msgspec reads larger numbers as floats.
         self._is_exact = all(type(value) is not int or abs(value) < _WHOLE_64 for _, value in wanted)
 
@@ -66,6 +75,15 @@ class Attributes:
         """Return for each line whether it has these values."""
         if not self._is_exact:
             return [self._accepts(line) for line in lines]
+        # A line without the text, and without any escape that could stand for it, need not be decoded.
+        needle = self._needle
+        possible = [needle in line or b"\\" in line for line in lines]
+        if not all(possible):
+            some = iter(self._decoded([*compress(lines, possible)]))
+            return [is_so and next(some) for is_so in possible]
+        return self._decoded(lines)
+
+    def _decoded(self, lines: Sequence[bytes]) -> list[bool]:
         rows = self._fields.rows(lines)
         found = [True] * len(rows)
         for key, value in self._wanted:

@@ -89,11 +89,12 @@ def distribution(values: Sequence[float]) -> dict[str, Any] | None:
     """
     if not values:
         return None
-    # Divided first: the sum of what a float can hold may be more than that.
-    total, mean = (
-        finite(math.fsum(values) if _is_small(values) else sum(values)),
-        math.fsum(value / len(values) for value in values),
-    )
+    if _is_small(values):
+        total = math.fsum(values)
+        mean = total / len(values)
+    else:
+        # Divided first: the sum of what a float can hold may be more than that.
+        total, mean = finite(sum(values)), math.fsum(value / len(values) for value in values)
     least, most = min(values), max(values)
     return {
         "count": len(values),

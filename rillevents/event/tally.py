@@ -6,6 +6,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from operator import attrgetter
 from typing import Any, Final
 
@@ -13,13 +14,14 @@ from rillevents.errors import UsageError
 from rillevents.event import METRIC
 from rillevents.event.columns import ColumnOf
 from rillevents.event.fields import MISSING, Attributes, Fields
-from rillevents.event.ndjson import finite
+from rillevents.event.ndjson import LARGEST, finite
 from rillevents.event.pattern import matches
 from rillevents.event.query import Query
 from rillevents.event.stats import MAX_NAMES, Timeline
 
 MAX_GROUPS: Final = 100_000
 _SECOND, _MINUTE = 1_000_000, 60_000_000
+_NUMBERS = (int, float)
 Kind = tuple[str, str]
 Group = tuple[Any, ...]
 
@@ -50,35 +52,50 @@ class Tally:
 
     def add(self, times: Sequence[int | None], lines: Sequence[bytes]) -> None:
         """Count the events of some lines without newlines; *times* are their microseconds since 1970, None for no valid time."""
+        if self._attributes:
+            asked = self._attributes.accepted(lines)
+            lines, times = [*compress(lines, asked)], [*compress(times, asked)]
         rows = self._fields.rows(lines)
-        asked = self._attributes.accepted(lines) if self._attributes else [True] * len(rows)
-        kept = [at for at, row in enumerate(rows) if asked[at] and self._is_asked(row)]
-        if len(kept) < len(rows):
-            rows, times = [rows[at] for at in kept], [times[at] for at in kept]
-        self.events += len(rows)
-        self.first = min((us for us in (self.first, *times) if us is not None), default=None)
         types, names = [row.f0 for row in rows], [row.f1 for row in rows]
+        if not self._are_all_asked(types, names):
+            kept = [self._is_asked(kind, name) for kind, name in zip(types, names, strict=True)]
+            rows, times = [*compress(rows, kept)], [*compress(times, kept)]
+            types, names = [*compress(types, kept)], [*compress(names, kept)]
+        self.events += len(rows)
+        known = [us for us in times if us is not None] if None in times else times
+        if known:
+            self.first = min([*known, *([] if self.first is None else [self.first])])  # type: ignore[type-var]
         self._count_kinds(types, names, times)
         groups: list[Group] = [()] * len(rows)
         if self._get:
-            groups = [*zip(*([_hashable(get(row)) for row in rows] for get in self._get), strict=True)]
-            self.groups.update(groups)
-            if len(self.groups) > MAX_GROUPS:
-                told = f"more than {MAX_GROUPS:,} groups; choose another --by, or filter"
-                raise UsageError(told, hint="`rillevents query` can group by anything")
+            groups = [*zip(*(_hashable([*map(get, rows)]) for get in self._get), strict=True)]
         if self._column is not None:
             column = self._column
-            self.columns.update(
-                (group, column[us // _MINUTE]) for group, us in zip(groups, times, strict=True) if us is not None
-            )
+            cells = Counter(zip(groups, [None if us is None else column[us // _MINUTE] for us in times], strict=True))
+            self.columns.update({cell: n for cell, n in cells.items() if cell[1] is not None})  # type: ignore[misc]
+            for (group, _), n in cells.items():
+                self.groups[group] += n
+        elif self._get:
+            self.groups.update(groups)
+        if len(self.groups) > MAX_GROUPS:
+            told = f"more than {MAX_GROUPS:,} groups; choose another --by, or filter"
+            raise UsageError(told, hint="`rillevents query` can group by anything")
         if self._value:
-            self._take_values(rows, groups)
+            self._take_values([*map(attrgetter(self._fields.name(self._value)), rows)], types, names, groups)
 
-    def _is_asked(self, row: Any) -> bool:
-        # A row that is no event has no type.
-        if type(row.f0) is not str or type(row.f1) is not str:
+    def _are_all_asked(self, types: list[Any], names: list[Any]) -> bool:
+        """Return whether no line of a block has to be left out; most often the store's SQL has seen to that."""
+        if not {*map(type, types), *map(type, names)} <= {str}:
             return False
-        return (not self._query.event_type or row.f0 == self._query.event_type) and self._names[row.f1]
+        return all(kind == self._query.event_type or not self._query.event_type for kind in {*types}) and all(
+            self._names[name] for name in {*names}
+        )
+
+    def _is_asked(self, kind: Any, name: Any) -> bool:
+        # A line that is no event has no type.
+        if type(kind) is not str or type(name) is not str:
+            return False
+        return (not self._query.event_type or kind == self._query.event_type) and self._names[name]
 
     def _count_kinds(self, types: list[str], names: list[str], times: Sequence[int | None]) -> None:
         width = self.timeline.seconds
@@ -93,15 +110,16 @@ class Tally:
             if slot is not None:
                 self.timeline.add((kind, name), slot * width, n)
 
-    def _take_values(self, rows: list[Any], groups: list[Group]) -> None:
-        metrics_only, field = self._value == "value", self._fields.name(self._value)
-        for row, group in zip(rows, groups, strict=True):
-            value = getattr(row, field)
-            if type(value) in (int, float) and (not metrics_only or row.f0 == METRIC):
-                key = group, row.f1 if (row.f0, row.f1) in self.kinds else ""
+    def _take_values(self, values: list[Any], types: list[str], names: list[str], groups: list[Group]) -> None:
+        metrics_only = self._value == "value"
+        for value, kind, name, group in zip(values, types, names, groups, strict=True):
+            if type(value) in _NUMBERS and (kind == METRIC or not metrics_only):
+                key = group, name if (kind, name) in self.kinds else ""
                 if key not in self.values:
                     self.values[key] = array("d")
-                self.values[key].append(finite(value))
+                self.values[key].append(
+                    value if type(value) is float and -LARGEST <= value <= LARGEST else finite(value)
+                )
 
 
 class _Matching(dict[str, bool]):
@@ -118,13 +136,14 @@ class _Matching(dict[str, bool]):
         return found
 
 
-def _hashable(value: Any) -> Any:
-    """Return a value of JSON as part of a key; true differs from 1, a missing value is null, 1 and 1.0 are one."""
-    if type(value) is str:
-        return value
-    if value is MISSING or value is None:
-        return None
-    return _Other(value)
+def _hashable(values: list[Any]) -> list[Any]:
+    """Return values of JSON as parts of keys; true differs from 1, a missing value is null, 1 and 1.0 are one."""
+    if {*map(type, values)} <= {str}:
+        return values
+    return [
+        value if type(value) is str else None if value is None or value is MISSING else _Other(value)
+        for value in values
+    ]
 
 
 class _Other:
