@@ -7,7 +7,7 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='run ci flush status events stats query serve completions help demo record spool store config telemetry id'
+        commands='run summary ci flush status events stats query serve completions help demo record session timer spool store config telemetry id'
         options='-q --quiet --version -h --help'
         ;;
     'run')
@@ -15,12 +15,15 @@ _rillevents_command() {
         takes=' --name:text -a:attribute --attr:attribute --flush:text '
         arguments='text'
         ;;
+    'summary')
+        options='--markdown --json -q --quiet --version -h --help'
+        ;;
     'ci')
         options='--json -q --quiet --version -h --help'
         ;;
     'flush')
-        options='--to --timeout --no-wait --dry-run --ca-cert --json --on-error -q --quiet --version -h --help'
-        takes=' --to:destination --timeout:text --ca-cert:file --on-error:on_error '
+        options='--to --timeout --no-wait --dry-run --ca-cert --summary --json --on-error -q --quiet --version -h --help'
+        takes=' --to:destination --timeout:text --ca-cert:file --summary:file --on-error:on_error '
         ;;
     'status')
         options='--json -q --quiet --version -h --help'
@@ -81,6 +84,32 @@ _rillevents_command() {
         options='--fill --type --name --on-error --json -q --quiet --version -h --help'
         takes=' --type:event_type --name:text --on-error:on_error '
         arguments='file'
+        ;;
+    'session')
+        commands='start end'
+        options='-q --quiet --version -h --help'
+        ;;
+    'session start')
+        options='-a --attr --print -q --quiet --version -h --help'
+        takes=' -a:attribute --attr:attribute --print:form '
+        ;;
+    'session end')
+        options='--on-error -q --quiet --version -h --help'
+        takes=' --on-error:on_error '
+        ;;
+    'timer')
+        commands='start stop'
+        options='-q --quiet --version -h --help'
+        ;;
+    'timer start')
+        options='--on-error -q --quiet --version -h --help'
+        takes=' --on-error:on_error '
+        arguments='text'
+        ;;
+    'timer stop')
+        options='-a --attr --ci --durable --print --on-error -q --quiet --version -h --help'
+        takes=' -a:attribute --attr:attribute --on-error:on_error '
+        arguments='text'
         ;;
     'spool')
         commands='path export import rejected retry purge'
@@ -173,11 +202,12 @@ _rillevents_kind() {
     destination) words='intake https:// http://' prefixes=('file:') ;;
     event_type) words='behavioral metric log' ;;
     file) prefixes=('') ;;
+    form) words='sh fish env json' ;;
     name) words='install-success app-start login-start login-success deploy-start deploy-success ghconnected-start ghconnected-success dataaccess-start dataaccess-success' ;;
     on_error) words='warn fail ignore' ;;
     setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve spool stats testing' ;;
+    topic) words='ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve sessions spool stats testing' ;;
     esac
 }
 

@@ -5,6 +5,7 @@
 # The commands.
 set -g __rillevents_commands \
     ' run' \
+    ' summary' \
     ' ci' \
     ' flush' \
     ' status' \
@@ -21,6 +22,12 @@ set -g __rillevents_commands \
     ' record log' \
     ' record event' \
     ' record raw' \
+    ' session' \
+    ' session start' \
+    ' session end' \
+    ' timer' \
+    ' timer start' \
+    ' timer stop' \
     ' spool' \
     ' spool path' \
     ' spool export' \
@@ -53,6 +60,7 @@ set -g __rillevents_takes \
     ' flush --to' \
     ' flush --timeout' \
     ' flush --ca-cert' \
+    ' flush --summary' \
     ' flush --on-error' \
     ' events --store' \
     ' events --type' \
@@ -116,6 +124,14 @@ set -g __rillevents_takes \
     ' record raw --type' \
     ' record raw --name' \
     ' record raw --on-error' \
+    ' session start -a' \
+    ' session start --attr' \
+    ' session start --print' \
+    ' session end --on-error' \
+    ' timer start --on-error' \
+    ' timer stop -a' \
+    ' timer stop --attr' \
+    ' timer stop --on-error' \
     ' store backup --store'
 
 # Print the current command, such as `record log`, and on a second line how many arguments it has so far.
@@ -173,6 +189,7 @@ complete -c rillevents -f
 
 
 complete -c rillevents -n '__rillevents_at \'\' 0' -a run -d 'Run a command, and record its start and its end'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a summary -d 'Show what this session or CI job recorded'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
@@ -184,6 +201,8 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a completions -d 'Print the 
 complete -c rillevents -n '__rillevents_at \'\' 0' -a help -d 'Show a page of the manual, or list the pages'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a demo -d 'Record, flush and show events, all on this machine'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a record -d 'Record an event; `rillevents flush` sends it'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a session -d 'Give all events of a script or a job one ID'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a timer -d 'Measure the time between two commands'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a spool -d 'Export, import, retry or delete spooled events'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a store -d 'Find and copy a store of events'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a config -d 'Show and change the settings in config.toml'
@@ -202,6 +221,12 @@ complete -c rillevents -n '__rillevents_at \'run\'' -s q -l quiet -d 'Print noth
 complete -c rillevents -n '__rillevents_at \'run\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'run\'' -s h -l help -d 'Show this message and exit'
 
+complete -c rillevents -n '__rillevents_at \'summary\'' -l markdown -d 'Print a Markdown table'
+complete -c rillevents -n '__rillevents_at \'summary\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'summary\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'summary\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'summary\'' -s h -l help -d 'Show this message and exit'
+
 complete -c rillevents -n '__rillevents_at \'ci\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'ci\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'ci\'' -l version -d 'Print the version'
@@ -212,6 +237,7 @@ complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give 
 complete -c rillevents -n '__rillevents_at \'flush\'' -l no-wait -d 'Exit at once if another flush is running'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l dry-run -d 'Print what would be sent; send nothing'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l ca-cert -r -F -d 'Also trust this certificate authority'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l summary -r -F -d 'Append a Markdown table of what was recorded'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
 complete -c rillevents -n '__rillevents_at \'flush\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
@@ -284,7 +310,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve sessions spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
@@ -369,6 +395,43 @@ complete -c rillevents -n '__rillevents_at \'record raw\'' -l json -d 'Print one
 complete -c rillevents -n '__rillevents_at \'record raw\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'record raw\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'record raw\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'session\' 0' -a start -d 'Print what a shell evaluates to be in a new session'
+complete -c rillevents -n '__rillevents_at \'session\' 0' -a end -d 'Record how long the session has lasted'
+complete -c rillevents -n '__rillevents_at \'session\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'session\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'session\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'session start\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'An attribute of every event in it'
+complete -c rillevents -n '__rillevents_at \'session start\'' -l print -r -a 'sh fish env json' -f -d 'What to print: for which shell'
+complete -c rillevents -n '__rillevents_at \'session start\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'session start\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'session start\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'session end\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
+complete -c rillevents -n '__rillevents_at \'session end\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'session end\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'session end\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'timer\' 0' -a start -d 'Start a timer, anew if it runs already'
+complete -c rillevents -n '__rillevents_at \'timer\' 0' -a stop -d 'Record a timer\'s seconds as a metric, and take the timer away'
+complete -c rillevents -n '__rillevents_at \'timer\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'timer\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'timer\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'timer start\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
+complete -c rillevents -n '__rillevents_at \'timer start\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'timer start\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'timer start\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'An attribute: text, or with := a JSON value'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -l ci -d 'Add which CI job this is'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -l durable -d 'Sync to the disk before returning'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -l print -d 'Print the event as stored'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -l on-error -r -a 'warn fail ignore' -f -d 'What a failure does to the exit code'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'timer stop\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'spool\' 0' -a path -d 'Print the spool\'s folder'
 complete -c rillevents -n '__rillevents_at \'spool\' 0' -a export -d 'Print undelivered events as NDJSON; they stay in the spool'

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any
 
+from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
