@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,51 @@ class TestOlderStores:
         writer.close()
         assert [(8,)] == sqlite3.connect(path).execute("SELECT COUNT(*) FROM counted_values").fetchall()
         check_all(path)
+
+
+RELEASED = next((Path(__file__).parent / "wheels").glob("rillevents-0.1.0-*.whl"))
+OLDER = """
+import sys
+from rillevents.store.incoming import Incoming
+from rillevents.store.writer import StoreWriter
+from rillevents.spool.lines import Required
+path, first, last, keep = sys.argv[1], *map(int, sys.argv[2:])
+writer = StoreWriter(path, keep_us=keep)
+fields = [Required(f"o{n}", f"2026-01-01T00:{n % 60:02}:00Z", "metric", "m") for n in range(first, last)]
+lines = [b'{"event_id":"%s","event_time":"%s","event_type":"metric","event_name":"m","value":%d}\\n'
+         % (one.event_id.encode(), one.event_time.encode(), n) for n, one in enumerate(fields, first)]
+writer.store([Incoming(lines, fields, range(1, len(lines) + 1), received_us=1 if keep else 10**18)])
+writer.tidy()
+print(writer.removed)
+writer.close()
+"""
+
+
+class TestTheReleaseBefore:
+    """Version 0.1.0 itself, from its wheel."""
+
+    def older(self, path: Path, *numbers: int) -> str:
+        """Let the released writer store events of these numbers and do its maintenance; return how many it deleted."""
+        words = [sys.executable, "-c", OLDER, str(path), *map(str, numbers)]
+        environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(RELEASED)}
+        done = subprocess.run(words, env=environ, cwd=path.parent, capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stderr
+        return done.stdout.strip()
+
+    def test_its_store(self, tmp_path: Path) -> None:
+        """A store of the release before is counted by this one, and the release before can go on with it, --keep included."""
+        path = tmp_path / "events.db"
+        self.older(path, 0, 200, 0)
+        writer = StoreWriter(str(path))
+        writer.tidy()
+        writer.close()
+        check_all(path, 0, 1 << 60)
+        self.older(path, 200, 300, 0)
+        check_all(path, 0, 1 << 60)
+        # What it receives now is older than that already, and what came before is not: it deletes from the front only.
+        connection = sqlite3.connect(path)
+        connection.execute("UPDATE events SET received_us = 1 WHERE rowid <= 50")
+        connection.commit()
+        connection.close()
+        assert "50" == self.older(path, 300, 310, 10**6)
+        check_all(path, 0, 1 << 60)

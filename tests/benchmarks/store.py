@@ -135,7 +135,10 @@ class Bench:
             )[:: 1 if piece % 2 else -1]:
                 numbers = map(str, (self.events, piece, PIECES, DAYS, self.end))
                 words = [python, "-c", FILL, str(self.folder / store), *numbers]
-                done = subprocess.run(words, env=self.environ, capture_output=True, text=True, check=True)
+                # Not in the checkout: `-c` would import that.
+                done = subprocess.run(
+                    words, env=self.environ, cwd=self.folder, capture_output=True, text=True, check=True
+                )
                 table.add(row, float(done.stdout))
         (self.folder / "old.db").unlink()
         return table
