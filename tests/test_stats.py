@@ -422,6 +422,36 @@ class TestCommand:
         signs = set(seen) - {"名"}
         assert ("LC_ALL" in environ) == all(sign.isascii() for sign in signs)
 
+    @pytest.mark.parametrize("width", [30, 60, 100])
+    @pytest.mark.parametrize(
+        "words", [["--by", "k", "--name", "*"], ["--every", "1d"], ["--every", "1d", "--by", "k"]], ids=" ".join
+    )
+    def test_groups(self, words: list[str], width: int, tool: Tool) -> None:
+        """The twelve largest groups and the others fit the terminal; numbers are never cropped, and nothing is left out of the sums."""
+        lines = [
+            json.dumps(
+                event(
+                    f"n{n}",
+                    "metric",
+                    format_time(n * 10**13 + 10**18),
+                    value=n * 1000,
+                    k=f"group-{'g' * 40}-{n % 15:02}",
+                )
+            )
+            for n in range(40)
+        ]
+        tool("record", "raw", stdin="\n".join(lines).encode())
+        seen = tool("stats", *words, "--until", "2001-09-14T00:00:00Z", COLUMNS=str(width)).stdout.splitlines()[1:]
+        assert [] == [line for line in seen if len(line) > width and width > 30]
+        if words[0] == "--by":
+            assert 14 == len(seen)
+            assert seen[-1].startswith("3 others")
+            counts = [int(re.split(r"  +", line)[1]) for line in seen[1:]]
+            assert 40 == sum(counts)
+        else:
+            counts = [sum(map(int, re.findall(r"  +([\d,]+)", line.replace(",", "")))) for line in seen[1:]]
+            assert 40 == sum(counts)
+
 
 # DuckDB
 

@@ -9,6 +9,7 @@ from typing import Any
 from rillevents.cli.printable import text_of
 
 MAX_GROUPS = 12
+MAX_BAR = 40
 MAX_NAMES = 20
 MAX_METRICS = 10
 # Room for the words beside a chart on its line; with less, the chart keeps its minimum width and the words wrap.
@@ -109,36 +110,35 @@ def about(metric: Mapping[str, Any]) -> str:
     return f"{values}, mean {number(metric['mean'])}, sum {number(metric['sum'])}"
 
 
-def by_group(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[list[str]]:
-    """Yield the headings and the rows of a table of the largest groups: their keys, events, two percentiles, and a bar."""
+def by_group(data: Mapping[str, Any]) -> Iterator[tuple[list[str], float]]:
+    """Yield the headings and the rows of a table of the largest groups: keys, events, two percentiles; and the share of a bar."""
     groups, rest = data["groups"][:MAX_GROUPS], data["groups"][MAX_GROUPS:]
     has_values = any(group["values"] for group in groups)
     keys = [*groups[0]["by"]]
-    yield [*keys, "events", *(["p50", "p95"] if has_values else []), ""]
+    yield [*keys, "events", *(["p50", "p95"] if has_values else [])], 0.0
     most = max(group["count"] for group in groups)
-    room = max(1, min(_MOST, width) // 2)
     for group in groups:
         values = group["values"]
         figures = [number(values[name]) if values else "" for name in ("p50", "p95")] if has_values else []
-        drawn = bar(group["count"] / most, room, ascii_only=ascii_only)
-        yield [*(label(group["by"][key]) for key in keys), f"{group['count']:,}", *figures, drawn]
+        yield [*(label(group["by"][key]) for key in keys), f"{group['count']:,}", *figures], group["count"] / most
     if rest:
         count = sum(group["count"] for group in rest)
-        others = f"{len(rest):,} others"
-        yield [others, *[""] * (len(keys) - 1), f"{count:,}", *([""] * 2 if has_values else []), ""]
+        yield [f"{len(rest):,} others", *[""] * (len(keys) - 1), f"{count:,}", *([""] * 2 if has_values else [])], 0.0
 
 
-def over_columns(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[list[str]]:
-    """Yield the headings and the rows of a table with a line for each column of `--every`, and what fits of the groups beside."""
+def over_columns(data: Mapping[str, Any], width: int) -> Iterator[tuple[list[str], float]]:
+    """Yield the headings and the rows of a table with a line for each column of `--every`, and what fits of the groups beside.
+
+    Without groups each row has the share of a bar.
+    """
     groups = data["groups"]
     times = [moment(column["from"], data) for column in groups[0]["columns"]]
     if not groups[0]["by"]:
         counts = [column["count"] for column in groups[0]["columns"]]
         most = max(max(counts), 1)
-        room = max(1, min(_MOST, width - 32))
-        yield ["from", "events", ""]
+        yield ["from", "events"], 0.0
         for time, count in zip(times, counts, strict=True):
-            yield [time, f"{count:,}", bar(count / most, room, ascii_only=ascii_only)]
+            yield [time, f"{count:,}"], count / most
         return
     names = [", ".join(map(label, group["by"].values())) for group in groups]
     widths = [
@@ -151,11 +151,11 @@ def over_columns(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> It
         room -= widths[shown]
         shown += 1
     rest = groups[shown:]
-    yield ["from", *names[:shown], *([f"{len(rest):,} others"] if rest else [])]
+    yield ["from", *names[:shown], *([f"{len(rest):,} others"] if rest else [])], 0.0
     for at, time in enumerate(times):
         counts = [group["columns"][at]["count"] for group in groups[:shown]]
         others = [sum(group["columns"][at]["count"] for group in rest)] if rest else []
-        yield [time, *(f"{count:,}" for count in (*counts, *others))]
+        yield [time, *(f"{count:,}" for count in (*counts, *others))], 0.0
 
 
 def label(value: Any) -> str:

@@ -20,6 +20,7 @@ from rillevents.cli.printable import printable, text_of
 
 _TIME = len("2026-11-23T10:00:00Z")
 _LEAST_ROOM = 10
+_LEAST_BAR = 4
 _MOST_ROWS = 1000
 
 View = Callable[[Console, Any], None]
@@ -103,30 +104,48 @@ def _stats(out: Console, data: Mapping[str, Any]) -> None:
         out.print(Text(f"  {charts.about(metric)}"))
         for figures, bar in charts.spread(metric, out.width, ascii_only=ascii_only):
             out.print(Text(figures) + Text(bar, style="cyan"))
-    if charts.left_out(data):
+    if charts.left_out(data) and not data["every"] and not data["groups"][0]["by"]:
         out.print(Text(f"\nand {charts.left_out(data)}: --json, or a filter", style="dim"))
 
 
 def _stats_groups(out: Console, data: Mapping[str, Any], *, ascii_only: bool) -> None:
     groups = data["groups"]
     if data["every"] and groups[0]["columns"]:
-        rows = charts.over_columns(data, out.width, ascii_only=ascii_only)
+        found, keys = [*charts.over_columns(data, out.width)], 1
     elif groups[0]["by"]:
-        rows = charts.by_group(data, out.width, ascii_only=ascii_only)
+        found, keys = [*charts.by_group(data)], len(groups[0]["by"])
     else:
         return
-    headings = next(rows)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    keys = 1 if data["every"] else len(groups[0]["by"])
-    for number, heading in enumerate(headings):
-        is_bar = not heading
-        table.add_column(
-            heading and Text(printable(heading)), justify="left" if number < keys or is_bar else "right",
-            no_wrap=True, overflow="ellipsis", style="cyan" if is_bar else None,
-        )  # fmt: skip
-    for row in rows:
-        table.add_row(*map(Text, row))
-    _print_table(out, table)
+    rows = [[printable(cell) for cell in row] for row, _ in found]
+    widths = _widths(out, rows, [at >= keys for at in range(len(rows[0]))])
+    room = min(charts.MAX_BAR, out.width - sum(widths) - 2 * len(widths))
+    for number, (row, (_, share)) in enumerate(zip(rows, found, strict=True)):
+        line = Text(_line(row, widths, [at >= keys for at in range(len(row))]), style="" if number else "bold")
+        if room >= _LEAST_BAR and share:
+            line = line.append("  ").append(charts.bar(share, room, ascii_only=ascii_only), style="cyan")
+        line.rstrip()
+        out.print(line)
+
+
+def _widths(out: Console, rows: Sequence[Sequence[str]], are_numbers: Sequence[bool]) -> list[int]:
+    """Return the widths of columns; texts give way first, the longest ones: a number that is cropped is another number."""
+    widths = [max(cell_len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for of_numbers in (False, True):
+        some = [at for at, is_number in enumerate(are_numbers) if is_number == of_numbers]
+        while some and sum(widths) + 2 * (len(widths) - 1) > out.width:
+            widest = max(some, key=lambda at: widths[at])
+            if widths[widest] <= _LEAST_ROOM:
+                break
+            widths[widest] -= 1
+    return widths
+
+
+def _line(row: Sequence[str], widths: Sequence[int], are_numbers: Sequence[bool]) -> str:
+    parts = [_cropped(cell, width) for cell, width in zip(row, widths, strict=True)]
+    return "  ".join(
+        part.rstrip().rjust(len(part)) if is_number else part
+        for part, is_number in zip(parts, are_numbers, strict=True)
+    ).rstrip()
 
 
 def _stats_names(out: Console, data: Mapping[str, Any], width: int, *, ascii_only: bool) -> None:
@@ -146,17 +165,10 @@ def _rows(out: Console, data: tuple[Sequence[str], Iterator[Sequence[Any]]]) -> 
     shown = list(islice(rows, _MOST_ROWS))
     rest = sum(1 for _ in rows)
     cells = [[printable(name) for name in columns], *([_cell(value) for value in row] for row in shown)]
-    widths = [max(cell_len(row[at]) for row in cells) for at in range(len(columns))]
-    # The widest columns give way first, so that most of the others stay whole.
-    while sum(widths) + 2 * (len(widths) - 1) > out.width and max(widths) > _LEAST_ROOM:
-        widths[widths.index(max(widths))] -= 1
-    is_number = [all(isinstance(row[at], (int, float, type(None))) for row in shown) for at in range(len(columns))]
+    are_numbers = [all(isinstance(row[at], (int, float, type(None))) for row in shown) for at in range(len(columns))]
+    widths = _widths(out, cells, are_numbers)
     for number, row in enumerate(cells):
-        parts = [_cropped(cell, width) for cell, width in zip(row, widths, strict=True)]
-        parts = [
-            part.rstrip().rjust(len(part)) if right else part for part, right in zip(parts, is_number, strict=True)
-        ]
-        out.print(Text("  ".join(parts).rstrip(), style="" if number else "bold", no_wrap=True))
+        out.print(Text(_line(row, widths, are_numbers), style="" if number else "bold", no_wrap=True))
     if rest:
         out.print(Text(f"and {rest:,} more rows: --csv or --json", style="dim"))
 

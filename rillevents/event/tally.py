@@ -21,6 +21,7 @@ from rillevents.event.stats import MAX_NAMES, Timeline
 
 MAX_GROUPS: Final = 100_000
 _SECOND, _MINUTE = 1_000_000, 60_000_000
+_MOST_CELLS = 500_000
 _NUMBERS = (int, float)
 Kind = tuple[str, str]
 Group = tuple[Any, ...]
@@ -77,8 +78,8 @@ class Tally:
                 self.groups[group] += n
         elif self._get:
             self.groups.update(groups)
-        if len(self.groups) > MAX_GROUPS:
-            told = f"more than {MAX_GROUPS:,} groups; choose another --by, or filter"
+        if len(self.groups) > MAX_GROUPS or len(self.columns) > _MOST_CELLS:
+            told = f"more than {MAX_GROUPS:,} groups, or {_MOST_CELLS:,} counts in them; choose another --by, or filter"
             raise UsageError(told, hint="`rillevents query` can group by anything")
         if self._value:
             self._take_values([*map(attrgetter(self._fields.name(self._value)), rows)], types, names, groups)

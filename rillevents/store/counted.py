@@ -32,6 +32,8 @@ from rillevents.store.transaction import Transaction
 MINUTE: Final = 60_000_000
 # A slice holds the writer's lock, so requests wait for it.
 SLICE: Final = 4000
+# Minutes whose values are put back at a start; those of further ones are read from the events.
+_MOST_MENDED = 200
 
 _TABLES: Final = {
     "counted": (
@@ -147,7 +149,7 @@ def check(connection: sqlite3.Connection) -> None:
     lacking = connection.execute(
         "SELECT minute FROM counted AS c WHERE event_type = ? AND n <> (SELECT ifnull(SUM(n), 0) FROM counted_values AS v"
         " WHERE v.event_name = c.event_name AND v.minute = c.minute) GROUP BY minute LIMIT ?",
-        (METRIC, SLICE),
+        (METRIC, _MOST_MENDED),
     ).fetchall()
     for (minute,) in lacking:
         with Transaction(connection):
