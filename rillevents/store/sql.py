@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import IO, Any, Final
 from urllib.parse import quote
@@ -79,6 +79,9 @@ def query(
     statement, Busy if it takes too long, StoreError if it needs too much memory or disk, and what the source raises.
     """
     limits = limits or Limits()
+    # A sort of all events must fit: SQLite sorts with their bodies.
+    with suppress(OSError):
+        limits = replace(limits, temporary=max(limits.temporary, 2 * os.stat(source.path).st_size))
     with _own_folder() as folder:
         work = _Work(source, sql, folder, limits)
         thread = Thread(target=work.run, name="rillevents-query", daemon=True)
