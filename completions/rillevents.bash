@@ -7,7 +7,7 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='run summary ci flush status events stats query serve completions help demo record session timer spool store config telemetry id'
+        commands='run summary ci flush status doctor events stats query serve completions help demo record session timer spool store config telemetry id'
         options='-q --quiet --version -h --help'
         ;;
     'run')
@@ -22,11 +22,15 @@ _rillevents_command() {
         options='--json -q --quiet --version -h --help'
         ;;
     'flush')
-        options='--to --timeout --no-wait --dry-run --ca-cert --summary --json --on-error -q --quiet --version -h --help'
-        takes=' --to:destination --timeout:text --ca-cert:file --summary:file --on-error:on_error '
+        options='--to --timeout --watch --no-wait --dry-run --ca-cert --summary --json --on-error -q --quiet --version -h --help'
+        takes=' --to:destination --timeout:text --watch:text --ca-cert:file --summary:file --on-error:on_error '
         ;;
     'status')
         options='--json -q --quiet --version -h --help'
+        ;;
+    'doctor')
+        options='--to --timeout --ca-cert --json -q --quiet --version -h --help'
+        takes=' --to:destination --timeout:text --ca-cert:file '
         ;;
     'events')
         options='--store --type --name --since --until -a --attr --limit -f --follow --count --ndjson --csv --json -q --quiet --version -h --help'
@@ -205,9 +209,9 @@ _rillevents_kind() {
     form) words='sh fish env json' ;;
     name) words='install-success app-start login-start login-success deploy-start deploy-success ghconnected-start ghconnected-success dataaccess-start dataaccess-success' ;;
     on_error) words='warn fail ignore' ;;
-    setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' ;;
+    setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve sessions spool stats testing' ;;
+    topic) words='background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions spool stats testing' ;;
     esac
 }
 

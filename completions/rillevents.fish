@@ -9,6 +9,7 @@ set -g __rillevents_commands \
     ' ci' \
     ' flush' \
     ' status' \
+    ' doctor' \
     ' events' \
     ' stats' \
     ' query' \
@@ -59,9 +60,13 @@ set -g __rillevents_takes \
     ' run --flush' \
     ' flush --to' \
     ' flush --timeout' \
+    ' flush --watch' \
     ' flush --ca-cert' \
     ' flush --summary' \
     ' flush --on-error' \
+    ' doctor --to' \
+    ' doctor --timeout' \
+    ' doctor --ca-cert' \
     ' events --store' \
     ' events --type' \
     ' events --name' \
@@ -193,6 +198,7 @@ complete -c rillevents -n '__rillevents_at \'\' 0' -a summary -d 'Show what this
 complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a status -d 'Show install ID, consent, spool, destination and losses'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a doctor -d 'Check what events need to arrive, and say what to do'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a events -d 'Show events that wait in the spool, or those in a store'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a stats -d 'Show counts over time and percentiles'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a query -d 'Run SQL on the events of the spool, or of a store'
@@ -233,7 +239,8 @@ complete -c rillevents -n '__rillevents_at \'ci\'' -l version -d 'Print the vers
 complete -c rillevents -n '__rillevents_at \'ci\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'flush\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'intake, http(s)://…, otlp, otlp+http(s)://…, kafka://…, file:PATH'
-complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this many seconds in total'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l timeout -r -f -d 'Give up after this time in total: seconds, or 30s, 5m'
+complete -c rillevents -n '__rillevents_at \'flush\'' -l watch -r -f -d 'Flush again and again, every S, until stopped'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l no-wait -d 'Exit at once if another flush is running'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l dry-run -d 'Print what would be sent; send nothing'
 complete -c rillevents -n '__rillevents_at \'flush\'' -l ca-cert -r -F -d 'Also trust this certificate authority'
@@ -248,6 +255,14 @@ complete -c rillevents -n '__rillevents_at \'status\'' -l json -d 'Print one JSO
 complete -c rillevents -n '__rillevents_at \'status\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'status\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'status\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l to -r -a 'intake https:// http:// (__rillevents_files file:)' -f -d 'Try this destination instead of the configured one'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l timeout -r -f -d 'Limit each step of the connection (5)'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l ca-cert -r -F -d 'Also trust this certificate authority'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l json -d 'Print one JSON document'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'doctor\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'events\'' -l store -r -F -d 'Read this store instead of the spool'
 complete -c rillevents -n '__rillevents_at \'events\'' -l type -r -a 'behavioral metric log' -f -d 'Only events of this type'
@@ -273,8 +288,8 @@ complete -c rillevents -n '__rillevents_at \'stats\'' -l until -r -f -d 'Before 
 complete -c rillevents -n '__rillevents_at \'stats\'' -s a -l attr -r -a 'service_name= service_version= service_commit= is_dev= install_id= user_id=' -f -d 'Only events with this attribute'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l every -r -f -d 'A column for each 5m, 1h, 1d or 1w of local time'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l utc -d 'Let the columns of --every begin by UTC'
-complete -c rillevents -n '__rillevents_at \'stats\'' -l by -r -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' -f -d 'A group for each value of this attribute'
-complete -c rillevents -n '__rillevents_at \'stats\'' -l value -r -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.' -f -d 'Show the numbers in this attribute'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l by -r -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.' -f -d 'A group for each value of this attribute'
+complete -c rillevents -n '__rillevents_at \'stats\'' -l value -r -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.' -f -d 'Show the numbers in this attribute'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l csv -d 'Print comma-separated values'
 complete -c rillevents -n '__rillevents_at \'stats\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'stats\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
@@ -310,7 +325,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'ci configuration consent destinations duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve sessions spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'
@@ -508,19 +523,19 @@ complete -c rillevents -n '__rillevents_at \'config list\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'config list\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config list\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config get\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config get\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config get\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config set\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config set\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'config set\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout kafka.key otlp.encoding otlp.headers ci.context attributes.'
+complete -c rillevents -n '__rillevents_at \'config unset\' 0' -a 'intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'config unset\'' -l version -d 'Print the version'
