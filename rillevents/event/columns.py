@@ -20,10 +20,17 @@ _MONDAY: Final = date(1970, 1, 5).toordinal()
 def parse_every(text: str) -> int:
     """Return the seconds of a column such as `1d`, `1h`, `1w` or `5m`; raises UsageError."""
     try:
-        seconds = parse_duration(text)
+        found = parse_duration(text)
     except ValueError:
-        seconds = 0
-    if seconds <= 0 or seconds % 60 or (seconds < _DAY and _DAY % seconds) or (seconds > _DAY and seconds % _DAY):
+        found = 0
+    seconds = int(found)
+    if (
+        seconds <= 0
+        or seconds != found
+        or seconds % 60
+        or (seconds < _DAY and _DAY % seconds)
+        or (seconds > _DAY and seconds % _DAY)
+    ):
         raise UsageError(f"--every {text!r} is not a length that days consist of, such as 5m, 1h, 1d or 1w")
     return seconds
 
