@@ -7,13 +7,18 @@ _rillevents_command() {
     commands='' options='' takes='' arguments=''
     case $1 in
     '')
-        commands='run summary ci flush status doctor events stats query serve completions help demo record session timer spool store config telemetry id'
+        commands='run shell-init summary ci flush status doctor events stats query serve completions help demo record session timer spool store config telemetry id'
         options='-q --quiet --version -h --help'
         ;;
     'run')
         options='--name -a --attr --ci --record-args --flush -q --quiet --version -h --help'
         takes=' --name:text -a:attribute --attr:attribute --flush:text '
         arguments='text'
+        ;;
+    'shell-init')
+        options='--standalone -q --quiet --version -h --help'
+        takes=' --standalone:file '
+        arguments='syntax'
         ;;
     'summary')
         options='--markdown --json -q --quiet --version -h --help'
@@ -211,7 +216,8 @@ _rillevents_kind() {
     on_error) words='warn fail ignore' ;;
     setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
-    topic) words='background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions spool stats testing' ;;
+    syntax) words='bash zsh sh' ;;
+    topic) words='background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions shell spool stats testing' ;;
     esac
 }
 

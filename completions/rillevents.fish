@@ -5,6 +5,7 @@
 # The commands.
 set -g __rillevents_commands \
     ' run' \
+    ' shell-init' \
     ' summary' \
     ' ci' \
     ' flush' \
@@ -58,6 +59,7 @@ set -g __rillevents_takes \
     ' run -a' \
     ' run --attr' \
     ' run --flush' \
+    ' shell-init --standalone' \
     ' flush --to' \
     ' flush --timeout' \
     ' flush --watch' \
@@ -194,6 +196,7 @@ complete -c rillevents -f
 
 
 complete -c rillevents -n '__rillevents_at \'\' 0' -a run -d 'Run a command, and record its start and its end'
+complete -c rillevents -n '__rillevents_at \'\' 0' -a shell-init -d 'Print a function that records without a process'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a summary -d 'Show what this session or CI job recorded'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a ci -d 'Show which CI job this is, as `record --ci` adds it'
 complete -c rillevents -n '__rillevents_at \'\' 0' -a flush -d 'Send the spooled events; unacknowledged ones are kept'
@@ -226,6 +229,12 @@ complete -c rillevents -n '__rillevents_at \'run\'' -l flush -r -f -d 'Deliver a
 complete -c rillevents -n '__rillevents_at \'run\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'run\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'run\'' -s h -l help -d 'Show this message and exit'
+
+complete -c rillevents -n '__rillevents_at \'shell-init\' 0' -a 'bash zsh sh'
+complete -c rillevents -n '__rillevents_at \'shell-init\'' -l standalone -r -F -d 'With sh: write a script that needs no Python'
+complete -c rillevents -n '__rillevents_at \'shell-init\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
+complete -c rillevents -n '__rillevents_at \'shell-init\'' -l version -d 'Print the version'
+complete -c rillevents -n '__rillevents_at \'shell-init\'' -s h -l help -d 'Show this message and exit'
 
 complete -c rillevents -n '__rillevents_at \'summary\'' -l markdown -d 'Print a Markdown table'
 complete -c rillevents -n '__rillevents_at \'summary\'' -l json -d 'Print one JSON document'
@@ -325,7 +334,7 @@ complete -c rillevents -n '__rillevents_at \'completions\'' -s q -l quiet -d 'Pr
 complete -c rillevents -n '__rillevents_at \'completions\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'completions\'' -s h -l help -d 'Show this message and exit'
 
-complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions spool stats testing'
+complete -c rillevents -n '__rillevents_at \'help\' 0' -a 'background ci configuration consent destinations doctor duckdb events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions shell spool stats testing'
 complete -c rillevents -n '__rillevents_at \'help\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'help\'' -l version -d 'Print the version'
 complete -c rillevents -n '__rillevents_at \'help\'' -s h -l help -d 'Show this message and exit'

@@ -408,7 +408,7 @@ class TestFlushEvery:
     @pytest.mark.parametrize("wrong", [0, -1, "soon", float("nan")])
     def test_a_wrong_interval(self, wrong: Any, environ: dict[str, str]) -> None:
         """An interval that is none is a ValueError, at the start and not in a thread."""
-        with pytest.raises(ValueError, match="flush_every|duration|soon"):
+        with pytest.raises(ValueError, match=r"flush_every|duration|soon"):
             Client.from_config(environ=environ, flush_every=wrong)
 
     def test_opted_out(self, environ: dict[str, str], tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ class Application(Named):
     """A program with telemetry of its own, for command-line programs and services.
 
     *name* names its folders, *prefix* its variables (`MYTOOL_` makes `MYTOOL_TELEMETRY`, `MYTOOL_HOME`, `MYTOOL_INTAKE_URL` …).
-    Events have *name* and *version* as `service_name` and `service_version`, and go to *intake_url*, unless the user's config.toml
-    or variables say otherwise. With `consent="opt-in"` nothing is recorded before the user has agreed, and no file is made but the
-    mark that the notice was shown. The *notice* is shown once, on a terminal, never in CI. With *auto_flush*, such as "30s", a
-    process beside the program delivers when the program ends, at most once in that time, and not before the notice was shown; see
-    `maybe_flush_child`. The spool holds *max_bytes* at most. *environ* is `os.environ` if it is None. `DO_NOT_TRACK` wins over
-    everything. Raises ValueError.
+    Events have *name* and *version* as `service_name` and `service_version`, and go to *intake_url*, unless the user's
+    config.toml or variables say otherwise. With `consent="opt-in"` nothing is recorded before the user has agreed, and no file is
+    made but the mark that the notice was shown. The *notice* is shown once, on a terminal, never in CI. With *auto_flush*, such
+    as "30s", a process beside the program delivers when the program ends, at most once in that time, and not before the notice
+    was shown; see `maybe_flush_child`. The spool holds *max_bytes* at most. *environ* is `os.environ` if it is None.
+    `DO_NOT_TRACK` wins over everything. Raises ValueError.
     """
 
     __slots__ = ("_can_restart", "environ", "notice", "version")
