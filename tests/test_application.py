@@ -168,7 +168,7 @@ class TestUser:
 
     def test_opt_in(self, tmp_path: Path) -> None:
         """With opt-in nothing is recorded and no file is made before the user agrees, by the command or by the variable."""
-        user = User(tmp_path, program=COMMANDS.replace("{more}", "consent='opt-in',"))
+        user = User(tmp_path, "consent='opt-in'", COMMANDS)
         user.run("work")
         assert ([], "off (decided by: default)\n") == (user.files(), user.run("telemetry", "status").stdout)
         user.run("work", MYTOOL_TELEMETRY="1")
@@ -200,11 +200,11 @@ class TestUser:
 COMMANDS = """
 import sys
 from rillevents import Application
-app = Application("mytool", "MYTOOL_", {more} notice="n")
+app = Application("mytool", "MYTOOL_", notice="n", {options})
 if sys.argv[1] == "telemetry":
     sys.exit(app.telemetry_command(sys.argv[2:]))
 app.client().record_behavioral(sys.argv[1])
-""".replace("{more}", "{options}", 1).replace("{options}", "{more}")
+"""
 
 
 class TestAutoFlush:

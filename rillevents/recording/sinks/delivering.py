@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,6 @@ class DeliveringSink(_Behind):
         self._pid = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        _at_exit(self)
 
     def emit(self, event: Event) -> None:
         """Pass the event on, and see to it that this process has a thread."""
@@ -94,6 +92,7 @@ class DeliveringSink(_Behind):
             # Dropped by a filter, say: there is nothing to deliver.
             return
         self._pid = os.getpid()
+        _used.add(self)
         self._stop = threading.Event()
         turns = Turns(f"{self._spool.stored_in}/{VERSION}", self._every)
         deliver = self._deliver
@@ -118,6 +117,7 @@ class DeliveringSink(_Behind):
         self._stop.set()
         if is_ours:
             self._pid = 0
+            _used.discard(self)
             if self._is_allowed():
                 _tell(self._deliver(max(0.05, ends - time.monotonic()), True))
             thread, self._thread = self._thread, None
@@ -150,7 +150,6 @@ class LeavingSink(_Behind):
         super().__init__(sink, spool)
         self._start = start
         self._pid = 0
-        _at_exit(self)
 
     @property
     def is_used_here(self) -> bool:
@@ -160,24 +159,28 @@ class LeavingSink(_Behind):
     def emit(self, event: Event) -> None:
         """Pass the event on."""
         self._sink.emit(event)
-        self._pid = os.getpid()
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            _used.add(self)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the sink behind, and start the delivery."""
         self._sink.close(timeout)
         if self.is_used_here and self._spool.stored_in:
             self._pid = 0
+            _used.discard(self)
             self._start(self._spool.stored_in)
 
 
-def _at_exit(sink: Any) -> None:
-    """Close a sink at the end of the process, unless it is gone by then."""
-    found = weakref.ref(sink)
+# Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery.
+_used: set[Any] = set()
 
-    def close() -> None:
-        sink = found()
+
+def _close_all() -> None:
+    for sink in list(_used):
         # Not in a forked child that has recorded nothing: what its parent recorded is the parent's to deliver.
-        if sink is not None and sink.is_used_here:
+        if sink.is_used_here:
             sink.close(CLOSE_SECONDS)
 
-    atexit.register(close)
+
+atexit.register(_close_all)
