@@ -750,3 +750,14 @@ class TestSeveralAtOnce:
         assert [0] * 5 == [end.code for end in ended]
         assert 8 == sum(json.loads(end.stdout)["delivered"] for end in ended)
         assert list(EIGHT) == server.lines
+
+
+def test_a_flush_starts_no_process(tmp_path: Path) -> None:
+    """A flush to an intake is one process, whatever else is installed: httpcore imports trio, which would start ldconfig."""
+    tool, log = prepare(tmp_path), tmp_path / "strace"
+    with FakeIntake() as running:
+        words = [need("strace"), "-f", "-e", "trace=execve", "-o", log, *tool.command("flush")]
+        environ = tool.environ | {"RILLEVENTS_INTAKE_URL": running.url}
+        subprocess.run(words, env=environ, check=True, capture_output=True, cwd=tmp_path)
+    assert 8 == len(running.events)
+    assert 1 == log.read_text().count("execve(")

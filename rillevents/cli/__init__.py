@@ -29,6 +29,8 @@ def main() -> None:
                 import site
 
                 site.main()
+            # httpcore imports trio where that is installed, which takes longer than a flush and starts a process (ldconfig).
+            sys.modules.setdefault("trio", None)  # type: ignore[arg-type]
             from rillevents.cli.app import run
 
             code = run(sys.argv[1:])
