@@ -100,6 +100,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'destinations' = 'destinations'
                 'doctor' = 'doctor'
                 'duckdb' = 'duckdb'
+                'embedding' = 'embedding'
                 'events' = 'events'
                 'exit-codes' = 'exit-codes'
                 'faults' = 'faults'

@@ -7,12 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
-from support import Installed, Tool, need, only, pip_install
+from support import PACE, Installed, Tool, need, only, pip_install
 
 from rillevents.serve import api as look
 from rillevents.testing import FakeIntake
@@ -175,16 +176,22 @@ def test_pages(installed: Installed) -> None:
 
 
 def test_pyinstaller(installed: Installed, tmp_path: Path) -> None:
-    """A five-line program that records and flushes still does so as a single file built by PyInstaller."""
+    """A program that records and flushes does so as a single file built by PyInstaller; an Application's delivers beside it."""
     need("objdump")
     pytest.importorskip("PyInstaller")
     program = tmp_path / "program.py"
     program.write_text(
-        "from rillevents import Client\n"
+        "import os\n"
+        "from rillevents import Application, Client\n"
+        "url = os.environ['RILLEVENTS_INTAKE_URL']\n"
+        "app = Application('mytool', 'MYTOOL_', intake_url=url, auto_flush='1s')\n"
+        "app.maybe_flush_child()\n"
+        "open('ran', 'a').write('x')\n"
         "client = Client.from_config(on_error='raise')\n"
         "client.record_behavioral('login-start', plan='pro')\n"
         "print(client.flush(timeout=10).outcome)\n"
         "client.close()\n"
+        "app.client().record_behavioral('beside')\n"
     )
     subprocess.run(
         [
@@ -209,13 +216,18 @@ def test_pyinstaller(installed: Installed, tmp_path: Path) -> None:
     with FakeIntake() as intake:
         done = subprocess.run(
             [tmp_path / "program"],
-            env=installed.environ | {"RILLEVENTS_INTAKE_URL": intake.url},
+            env=installed.environ | {"RILLEVENTS_INTAKE_URL": intake.url, "MYTOOL_TELEMETRY": "1"},
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             check=True,
         )
+        deadline = time.monotonic() + 60 * PACE
+        while len(intake.events) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
     assert "delivered\n" == done.stdout
-    assert "pro" == only(intake.events)["plan"]
+    assert ["login-start", "beside"] == [event["event_name"] for event in intake.events]
+    assert "x" == (tmp_path / "ran").read_text()
 
 
 def test_pyinstaller_of_the_command_line(installed: Installed, tmp_path: Path) -> None:

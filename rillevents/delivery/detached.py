@@ -143,6 +143,9 @@ def _environment(paths: Paths, spool: str, *, for_others: bool) -> dict[str, str
         kept = {*_FOR_OTHERS, *(f"{prefix}{name}" for name in _OURS_FOR_OTHERS)}
         found = {key: value for key, value in found.items() if key in kept}
     found.pop("_RV_IGNORED", None)
+    if getattr(sys, "frozen", False):
+        # Else PyInstaller takes it for a part of the program that is ending, whose unpacked files are being deleted.
+        found["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
     for name in (*_PATHS, *(f"{prefix}{name}" for name in _OUR_PATHS)):
         if found.get(name):
             found[name] = os.path.abspath(found[name])
