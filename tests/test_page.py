@@ -236,7 +236,7 @@ class TestFigures:
         refresh(page)
         shown = lambda: dict(zip(page.texts("#percentiles dt"), page.texts("#percentiles dd"), strict=True))  # noqa: E731
         page.until(lambda: "100 values" == page.text("#spread-note"))
-        assert {"min": "1", "p50": "50", "p90": "90", "p99": "99", "max": "100", "mean": "50.5"} == shown()
+        assert {"min": "1", "p50": "50.5", "p90": "90.1", "p99": "99.01", "max": "100", "mean": "50.5"} == shown()
         assert 3 == page.run("return document.querySelectorAll('#histogram line').length")
         page.run(
             "const m = document.querySelector('#metric'); m.value = 'b'; m.dispatchEvent(new Event('change', {bubbles: true}))"

@@ -65,7 +65,8 @@ while True:
     try:
         with Drain(folder, batch_events=200) as drain:
             for batch in drain.batches():
-                lines = b"".join(batch.batch.lines)
+                # The newline ends what a killed flusher has left of its last line.
+                lines = b"\\n" + b"".join(batch.batch.lines)
                 while lines:
                     lines = lines[os.write(fd, lines):]
                 drain.commit(batch, [DELIVERED] * len(batch.batch))
@@ -182,7 +183,7 @@ class Campaign:
         for _ in range(20):
             with Drain(str(self.spool)) as drain, (self.folder / "delivered").open("ab") as into:
                 for batch in drain.batches():
-                    into.write(b"".join(batch.batch.lines))
+                    into.write(b"\n" + b"".join(batch.batch.lines))
                     drain.commit(batch, [DELIVERED] * len(batch.batch))
             if not self.left_over():
                 break
