@@ -106,6 +106,22 @@ class TestSession:
         assert (without.returncode, without.stdout) == (within.returncode, within.stdout)
         assert ["session-end"] == names(tool)
 
+    @pytest.mark.parametrize("before", ["", "trap 'echo before $?' EXIT\n", "trap 'echo one; echo it\\''s' INT EXIT\n"])
+    @pytest.mark.parametrize("shell", [("dash", "-eu"), ("bash", "-eu"), ("bash", "--posix", "-eu"), ("zsh", "-eu")])
+    def test_an_error_under_set_e_ends_it(self, shell: tuple[str, ...], before: str, script: Any, tool: Tool) -> None:
+        """A session ends once with a script that `set -e` stops, in bash's POSIX mode (`sh` on many systems) too, and traps of before run."""
+        name, *options = shell
+        without = script(name, f"{before}:\nfalse", *options)
+        within = script(name, f'{before}eval "$(rillevents session start)"\nfalse', *options)
+        assert (1, without.stdout, "") == (within.returncode, within.stdout, within.stderr)
+        assert ["session-end"] == names(tool)
+
+    def test_a_function_that_zsh_runs_at_its_end_stays(self, script: Any, tool: Tool) -> None:
+        """`TRAPEXIT` of zsh is not replaced, and the session ends with the shell."""
+        text = 'TRAPEXIT() { [[ -n ${ZSH_SUBSHELL:#0} ]] || echo mine; }\neval "$(rillevents session start)"\n:'
+        assert "mine\n" == script("zsh", text).stdout
+        assert ["session-end"] == names(tool)
+
     @pytest.mark.parametrize("shell", POSIX)
     def test_two_sessions_end_both(self, shell: str, script: Any, tool: Tool) -> None:
         """A session within a session takes its attributes over, and each of them ends once."""

@@ -127,11 +127,17 @@ def _sh(session: Session, paths: Paths) -> str:
     mark = session.session_id[:8]
     end = f"{_end_words(session, paths)} </dev/null || :"
     traps = shlex.quote(f"{_file(paths, session.session_id)}.traps" if paths.sessions_dir else "/dev/null")
-    # zsh runs an EXIT trap that is set in a function at the function's end, this list at the shell's. Without any EXIT trap, a
+    # zsh runs an EXIT trap that is set in a function at the function's end. It runs its list of functions at the shell's end, but
+    # not after an error under `set -e`: hence both, and the first one to run takes the function away. Without any EXIT trap, a
     # zsh that was given a text (-c) puts its last command in its own place, and forgets the list.
-    zsh = f"""_rillevents_end_{mark}() {{ {end}; }}; zshexit_functions+=(_rillevents_end_{mark})
-  if [[ -z ${{funcstack:#\\(eval\\)}} ]] && {{ trap >| {traps} }} 2>/dev/null; then
-    [[ $(cat {traps}; rm -f {traps}) == *" EXIT"* ]] || trap : EXIT
+    zsh = f"""_rillevents_end_{mark}() {{ unfunction _rillevents_end_{mark}; {end}; }}
+  zshexit_functions+=(_rillevents_end_{mark})
+  if [[ -z ${{funcstack:#\\(eval\\)}} ]] && (( ! ${{+functions[TRAPEXIT]}} )) && {{ trap >| {traps} }} 2>/dev/null; then
+    _rillevents_traps=$(cat {traps}; rm -f {traps})
+    _rillevents_traps=${{_rillevents_traps%%$'\\n'*}} _rillevents_exit_{mark}=
+    [[ $_rillevents_traps != "trap -- "*" EXIT" ]] || eval "_rillevents_exit_{mark}=${{${{_rillevents_traps#trap -- }}% EXIT}}"
+    trap '_rillevents_code=$?; (( ! ${{+functions[_rillevents_end_{mark}]}} )) || _rillevents_end_{mark}
+      (exit "$_rillevents_code") && :; eval "$_rillevents_exit_{mark}"' EXIT
   fi"""
     return "\n".join([*lines, _TRAP.format(zsh=shlex.quote(zsh), end=shlex.quote(end), mark=mark, traps=traps), ""])
 
@@ -158,6 +164,7 @@ else
 "*}}'"
       _rillevents_traps= ;;
     "
+" | "trap -- - EXIT
 " | "trap -- '"*) _rillevents_traps= ;;
   esac
   if [ -z "$_rillevents_traps" ]; then
