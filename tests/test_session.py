@@ -258,6 +258,11 @@ class TestTimer:
         assert (1, True) == (again.returncode, "no timer 'build' is running" in again.stderr)
         assert 1 == len(tool.events())
 
+    def test_what_to_type_next_can_be_typed(self, tool: Tool) -> None:
+        """The advice for a timer that does not run quotes its name for the shell."""
+        told = tool("timer", "stop", "my build; exit").stderr
+        assert ["timer", "start", "my build; exit"] == shlex.split(told)[-3:]
+
     def test_the_quick_and_the_long_way_are_one(self, tool: Tool) -> None:
         """The plain form, and one that Typer has to sort, record the same."""
         for name, extra in (("quick", []), ("long", ["--attr=x=1", "--on-error=warn"])):

@@ -38,7 +38,10 @@ def elapsed(paths: Paths, name: str) -> float:
     except OSError as error:
         raise SpoolError(f"the timer cannot be read: {error.strerror or error}") from None
     if content is None:
-        raise RilleventsError(f"no timer {name!r} is running", hint=f"start it: rillevents timer start {name}")
+        # Not above: on the way of a timer that runs, it would be measured.
+        from shlex import quote
+
+        raise RilleventsError(f"no timer {name!r} is running", hint=f"start it: rillevents timer start {quote(name)}")
     seconds = seconds_since(content.decode("ascii", "replace"))
     if seconds is None:
         discard(file)
