@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -246,7 +247,20 @@ class TestBackground:
         turns.end("refused", "HTTP 401", has_failed=True)
         found = checks(tool)["background"]
         assert (False, 77) == (found.ok, found.exit_code)
-        assert "HTTP 401" in found.detail
+        assert "it failed: HTTP 401" in found.detail
+
+    def test_a_pass_under_way_has_not_failed(self, tool: Tool) -> None:
+        """A pass that is being made is no failure; one that was killed is."""
+        tool("config", "set", "flush.auto", "30s")
+        tool("record", "log", "a")
+        tool("telemetry", "on")
+        turns = Turns(str(tool.spool), 30.0)
+        assert turns.begin()
+        found = checks(tool)["background"]
+        assert (True, "") == (found.ok, found.advice)
+        assert "running now" in found.detail
+        os.close(turns._fd)
+        assert "did not end" in checks(tool)["background"].detail
 
     def test_a_relative_file(self, tool: Tool) -> None:
         """A destination that a process in another folder cannot find is 78."""

@@ -141,6 +141,20 @@ def last_pass(folder: str) -> dict[str, Any]:
         return {}
 
 
+def is_running(folder: str) -> bool:
+    """Return whether a pass is being made at this moment; False where that cannot be told."""
+    try:
+        fd = os.open(f"{folder}/{AUTO}", os.O_RDWR | NO_FOLLOW | CLOEXEC | NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return not lock(fd)
+    except (OSError, NoLocks):
+        return False
+    finally:
+        os.close(fd)
+
+
 def forget_failures(folder: str) -> None:
     """Let the next pass be due as usual, after a flush that somebody asked for has delivered; raises OSError."""
     if not last_pass(folder).get("failures"):

@@ -13,7 +13,7 @@ from rillevents.delivery.auto import unfit_destination
 from rillevents.delivery.detached import obstacle
 from rillevents.delivery.doctor.check import Check
 from rillevents.delivery.outcome import FlushOutcome
-from rillevents.delivery.turns import last_pass
+from rillevents.delivery.turns import is_running, last_pass
 from rillevents.errors import ConfigError, SpoolError
 from rillevents.local import Paths, can_be_made, config, consent, install_id
 from rillevents.spool import STATE, VERSION, check
@@ -198,10 +198,14 @@ def background(paths: Paths, settings: config.Config) -> Check:
     if unfit:
         return Check("background", False, unfit, "run: rillevents config set flush.to file:/PATH", 78)
     last = {key: value for place in existing_spools(paths) for key, value in last_pass(f"{place}/{VERSION}").items()}
+    # Until it has ended, a pass is noted as failed.
+    if last.get("failures") and any(is_running(f"{place}/{VERSION}") for place in existing_spools(paths)):
+        return Check("background", True, f"{told}; a flush is running now")
     if last.get("failures"):
         outcome = str(last.get("outcome"))
         code = FlushOutcome(outcome).exit_code if outcome in set(FlushOutcome) else 75
-        detail = f"{told}; it failed {last['failures']} times in a row: {last.get('reason', '')}"
+        times = "failed" if last["failures"] == 1 else f"failed {last['failures']} times in a row"
+        detail = f"{told}; it {times}: {last.get('reason', '')}"
         return Check("background", False, detail, "mend what is named, then run: rillevents flush", code or 75)
     return Check("background", True, f"{told}; the last one: {last.get('outcome', 'none yet')}")
 
