@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sqlite3
 import time
@@ -101,10 +103,8 @@ def click(page: Browser, selector: str) -> None:
 
 
 def refresh(page: Browser) -> None:
-    """Let the figures be asked for now, not in some seconds: by choosing another time."""
-    checked = page.run("return document.querySelector('#range input:checked').value")
-    other = "15m" if checked == "1h" else "1h"
-    click(page, f"#range label:has([value='{other}'])")
+    """Let the figures be asked for now, not in some seconds."""
+    page.run("document.querySelector('#again').click()")
 
 
 def type_name(page: Browser, text: str) -> None:
@@ -162,7 +162,7 @@ class TestEvents:
         type_name(page, "none")
         names_are(page)
         assert page.run("return document.querySelector('#none').checkVisibility()")
-        refresh(page)
+        click(page, "#clear")
         page.until(lambda: "login-success" in page.texts("#names .name"))
         page.run(
             "[...document.querySelectorAll('#names .name')].find((e) => e.textContent === 'login-success').click()"
@@ -236,8 +236,17 @@ class TestFigures:
         refresh(page)
         shown = lambda: dict(zip(page.texts("#percentiles dt"), page.texts("#percentiles dd"), strict=True))  # noqa: E731
         page.until(lambda: "100 values" == page.text("#spread-note"))
-        assert {"min": "1", "p50": "50.5", "p90": "90.1", "p99": "99.01", "max": "100", "mean": "50.5"} == shown()
-        assert 3 == page.run("return document.querySelectorAll('#histogram line').length")
+        figures = {
+            "min": "1",
+            "p50": "50.5",
+            "p90": "90.1",
+            "p95": "95.05",
+            "p99": "99.01",
+            "max": "100",
+            "mean": "50.5",
+        }
+        assert figures == shown()
+        assert 4 == page.run("return document.querySelectorAll('#histogram line').length")
         page.run(
             "const m = document.querySelector('#metric'); m.value = 'b'; m.dispatchEvent(new Event('change', {bubbles: true}))"
         )
@@ -261,12 +270,12 @@ class TestFigures:
         page.until(lambda: page.texts("#rejected .reason") and names(page))
         click(page, "h1")
         reached = []
-        for _ in range(10):
+        for _ in range(20):
             ActionChains(page.driver).send_keys(Keys.TAB).perform()
             reached.append(
                 page.run("const e = document.activeElement; return e.id || e.name || e.className || e.tagName")
             )
-        expected = ["stack", "name kind-metric", "type", "name", "pause", "SUMMARY", "metric", "SUMMARY"]
+        expected = ["type", "name", "attribute", "stack", "name kind-metric", "pause", "SUMMARY", "metric", "SUMMARY"]
         assert expected == [each for each in reached if each in expected][: len(expected)]
         page.run("document.querySelector('#stack').focus()")
         ActionChains(page.driver).send_keys(Keys.ARROW_LEFT).perform()
@@ -299,6 +308,138 @@ HOSTILE = [
     {"event_name": "keys", **{f"k{number}": number for number in range(2000)}},
     {"event_name": "😀👩‍👩‍👧", "text": "שלום עולם"},
 ]  # fmt: skip
+
+
+def choose(page: Browser, selector: str, text: str) -> None:
+    """Type into a field, and press Enter."""
+    field = page.driver.find_element(By.CSS_SELECTOR, selector)
+    page.until(field.is_displayed)
+    field.clear()
+    field.send_keys(text, Keys.ENTER)
+
+
+def figures(page: Browser) -> dict[str, str]:
+    """Return the table of names or values, as name and count."""
+    return dict(zip(page.texts("#names .name"), page.texts("#names .total"), strict=True))
+
+
+class TestChosen:
+    def fill(self, serving: Serving) -> None:
+        """Send deploys of three services, and build times of two."""
+        for service, n in (("web", 3), ("api", 2), ("=cmd", 1)):
+            serving.send(*[event("deploy-success", service_name=service) for _ in range(n)])
+        serving.send(event("deploy-success"), event("login-start", service_name="web"))
+        for service, values in (("web", (1, 2, 3, 4)), ("api", (10, 30))):
+            serving.send(*[event("build-seconds", "metric", value=v, service_name=service) for v in values])
+
+    def test_by(self, page: Browser, serving: Serving) -> None:
+        """The chart, the table and the values are broken down by an attribute; a click on a value filters by it."""
+        self.fill(serving)
+        choose(page, "#by", "service_name")
+        page.until(lambda: {"web": "8", "api": "4", "-": "1", "=cmd": "1"} == figures(page))
+        assert ["web 8", "api 4", "- 1", "=cmd 1"] == page.texts("#legend li")
+        assert "Over time, by service_name" == page.text("#over-time-title")
+        page.until(lambda: 2 == len(page.texts("#value-rows tr")))
+        cells = [page.texts(f"#value-rows tr:nth-child({row}) > *") for row in (1, 2)]
+        assert [["web", "4", "2.5", "3.85", "3.97"], ["api", "2", "20", "29", "29.8"]] == cells
+        click(page, "#names button.name")
+        page.until(lambda: {"web": "8"} == figures(page) and 8 == len(names(page)))
+        assert ["service_name=web ×"] == page.texts("#chips button")
+
+    def test_address(self, page: Browser, serving: Serving) -> None:
+        """What is chosen stands in the address, survives a reload, and the back and forward buttons step through it."""
+        self.fill(serving)
+        click(page, "#range label:has([value='30d'])")
+        choose(page, "#attribute", "service_name=web")
+        choose(page, "#by", "event_name")
+        type_name(page, "deploy")
+        expected = {"deploy-success": "3"}
+        page.until(lambda: expected == figures(page))
+        address = str(page.run("return location.search"))
+        for part in (
+            "range=30d",
+            "by=event_name",
+            "contains=deploy",
+            "attributes=%7B%22service_name%22%3A%22web%22%7D",
+        ):
+            assert part in address
+        page.driver.refresh()
+        page.until(lambda: expected == figures(page) and 3 == len(names(page)))
+        assert "30d" == page.run("return document.querySelector('#range input:checked').value")
+        assert ("deploy", "event_name") == tuple(
+            page.run("return [document.querySelector('#name').value, document.querySelector('#by').value]")
+        )
+        page.driver.back()
+        page.until(lambda: "8" == page.text("#total") and 8 == len(names(page)))
+        page.driver.back()
+        page.driver.back()
+        page.until(lambda: "14" == page.text("#total") and [] == page.texts("#chips button"))
+        page.driver.forward()
+        page.until(lambda: "8" == page.text("#total"))
+
+    def test_unreadable_address(self, page: Browser, serving: Serving) -> None:
+        """What cannot be understood in an address is left out and named."""
+        self.fill(serving)
+        page.driver.get(f"{serving.url}/?range=9y&attributes=nonsense&name=login-*")
+        page.until(lambda: ["login-start"] == names(page))
+        assert "Not understood in the address, and left out: range, attributes." == page.text("#unread")
+
+    def test_range(self, page: Browser, serving: Serving) -> None:
+        """The list and the counts obey the range, a custom one too; an empty range says where the newest event is."""
+        serving.send(event("old", ago=3 * 86400))
+        page.until(lambda: page.text("#none").startswith("No events in this time range. The newest event is of"))
+        assert not page.run("return document.querySelector('#empty').checkVisibility()")
+        serving.send(event("new"))
+        names_are(page, "new")
+        click(page, "#range label:has([value='7d'])")
+        names_are(page, "new", "old")
+        page.until(lambda: "2" == page.text("#total"))
+        click(page, "#range label:has([value='custom'])")
+        page.run(
+            "const at = (days) => new Date(Date.now() - days * 864e5 - new Date().getTimezoneOffset() * 6e4).toISOString().slice(0, 16);"
+            "for (const [id, days] of [['since', 4], ['until', 2]]) { const f = document.getElementById(id); f.value = at(days);"
+            " f.dispatchEvent(new Event('change')); }"
+        )
+        names_are(page, "old")
+        page.until(lambda: "1" == page.text("#total"))
+        assert "since=" in page.run("return location.search")
+        assert page.text("#zone").startswith("Times are in ")
+
+    def test_clicks(self, page: Browser, serving: Serving) -> None:
+        """A click on a name in the list, or on a value of an opened event, filters by it."""
+        self.fill(serving)
+        page.until(lambda: 14 == len(names(page)))
+        page.run("document.querySelector('#list details').open = true")
+        page.until(lambda: "service_name=api" in page.texts("#list .offer"))
+        page.run(
+            "[...document.querySelectorAll('#list .offer')].find((e) => e.textContent === 'service_name=api').click()"
+        )
+        page.until(lambda: 4 == len(names(page)))
+        click(page, "#list .event:last-child .name")
+        names_are(page, "deploy-success", "deploy-success")
+        click(page, "#chips button")
+        page.until(lambda: 7 == len(names(page)))
+
+    def test_csv(self, page: Browser, serving: Serving, tmp_path: Path) -> None:
+        """What is seen is saved as CSV, and no cell of it is run by a spreadsheet."""
+        page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+        self.fill(serving)
+        serving.send(event("m", "metric", value=-5, service_name="@x"))
+        choose(page, "#by", "service_name")
+        page.until(lambda: "@x" in figures(page) and page.texts("#value-rows tr") and 15 == len(names(page)))
+        rows = {}
+        for button, name in (("time", "counts"), ("events", "events"), ("values", "values")):
+            click(page, f"#{button}-csv")
+            file = tmp_path / f"rillevents-{name}.csv"
+            page.until(file.exists)
+            rows[name] = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig"))))
+        sums: dict[str, int] = {}
+        for row in rows["counts"]:
+            sums[row["service_name"]] = sums.get(row["service_name"], 0) + int(row["count"])
+        assert {"web": 8, "api": 4, "": 1, "'=cmd": 1, "'@x": 1} == sums
+        assert {"web", "api", "", "'=cmd", "'@x"} == {row["service_name"] for row in rows["events"]}
+        assert "-5" in {row["value"] for row in rows["events"]}
+        assert {"web": "2.5", "api": "20"} == {row["service_name"]: row["p50"] for row in rows["values"]}
 
 
 class TestHostile:
@@ -368,6 +509,8 @@ class TestHostile:
                 name[:20],
             )
             names_are(page, name)
+            click(page, "#clear")
+            page.until(lambda: 10 == len(page.texts("#names .name")))
 
     @pytest.mark.parametrize("width", [400, 1400])
     def test_width(self, width: int, page: Browser, serving: Serving) -> None:

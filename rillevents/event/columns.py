@@ -74,12 +74,13 @@ def _midnight(day: date, zone: tzinfo | None) -> int:
 
 
 class ColumnOf(dict[int, int]):
-    """The number of the column for each minute since 1970, worked out once for each."""
+    """The number of the column for each minute since 1970, or other *unit* in microseconds, worked out once for each."""
 
-    def __init__(self, bounds: list[int]) -> None:
+    def __init__(self, bounds: list[int], unit: int = 60 * _US) -> None:
         super().__init__()
-        self._bounds = [bound // (60 * _US) for bound in bounds]
+        self.unit = unit
+        self._bounds = [bound // unit for bound in bounds]
 
-    def __missing__(self, minute: int) -> int:
-        found = self[minute] = min(max(bisect_right(self._bounds, minute) - 1, 0), len(self._bounds) - 2)
+    def __missing__(self, number: int) -> int:
+        found = self[number] = min(max(bisect_right(self._bounds, number) - 1, 0), len(self._bounds) - 2)
         return found

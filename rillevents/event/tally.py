@@ -20,7 +20,7 @@ from rillevents.event.query import Query
 from rillevents.event.stats import MAX_NAMES, Timeline
 
 MAX_GROUPS: Final = 100_000
-_SECOND, _MINUTE = 1_000_000, 60_000_000
+_SECOND = 1_000_000
 _MOST_CELLS = 500_000
 _NUMBERS = (int, float)
 Kind = tuple[str, str]
@@ -31,7 +31,7 @@ class Tally:
     """What is known about the events added so far; those that *query* does not accept by name or attribute are left out.
 
     *by* are the attributes that make groups. *value* is the attribute whose numbers are kept, "" for none; `value` counts in
-    metrics alone. *column* gives the column of a minute, for counts over time in each group.
+    metrics alone. *column* gives the column of a time, for counts over time in each group.
     """
 
     def __init__(self, query: Query, by: Sequence[str] = (), value: str = "", column: ColumnOf | None = None) -> None:
@@ -71,8 +71,8 @@ class Tally:
         if self._get:
             groups = [*zip(*(_hashable([*map(get, rows)]) for get in self._get), strict=True)]
         if self._column is not None:
-            column = self._column
-            cells = Counter(zip(groups, [None if us is None else column[us // _MINUTE] for us in times], strict=True))
+            column, unit = self._column, self._column.unit
+            cells = Counter(zip(groups, [None if us is None else column[us // unit] for us in times], strict=True))
             self.columns.update({cell: n for cell, n in cells.items() if cell[1] is not None})  # type: ignore[misc]
             for (group, _), n in cells.items():
                 self.groups[group] += n

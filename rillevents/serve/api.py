@@ -9,21 +9,23 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
 from rillevents.errors import Busy, RilleventsError, UsageError
-from rillevents.event import format_time
+from rillevents.event import METRIC, format_time
 from rillevents.event.envelope import is_event
-from rillevents.event.query import Query, point_in_time
+from rillevents.event.query import Query, decoded, point_in_time
 from rillevents.event.stats import spread
 from rillevents.event.timestamp import LAST_SECOND
+from rillevents.serve.breakdown import Reader, count_read, values_read
 from rillevents.serve.latest import RECENT, Latest
 from rillevents.serve.response import Answer, later, problem
-from rillevents.store.glance import BoundedReader
+from rillevents.store.glance import BoundedReader, Window
 from rillevents.store.incoming import Incoming, Stored
-from rillevents.store.reader import RejectedRow
+from rillevents.store.reader import Counted, RejectedRow
 from rillevents.store.readonly import Replaced
 
 Parameters = Mapping[str, str]
@@ -43,6 +45,10 @@ POLICY = (
 )
 ASSETS = {
     "/": ("index.html", b"text/html; charset=utf-8"),
+    "/chosen.js": ("chosen.js", b"text/javascript; charset=utf-8"),
+    "/controls.js": ("controls.js", b"text/javascript; charset=utf-8"),
+    "/csv.js": ("csv.js", b"text/javascript; charset=utf-8"),
+    "/groups.js": ("groups.js", b"text/javascript; charset=utf-8"),
     "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
     "/live.js": ("live.js", b"text/javascript; charset=utf-8"),
     "/figures.js": ("figures.js", b"text/javascript; charset=utf-8"),
@@ -51,17 +57,16 @@ ASSETS = {
     "/page.css": ("page.css", b"text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", b"image/svg+xml"),
 }
+_FILTERS = ("type", "name", "since", "until", "attributes")
 _CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{8}")
 _LONGEST = 1024
 _LINE_CHARS = 2000
 _KINDS = 50
+_SECOND_NS = 10**9
 _MINUTE_NS = 60 * 10**9
 _HOUR_NS = 3600 * 10**9
 # The years 0 and 9999: a query may name a time long before or after every event.
 _FIRST_NS, _LAST_NS = -62167219200 * 10**9, LAST_SECOND * 10**9
-
-
-Reader = BoundedReader | Latest
 
 
 @dataclass(slots=True)
@@ -79,10 +84,10 @@ class View:
         if not self.see:
             return {}
         asked: dict[str, Show] = {
-            "/api/events": self._asked(_events, "type", "name", "since", "until", "limit", "after"),
+            "/api/events": self._asked(_events, *_FILTERS, "limit", "after"),
             "/api/rejected": self._asked(_rejected, "limit"),
-            "/api/stats": self._asked(_stats, "since", "until", "buckets"),
-            "/api/values": self._asked(_values, "name", "type", "since", "until", "bins"),
+            "/api/stats": self._asked(_stats, *_FILTERS, "buckets", "by"),
+            "/api/values": self._asked(_values, *_FILTERS, "bins", "by"),
         }
         return asked | {path: _asset(*asset) for path, asset in ASSETS.items()}
 
@@ -162,17 +167,17 @@ def _document(rejected: RejectedRow) -> dict[str, Any]:
 
 
 def _stats(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
-    buckets = _number(parameters, "buckets", 60, 200)
-    window = seeing.counts(*_whole_buckets(*_times(parameters), buckets), buckets=buckets, limit=_KINDS)
-    counts = [
-        {
-            "event_type": each.event_type,
-            "event_name": each.event_name,
-            "total": sum(each.buckets),
-            "buckets": each.buckets,
-        }
-        for each in window.counted
-    ]
+    buckets, by = _number(parameters, "buckets", 60, 200), parameters.get("by", "")
+    since, until = _whole_buckets(parameters, buckets)
+    query = replace(_query(parameters), since=since, until=until)
+    window: Window | None = None
+    groups: dict[str, Any] = {}
+    if not (by or query.attributes or query.event_type or query.name):
+        window = seeing.counts(since, until, buckets=buckets, limit=_KINDS)
+    elif not (by or query.attributes):
+        window = seeing.kept_counts(query, buckets=buckets, limit=_KINDS)
+    if window is None:
+        window, groups = count_read(seeing, query, buckets=buckets, limit=_KINDS, by=by)
     _, rejected = seeing.rejected(0)
     return {
         "since": format_time(window.since),
@@ -180,13 +185,19 @@ def _stats(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
         "bucket_seconds": (window.until - window.since) / buckets / 1e9,
         "total": window.total,
         "complete": not window.cut,
-        "counts": counts,
+        "counts": [_counted(each, has_buckets=not by) for each in window.counted],
+        **groups,
         "rejected": rejected,
     }
 
 
+def _counted(each: Counted, *, has_buckets: bool) -> dict[str, Any]:
+    counted = {"event_type": each.event_type, "event_name": each.event_name, "total": sum(each.buckets)}
+    return {**counted, "buckets": each.buckets} if has_buckets else counted
+
+
 def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
-    name = parameters.get("name", "")
+    name, by = parameters.get("name", ""), parameters.get("by", "")
     if not name:
         raise UsageError("name is missing; name the metric whose values you want")
     # Match exactly this name: escape the characters that are special in a pattern.
@@ -194,7 +205,10 @@ def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     bins = _number(parameters, "bins", 30, 100)
     # Whole microseconds, as the store has them: at most one event less.
     since, until = (bound // 1000 * 1000 for bound in _times(parameters))
-    values, complete = seeing.values(Query(parameters.get("type", "metric"), exact, since, until))
+    query = Query(parameters.get("type", METRIC), exact, since, until, _attributes(parameters))
+    if by or query.attributes:
+        return {"event_name": name, **values_read(seeing, query, bins=bins, limit=_KINDS, by=by)}
+    values, complete = seeing.values(query)
     return {"event_name": name, **spread(values, bins), "complete": complete}
 
 
@@ -205,7 +219,17 @@ def _query(parameters: Parameters) -> Query:
         parameters.get("name", ""),
         point_in_time(since) if since else None,
         point_in_time(until) if until else None,
+        _attributes(parameters),
     )
+
+
+def _attributes(parameters: Parameters) -> list[tuple[str, Any]]:
+    found: Any = None
+    with suppress(ValueError, RecursionError):
+        found = decoded(parameters.get("attributes", "").encode() or b"{}")
+    if not isinstance(found, dict):
+        raise UsageError('attributes is not a JSON object such as {"service_name":"web"}')
+    return list(found.items())
 
 
 def _times(parameters: Parameters) -> tuple[int, int]:
@@ -217,12 +241,20 @@ def _times(parameters: Parameters) -> tuple[int, int]:
     return since, until
 
 
-def _whole_buckets(since: int, until: int, buckets: int) -> tuple[int, int]:
+def _whole_buckets(parameters: Parameters, buckets: int) -> tuple[int, int]:
     """Return a range of whole buckets that ends no sooner; bars that move with every refresh flicker.
 
-    They are of whole seconds, and from a minute on of whole minutes, which the store has counted.
+    They are of whole seconds, and from a minute on of whole minutes, which the store has counted. A range with both ends given
+    stays as it is if it divides into buckets of whole seconds.
     """
-    unit = 1_000_000_000 if until - since <= buckets * _MINUTE_NS else _MINUTE_NS
+    since, until = _times(parameters)
+    if (
+        parameters.get("since")
+        and parameters.get("until")
+        and not (since % _SECOND_NS or (until - since) % (buckets * _SECOND_NS))
+    ):
+        return since, until
+    unit = _SECOND_NS if until - since <= buckets * _MINUTE_NS else _MINUTE_NS
     width = -(-(until - since) // buckets // unit) * unit or unit
     end = -(-until // width) * width
     return end - width * buckets, end

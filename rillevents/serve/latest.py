@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 from rillevents.event import format_time
 from rillevents.event.envelope import Required
+from rillevents.event.fields import Attributes
 from rillevents.event.query import Query
 from rillevents.event.timestamp import microseconds
 from rillevents.store.glance import Page, Window, cursor, value_of
@@ -77,8 +78,13 @@ class Latest:
 
     def counts(self, since: int, until: int, *, buckets: int, limit: int) -> Window:
         """Return how many of the latest events fall into each bucket of a time range."""
+        return self.kept_counts(Query(since=since, until=until), buckets=buckets, limit=limit)
+
+    def kept_counts(self, query: Query, *, buckets: int, limit: int) -> Window:
+        """Return the same for the events that *query* accepts; its times must be set."""
+        since, until = query.since or 0, query.until or 0
         first, width = since // 1000, max(1, -(-(until - since) // 1000 // buckets))
-        found = list(self._found(Query(since=since, until=until)))
+        found = list(self._found(query))
         kinds = Counter((each.fields.event_type, each.fields.event_name) for each in found)
         most = sorted(kinds, key=lambda kind: (-kinds[kind], kind))[:limit]
         parts = {kind: [0] * buckets for kind in most}
@@ -87,6 +93,11 @@ class Latest:
             if kind in parts:
                 parts[kind][min((each.us - first) // width, buckets - 1)] += 1
         return Window(since, until, len(found), [Counted(*kind, parts[kind]) for kind in most])
+
+    def blocks(self, query: Query) -> tuple[int, Iterator[tuple[list[int], list[bytes]]]]:
+        """Return from which nanosecond on events are read, and the times and the lines in one block."""
+        found = self._found(query)
+        return query.since or 0, iter([([each.us for each in found], [each.line.rstrip(b"\n") for each in found])])
 
     def values(self, query: Query) -> tuple[list[float], bool]:
         """Return the `value` numbers of the latest events."""
@@ -107,7 +118,9 @@ def _accepts(query: Query, passed: _Passed) -> bool:
         "event_name": fields.event_name,
         "event_time": fields.event_time,
     }
-    return query.accepts(required)
+    if not replace(query, attributes=()).accepts(required):
+        return False
+    return not query.attributes or Attributes(query.attributes).accepted([passed.line.rstrip(b"\n")])[0]
 
 
 def _fitting(found: list[_Passed]) -> list[bytes]:

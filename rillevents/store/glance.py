@@ -25,6 +25,8 @@ LOOKED_AT = 50_000
 LATER = 50_000
 COUNTED = 200_000
 VALUES = 10_000
+# Events whose attributes are read for one look.
+READ = 500_000
 # Bytes of all lines that one call returns, or takes values from.
 _MOST_BYTES = 4 << 20
 _MOST_VALUE_BYTES = 32 << 20
@@ -108,7 +110,7 @@ class BoundedReader:
 
         Else, if the range has too many events, only its last part is counted.
         """
-        if found := self._counted(since, until, buckets=buckets, limit=limit):
+        if found := self.kept_counts(Query(since=since, until=until), buckets=buckets, limit=limit):
             return found
         times = "SELECT event_us FROM events WHERE event_us >= ? AND event_us < ? ORDER BY event_us DESC LIMIT ?"
         sql = f"SELECT COUNT(*), MIN(event_us) FROM ({times})"  # noqa: S608 - our own text
@@ -119,11 +121,13 @@ class BoundedReader:
             total = self._file.rows(sql, (since // 1000, until // 1000, COUNTED + 1))[0][0]
         return Window(since, until, total, self._store.counts(since, until, buckets=buckets, limit=limit), cut)
 
-    def _counted(self, since: int, until: int, *, buckets: int, limit: int) -> Window | None:
+    def kept_counts(self, query: Query, *, buckets: int, limit: int) -> Window | None:
+        """Return the same from the counts beside the events, of one type or name too; None if they cannot tell it."""
+        since, until = query.since or 0, query.until or 0
         width = (until - since) // buckets
         if width % _MINUTE_NS or since % _MINUTE_NS or (until - since) % buckets or not self._has_counts():
             return None
-        counts, query = Counts(self._file), Query(since=since, until=until)
+        counts = Counts(self._file)
         kinds = counts.kinds(query)
         if kinds is None:
             return None
@@ -137,6 +141,20 @@ class BoundedReader:
         """Return whether the counts can be used: they add up, and few events are not counted yet."""
         later = Counts(self._file).later()
         return later is not None and later <= LATER
+
+    def blocks(self, query: Query) -> tuple[int, Iterator[tuple[list[int], list[bytes]]]]:
+        """Return from which nanosecond on events are read, the newest of too many, and their times and lines in blocks.
+
+        The times of *query* must be set, in whole microseconds.
+        """
+        since, found = query.since or 0, Filter(query)
+        rows, values = _bounded(query, found)
+        total, first = self._file.rows(f"SELECT COUNT(*), MIN(event_us) FROM ({rows})", (*values, READ + 1))[0]  # noqa: S608 - no value is in it
+        if total > READ:
+            since = (first + 1) * 1000
+            found = Filter(replace(query, since=since))
+        pages = self._store.pages(found)
+        return since, (([us for us, _, _ in page], [body or b"" for _, _, body in page]) for page in pages)
 
     def values(self, query: Query) -> tuple[list[float], bool]:
         """Return the numbers that the newest events have as their `value`, and whether these were all."""
@@ -162,8 +180,23 @@ class BoundedReader:
         if found.is_complete and not found.edges:
             return self._numbers(f"{sql} LIMIT ?", (*values, limit))
         rows = self._file.rows(sql, values, same_file=True)
-        named = (row for row in rows if _is_named(found.query, row[2]))
+        named: Iterator[Any] = (row for row in rows if _is_named(found.query, row[2]))
+        if found.query.attributes:
+            named = self._with_attributes(found, named)
         return [row for row, us, _ in islice(filter(partial(self._is_within, found), named), limit)]
+
+    def _with_attributes(
+        self, found: Filter, rows: Iterator[tuple[int, int, bytes]]
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the rows whose events have the attributes of the query."""
+        while some := list(islice(rows, _PAGE)):
+            bodies = self._bodies([row for row, _, _ in some])
+            kept = {row for _, row, _ in found.candidates([(0, row, body) for row, body in bodies.items()])}
+            yield from (each for each in some if each[0] in kept)
+
+    def _bodies(self, rows: list[int]) -> dict[int, bytes]:
+        sql = f"SELECT rowid, CAST(body AS BLOB) FROM events WHERE rowid IN ({','.join('?' * len(rows))})"  # noqa: S608 - marks
+        return dict(self._file.rows(sql, rows, same_file=True))
 
     def _is_within(self, found: Filter, row: tuple[int, int, bytes]) -> bool:
         """Return whether an event's nanoseconds are within the requested range; this matters only at its edges."""
@@ -182,8 +215,7 @@ class BoundedReader:
         held = 0
         for at in range(0, len(rows), _PAGE):
             some = rows[at : at + _PAGE]
-            sql = f"SELECT rowid, CAST(body AS BLOB) FROM events WHERE rowid IN ({','.join('?' * len(some))})"  # noqa: S608 - marks
-            bodies = dict(self._file.rows(sql, some, same_file=True))
+            bodies = self._bodies(some)
             for row in some:
                 line = bodies.get(row) or b""
                 held += len(line)

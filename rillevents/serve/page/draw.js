@@ -1,6 +1,6 @@
 // Charts: SVG that is put together element by element, in units of bars; CSS gives it size and colour.
 
-import { KINDS, count, kindOf } from "./text.js";
+import { count } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const GAP = 0.14;
@@ -19,22 +19,16 @@ function bar(className, at, from, height, gap = GAP) {
   return shape("rect", className, { x: at + gap / 2, width: 1 - gap, y: FULL - from - tall, height: tall });
 }
 
-// The number of events of each kind in each bucket.
-export function byKind(counts, buckets) {
-  const found = Object.fromEntries(KINDS.map((kind) => [kind, new Array(buckets).fill(0)]));
-  for (const one of counts) one.buckets.forEach((n, at) => { found[kindOf(one.event_type)][at] += n; });
-  return found;
-}
-
-export function drawStack(svg, kinds, buckets, marked) {
-  const totals = Array.from({ length: buckets }, (_, at) => KINDS.reduce((sum, kind) => sum + kinds[kind][at], 0));
+// Draw series above each other: for each its colour and its number of events in each bucket.
+export function drawStack(svg, series, buckets, marked) {
+  const totals = Array.from({ length: buckets }, (_, at) => series.reduce((sum, one) => sum + one.buckets[at], 0));
   const most = Math.max(1, ...totals);
   const bars = [];
   for (let at = 0; at < buckets; at += 1) {
     let from = 0;
-    for (const kind of KINDS) {
-      const height = (kinds[kind][at] / most) * FULL;
-      if (height) bars.push(bar(`kind-${kind}`, at, from, height));
+    for (const one of series) {
+      const height = (one.buckets[at] / most) * FULL;
+      if (height) bars.push(bar(one.colour, at, from, height));
       from += height;
     }
   }
@@ -45,10 +39,10 @@ export function drawStack(svg, kinds, buckets, marked) {
   return Math.max(...totals);
 }
 
-export function drawSpark(svg, kind, values) {
+export function drawSpark(svg, colour, values) {
   const most = Math.max(1, ...values);
   svg.setAttribute("viewBox", `0 0 ${values.length} ${FULL}`);
-  svg.replaceChildren(...values.flatMap((n, at) => (n ? [bar(`kind-${kind}`, at, 0, (n / most) * FULL)] : [])));
+  svg.replaceChildren(...values.flatMap((n, at) => (n ? [bar(colour, at, 0, (n / most) * FULL)] : [])));
 }
 
 // The position of a value among the bars, on either scale.

@@ -1,17 +1,22 @@
 // The panels around the list: counts over time and by name, the values of a metric, the rejected events.
 
-import { byKind, drawHistogram, drawSpark, drawStack } from "./draw.js";
-import { KINDS, byId, clock, count, element, fill, kindOf, moment, number, say, short, visible } from "./text.js";
+import { save } from "./csv.js";
+import { drawHistogram, drawSpark, drawStack } from "./draw.js";
+import { colourOf, label, series } from "./groups.js";
+import { byId, clock, count, element, fill, kindOf, moment, number, say, short, visible } from "./text.js";
 
 const NAMES = 10;
 // The server tells at most this many names apart.
 const MOST_NAMES = 50;
-const PERCENTILES = ["p50", "p90", "p99"];
+const PERCENTILES = ["p50", "p90", "p95", "p99"];
+const FIGURES = ["values", "min", ...PERCENTILES, "max", "mean", "sum"];
 
 export class Figures {
-  // `choose` is called with the type and the name to filter by.
-  constructor(choose) {
-    this.choose = choose;
+  // `controls` filters by what is clicked.
+  constructor(controls) {
+    this.controls = controls;
+    this.chosen = controls.chosen;
+    this.values = null;
     this.stats = null;
     this.buckets = 60;
     this.marked = null;
@@ -19,6 +24,8 @@ export class Figures {
     this.names = new Map();
     this.rejected = "";
     this.listen(byId("stack"));
+    byId("time-csv").addEventListener("click", () => this.saveTime());
+    byId("values-csv").addEventListener("click", () => this.saveValues());
   }
 
   listen(stack) {
@@ -38,15 +45,17 @@ export class Figures {
   showStats(stats, buckets) {
     this.stats = stats;
     this.buckets = buckets;
-    this.kinds = byKind(stats.counts, buckets);
-    const minutes = (Date.parse(stats.until) - Date.parse(stats.since)) / 60_000;
+    this.series = series(stats, buckets);
+    // Until now: the end of the last bar may lie in the future.
+    const minutes = (Math.min(Date.parse(stats.until), Date.now()) - Date.parse(stats.since)) / 60_000;
     const names = stats.counts.length;
     say(byId("total"), count(stats.total));
-    say(byId("rate"), number(stats.total / minutes, 3));
+    say(byId("rate"), minutes > 0 ? number(stats.total / minutes, 3) : "–");
     say(byId("kinds"), names >= MOST_NAMES ? `${MOST_NAMES}+` : count(names));
     say(byId("rejected-total"), count(stats.rejected));
     byId("rejected-total").classList.toggle("bad", stats.rejected > 0);
     say(byId("stats-note"), notes(stats).join(" "));
+    say(byId("over-time-title"), `Over time, by ${stats.groups ? short(this.chosen.by, 60) : "type"}`);
     this.drawTime();
     this.showLegend();
     this.showNames();
@@ -65,7 +74,7 @@ export class Figures {
     const begin = Date.parse(this.stats.since);
     const range = Date.parse(this.stats.until) - begin;
     this.marked = this.marked !== null && this.marked >= this.buckets ? null : this.marked;
-    const peak = drawStack(byId("stack"), this.kinds, this.buckets, this.marked);
+    const peak = drawStack(byId("stack"), this.series, this.buckets, this.marked);
     say(byId("peak"), peak ? count(peak) : "");
     for (const [where, part] of [["begin", 0], ["middle", 0.5], ["end", 1]]) {
       say(byId(`axis-${where}`), moment(begin + part * range, range));
@@ -75,22 +84,26 @@ export class Figures {
 
   told(begin, range) {
     const at = this.marked;
-    const parts = KINDS.filter((kind) => this.kinds[kind][at]).map((kind) => `${count(this.kinds[kind][at])} ${kind}`);
+    const parts = this.series.filter((one) => one.buckets[at]).map((one) => `${count(one.buckets[at])} ${one.label}`);
     return `${moment(begin + (at / this.buckets) * range, range)} · ${parts.join(", ") || "nothing"}`;
   }
 
   showLegend() {
     const legend = byId("legend");
-    if (!legend.childElementCount) {
-      legend.append(...KINDS.map((kind) => element("li", `kind-${kind}`, element("span", "", kind), " ", element("b", ""))));
+    const labels = JSON.stringify(this.series.map((one) => [one.colour, one.label]));
+    if (legend.dataset.labels !== labels) {
+      legend.dataset.labels = labels;
+      legend.replaceChildren(...this.series.map((one) => element("li", one.colour, element("span", "", element("bdi", "", one.label)), " ", element("b", ""))));
     }
-    KINDS.forEach((kind, at) => say(legend.children[at].querySelector("b"), count(this.kinds[kind].reduce((a, b) => a + b, 0))));
+    this.series.forEach((one, at) => say(legend.children[at].querySelector("b"), count(one.buckets.reduce((a, b) => a + b, 0))));
   }
 
   // Keep rows, and move them only if their order changes, so that a focused row keeps the focus.
   showNames() {
-    const shown = this.stats.counts.slice(0, NAMES);
-    const rows = shown.map((one) => this.nameRow(one));
+    const { groups, counts } = this.stats;
+    const all = groups ?? counts;
+    const shown = all.slice(0, NAMES);
+    const rows = groups ? shown.map((one, at) => this.groupRow(one, at)) : shown.map((one) => this.nameRow(one));
     const body = byId("names");
     if (rows.length !== body.childElementCount || rows.some((made, at) => body.children[at] !== made)) {
       const focused = document.activeElement;
@@ -98,46 +111,54 @@ export class Figures {
       if (body.contains(focused)) focused.focus({ preventScroll: true });
     }
     for (const [key, made] of this.names) if (!rows.includes(made)) this.names.delete(key);
-    const more = this.stats.counts.length - shown.length;
-    const most = this.stats.counts.length >= MOST_NAMES ? "at least " : "";
-    say(byId("more-names"), more > 0 ? `and ${most}${more} more` : "");
+    const more = (this.stats.group_count ?? all.length) - shown.length;
+    const most = !groups && all.length >= MOST_NAMES ? "at least " : "";
+    say(byId("more-names"), more > 0 ? `and ${most}${count(more)} more` : "");
   }
 
   nameRow(one) {
     const key = JSON.stringify([one.event_type, one.event_name]);
-    if (!this.names.has(key)) this.names.set(key, this.newRow(one));
-    const made = this.names.get(key);
-    drawSpark(made.querySelector("svg"), kindOf(one.event_type), one.buckets);
+    const colour = `kind-${kindOf(one.event_type)}`;
+    const made = this.kept(key, () => {
+      const title = `show only ${short(one.event_type, 120)} ${short(one.event_name, 120)}`;
+      return newRow(colour, short(one.event_name, 120), title, () => this.controls.choose(one.event_type, one.event_name));
+    });
+    drawSpark(made.querySelector("svg"), colour, one.buckets);
     say(made.lastElementChild, count(one.total));
     return made;
   }
 
-  newRow(one) {
-    const button = element("button", `name kind-${kindOf(one.event_type)}`, element("bdi", "", short(one.event_name, 120)));
-    button.type = "button";
-    button.title = `show only ${short(one.event_type, 120)} ${short(one.event_name, 120)}`;
-    button.addEventListener("click", () => {
-      if (one.event_type === "metric") this.metric = one.event_name;
-      this.choose(one.event_type, one.event_name);
-    });
-    const spark = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    spark.setAttribute("class", "spark");
-    spark.setAttribute("preserveAspectRatio", "none");
-    spark.setAttribute("aria-hidden", "true");
-    const head = element("th", "", button);
-    head.scope = "row";
-    return element("tr", "", head, element("td", "", spark), element("td", "total"));
+  groupRow(one, at) {
+    const { by } = this.chosen;
+    const colour = colourOf(at);
+    const made = this.kept(JSON.stringify([by, one.value, colour]), () => newRow(colour, label(one.value), ...this.filterBy(by, one.value)));
+    drawSpark(made.querySelector("svg"), colour, one.buckets);
+    say(made.lastElementChild, count(one.total));
+    return made;
+  }
+
+  // What a click on the value of a group says and does: nothing, where it stands for events without the attribute.
+  filterBy(by, value) {
+    if (value === null) return [`events without ${short(by, 120)}`, null];
+    const text = JSON.stringify(value);
+    return [`show only ${short(by, 60)}=${label(value)}`, () => this.controls.filterBy(by, text)];
+  }
+
+  kept(key, make) {
+    if (!this.names.has(key)) this.names.set(key, make());
+    return this.names.get(key);
   }
 
   offerMetrics() {
     const metrics = this.stats.counts.filter((one) => one.event_type === "metric").map((one) => one.event_name);
-    if (!metrics.includes(this.metric)) this.metric = metrics[0] ?? "";
+    this.metric = metrics.includes(this.chosen.metric) ? this.chosen.metric : metrics[0] ?? "";
     fill(byId("metric"), metrics.sort().map((name) => [name, short(name, 60)]));
     byId("metric").value = this.metric;
     byId("metric").disabled = !metrics.length;
   }
 
   showValues(found) {
+    this.values = found;
     drawHistogram(byId("histogram"), found, PERCENTILES);
     const told = ["min", ...PERCENTILES, "max", "mean"].map((name) => [name, found.values ? number(found[name]) : "–"]);
     const list = byId("percentiles");
@@ -151,7 +172,53 @@ export class Figures {
     say(byId("value-scale"), found.scale === "log" ? "logarithmic" : "");
     const of = `${count(found.values)} value${found.values === 1 ? "" : "s"}`;
     const note = found.complete ? of : `a sample: the newest ${of}`;
-    say(byId("spread-note"), found.values ? note : "No metric in this time range.");
+    say(byId("spread-note"), found.values ? note : "No values of a metric here.");
+    this.showValueGroups(found);
+  }
+
+  showValueGroups(found) {
+    const { by } = this.chosen;
+    const shown = (found.groups ?? []).slice(0, NAMES);
+    byId("value-groups").hidden = !shown.length;
+    say(byId("value-by"), short(by, 60));
+    // Rebuilt only if something changed: a focused row keeps the focus.
+    const now = JSON.stringify([by, shown]);
+    const body = byId("value-rows");
+    if (body.dataset.now === now) return;
+    body.dataset.now = now;
+    body.replaceChildren(...shown.map((one) => {
+      const head = element("th", "", nameOf("", label(one.value), ...this.filterBy(by, one.value)));
+      head.scope = "row";
+      const figures = [count(one.count), ...["p50", "p95", "p99"].map((key) => number(one[key]))];
+      return element("tr", "", head, ...figures.map((text) => element("td", "total", text)));
+    }));
+    const more = (found.group_count ?? 0) - shown.length;
+    say(byId("more-values"), more > 0 ? `and ${count(more)} more` : "");
+  }
+
+  // What the chart shows: a row for each bar and each part of it.
+  saveTime() {
+    if (!this.stats) return;
+    const { stats, buckets, chosen } = this;
+    const begin = Date.parse(stats.since);
+    const width = (Date.parse(stats.until) - begin) / buckets;
+    const parts = stats.groups
+      ? stats.groups.map((one) => [[typeof one.value === "object" && one.value !== null ? JSON.stringify(one.value) : one.value], one.buckets])
+      : stats.counts.map((one) => [[one.event_type, one.event_name], one.buckets]);
+    const rows = parts.flatMap(([keys, counts]) =>
+      counts.map((n, at) => [...keys, new Date(begin + at * width).toISOString(), n]));
+    save("rillevents-counts.csv", [[...(stats.groups ? [chosen.by] : ["event_type", "event_name"]), "from", "count"], ...rows]);
+  }
+
+  saveValues() {
+    if (!this.values) return;
+    const { values, chosen, metric } = this;
+    const by = values.groups ? [chosen.by] : [];
+    const row = (keys, one) => [metric, ...keys, ...FIGURES.map((key) => (key === "values" ? one.values ?? one.count : one[key]))];
+    const rows = values.groups
+      ? values.groups.map((one) => row([typeof one.value === "object" && one.value !== null ? JSON.stringify(one.value) : one.value], one))
+      : [row([], values)];
+    save("rillevents-values.csv", [["event_name", ...by, "count", ...FIGURES.slice(1)], ...rows]);
   }
 
   showRejected(found) {
@@ -165,6 +232,27 @@ export class Figures {
     const rows = rejected.map((one) => rejectedRow(one, open));
     list.replaceChildren(...(rows.length ? rows : [element("p", "hint none", "Nothing was rejected.")]));
   }
+}
+
+// A name or value to click, or plain text where there is nothing to filter by.
+function nameOf(colour, text, title, act) {
+  const made = element(act ? "button" : "span", `name ${colour}`.trim(), element("bdi", "", text));
+  made.title = title;
+  if (act) {
+    made.type = "button";
+    made.addEventListener("click", act);
+  }
+  return made;
+}
+
+function newRow(colour, text, title, act) {
+  const spark = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  spark.setAttribute("class", "spark");
+  spark.setAttribute("preserveAspectRatio", "none");
+  spark.setAttribute("aria-hidden", "true");
+  const head = element("th", "", nameOf(colour, text, title, act));
+  head.scope = "row";
+  return element("tr", "", head, element("td", "", spark), element("td", "total"));
 }
 
 function notes(stats) {

@@ -1,8 +1,10 @@
 // What the page requests from the server, and when; live.js and figures.js show it.
 
+import { Chosen } from "./chosen.js";
+import { Controls } from "./controls.js";
 import { Figures } from "./figures.js";
 import { Live } from "./live.js";
-import { byId, clock, say } from "./text.js";
+import { byId, clock, say, zone } from "./text.js";
 
 const POLL_MS = 2000;
 const FIGURES_MS = 6000;
@@ -10,14 +12,17 @@ const FIGURES_MS = 6000;
 const SPARED = 15;
 const PATIENCE_MS = 20_000;
 const LONGEST_WAIT_MS = 15_000;
-const RANGES = { "15m": 60, "1h": 60, "24h": 48, "7d": 56 };
 
-const live = new Live(ask);
-const figures = new Figures((type, name) => {
-  live.choose(type, name);
+const chosen = new Chosen();
+const controls = new Controls(chosen, () => {
+  figures.mark(null);
+  live.restart();
   atOnce();
 });
+const live = new Live(ask, controls);
+const figures = new Figures(controls);
 let figuresDue = 0;
+let newest = "";
 let failures = 0;
 let goneSince = null;
 let timer = 0;
@@ -55,8 +60,6 @@ class Refusal extends Error {
   }
 }
 
-const range = () => document.querySelector("#range input:checked").value;
-
 // Polling
 
 async function round() {
@@ -85,24 +88,35 @@ async function round() {
 
 async function refresh() {
   const began = performance.now();
-  const asked = range();
-  const stats = await ask("/api/stats", { since: asked, buckets: RANGES[asked] });
-  if (asked !== range()) {
+  const { buckets, ...times } = chosen.times;
+  const asked = live.round;
+  const stats = await ask("/api/stats", { ...chosen.filter, ...times, buckets, by: chosen.by });
+  // Something else was chosen since this was requested.
+  if (asked !== live.round) {
     isDueAtOnce = true;
     return;
   }
-  figures.showStats(stats, RANGES[asked]);
-  live.offer(stats.counts);
+  figures.showStats(stats, buckets);
+  controls.offer(stats.counts);
   figures.showRejected(await ask("/api/rejected", { limit: 50 }));
-  await values(stats);
-  figuresDue = Date.now() + Math.max(FIGURES_MS, SPARED * (performance.now() - began));
+  await values(stats, asked);
+  if (asked === live.round) figuresDue = Date.now() + Math.max(FIGURES_MS, SPARED * (performance.now() - began));
+  await older(stats);
 }
 
-async function values(stats) {
+async function values(stats, asked) {
   const name = figures.metric;
-  const time = { since: stats.since, until: stats.until };
-  const found = name ? await ask("/api/values", { name, ...time, bins: 40 }) : { values: 0, histogram: [] };
-  if (name === figures.metric) figures.showValues(found);
+  const given = { name, since: stats.since, until: stats.until, attributes: chosen.attributesText, by: chosen.by, bins: 40 };
+  const found = name ? await ask("/api/values", given) : { values: 0, histogram: [] };
+  if (asked === live.round) figures.showValues(found);
+}
+
+// Where the range is empty: the time of the newest event of all, so that nobody takes the store for empty.
+async function older(stats) {
+  newest = "";
+  if (chosen.isFiltered || stats.total || byId("list").childElementCount) return;
+  const { events } = await ask("/api/events", { limit: 1 });
+  newest = events[0]?.event_time ?? "";
 }
 
 function atOnce() {
@@ -124,9 +138,10 @@ function arrived() {
   byId("gone").hidden = true;
   document.body.classList.remove("stale");
   state("live", "live");
-  const isEmpty = !live.isFiltered && stats.total === 0 && stats.rejected === 0 && byId("list").childElementCount === 0;
+  const isEmpty = !newest && !chosen.isFiltered && stats.total === 0 && stats.rejected === 0 && byId("list").childElementCount === 0;
   byId("empty").hidden = !isEmpty;
   byId("full").hidden = isEmpty;
+  say(byId("none"), newest ? `No events in this time range. The newest event is of ${clock(newest)}.` : "No events match.");
 }
 
 function failed(error, wait) {
@@ -151,23 +166,10 @@ function failed(error, wait) {
 
 function listen() {
   say(byId("host"), location.host);
+  say(byId("zone"), `Times are in ${zone()}.`);
   say(byId("type-export"), `export RILLEVENTS_INTAKE_URL=${location.origin}/events/default`);
-  for (const id of ["type", "name"]) {
-    byId(id).addEventListener("input", () => {
-      live.restart();
-      round();
-    });
-  }
   byId("pause").addEventListener("click", round);
-  byId("again").addEventListener("click", round);
-  byId("range").addEventListener("change", () => {
-    figures.mark(null);
-    atOnce();
-  });
-  byId("metric").addEventListener("change", () => {
-    figures.metric = byId("metric").value;
-    atOnce();
-  });
+  byId("again").addEventListener("click", atOnce);
   for (const button of document.querySelectorAll("[data-copies]")) {
     button.addEventListener("click", async () => {
       const code = byId(button.dataset.copies);

@@ -70,6 +70,14 @@ export function moment(text, range) {
   return (range > DAY_MS ? DAY : MINUTE).format(time);
 }
 
+// The zone of all times that are shown, with its distance from UTC now.
+export function zone() {
+  const parts = new Intl.DateTimeFormat("en-GB", { timeZoneName: "longOffset" }).formatToParts(new Date());
+  const offset = parts.find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC");
+  const name = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return name === "UTC" || name === offset ? "UTC" : `${name} (${offset})`;
+}
+
 // A number that JavaScript cannot represent exactly as written.
 class Exact {
   constructor(source) { this.source = source; }

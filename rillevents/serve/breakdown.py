@@ -1,0 +1,79 @@
+"""What the counts beside the events cannot tell: counts and values by attribute, read from the events themselves."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+from rillevents.event.columns import ColumnOf
+from rillevents.event.query import Query
+from rillevents.event.stats import distribution, spread
+from rillevents.event.tally import Group, Tally, plain
+from rillevents.serve.latest import Latest
+from rillevents.store.glance import BoundedReader, Window
+from rillevents.store.reader import Counted
+
+Reader = BoundedReader | Latest
+_SECOND_US, _MINUTE_US = 1_000_000, 60_000_000
+
+
+def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: str) -> tuple[Window, dict[str, Any]]:
+    """Return the counts of the events that *query* accepts, and, if *by* names an attribute, the groups of its values.
+
+    The times of *query* must be set and divide into *buckets* of whole seconds. With *by* the buckets are those of the groups.
+    """
+    since, until = query.since or 0, query.until or 0
+    width = (until - since) // buckets // 1000
+    edges = [since // 1000 + width * number for number in range(buckets + 1)]
+    keys = (by,) if by else ("event_type", "event_name")
+    tally = Tally(
+        query, keys, column=ColumnOf(edges, _SECOND_US if width % _MINUTE_US or edges[0] % _MINUTE_US else _MINUTE_US)
+    )
+    first = _read(seeing, query, tally)
+    most = _largest(tally, limit)
+    rows = [(group, [tally.columns[group, number] for number in range(buckets)]) for group in most]
+    cut = first > since
+    if not by:
+        counted = [Counted(str(group[0]), str(group[1]), row) for group, row in rows]
+        return Window(first, until, tally.events, counted, cut), {}
+    kinds = sorted(tally.kinds, key=lambda kind: (-tally.kinds[kind], kind))[:limit]
+    counted = [Counted(*kind, [tally.kinds[kind]]) for kind in kinds]
+    groups = [{"value": plain(group[0]), "total": tally.groups[group], "buckets": row} for group, row in rows]
+    return Window(first, until, tally.events, counted, cut), {"groups": groups, "group_count": len(tally.groups)}
+
+
+def values_read(seeing: Reader, query: Query, *, bins: int, limit: int, by: str) -> dict[str, Any]:
+    """Return the distribution of the `value` of the events that *query* accepts, with *by* also that of each group."""
+    tally = Tally(query, (by,) if by else (), "value")
+    complete = _read(seeing, query, tally) <= (query.since or 0)
+    by_group: dict[Group, array[float]] = {}
+    for (group, _), values in tally.values.items():
+        by_group[group] = by_group[group] + values if group in by_group else values
+    found = spread([value for values in by_group.values() for value in values], bins) | {"complete": complete}
+    if by:
+        most = sorted(by_group, key=lambda group: (-len(by_group[group]), _text(group)))
+        groups = [{"value": plain(group[0]), **(distribution(by_group[group]) or {})} for group in most[:limit]]
+        found |= {"groups": groups, "group_count": len(by_group)}
+    return found
+
+
+def _read(seeing: Reader, query: Query, tally: Tally) -> int:
+    """Add the events to *tally*; return the nanoseconds from which on all were read."""
+    first, blocks = seeing.blocks(query)
+    _add(blocks, tally)
+    return first
+
+
+def _add(blocks: Iterator[tuple[list[int], list[bytes]]], tally: Tally) -> None:
+    for times, lines in blocks:
+        tally.add(times, lines)
+
+
+def _largest(tally: Tally, limit: int) -> list[Group]:
+    return sorted(tally.groups, key=lambda group: (-tally.groups[group], _text(group)))[:limit]
+
+
+def _text(group: Group) -> str:
+    return json.dumps([plain(part) for part in group])
