@@ -337,7 +337,7 @@ class TestChosen:
         self.fill(serving)
         choose(page, "#by", "service_name")
         page.until(lambda: {"web": "8", "api": "4", "-": "1", "=cmd": "1"} == figures(page))
-        assert ["web 8", "api 4", "- 1", "=cmd 1"] == page.texts("#legend li")
+        assert ["web 8", "api 4", "=cmd 1", "- 1"] == page.texts("#legend li")
         assert "Over time, by service_name" == page.text("#over-time-title")
         page.until(lambda: 2 == len(page.texts("#value-rows tr")))
         cells = [page.texts(f"#value-rows tr:nth-child({row}) > *") for row in (1, 2)]
