@@ -159,7 +159,8 @@ class BoundedReader:
     def values(self, query: Query) -> tuple[list[float], bool]:
         """Return the numbers that the newest events have as their `value`, and whether these were all."""
         found = Filter(query)
-        if query.event_type == METRIC and not is_pattern(query.name) and not found.edges and self._has_counts():
+        is_one_metric = query.event_type == METRIC and query.name and not is_pattern(query.name)
+        if is_one_metric and not found.edges and self._has_counts():
             return Counts(self._file).values(query.name, Range.of(query)), True
         rows = self._newest_rows(query, VALUES + 1)
         taken, values = 0, []
