@@ -434,7 +434,7 @@ class TestChosen:
         for button, name in (("time", "counts"), ("events", "events"), ("values", "values")):
             click(page, f"#{button}-csv")
             file = tmp_path / f"rillevents-{name}.csv"
-            page.until(file.exists)
+            page.until(lambda file=file: file.exists() and file.stat().st_size)
             rows[name] = list(csv.DictReader(io.StringIO(file.read_text("utf-8-sig"))))
         sums: dict[str, int] = {}
         for row in rows["counts"]:
