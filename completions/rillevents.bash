@@ -51,7 +51,7 @@ _rillevents_command() {
         arguments='text'
         ;;
     'serve')
-        options='--host --port --store --to --keep --user --password-file --allow-host --allow-origin --tls-cert --tls-key --json -q --quiet --version -h --help'
+        options='--host --port --store --to --keep --user --password-file --allow-host --allow-origin --tls-cert --tls-key --open --json -q --quiet --version -h --help'
         takes=' --host:text --port:text --store:file --to:destination --keep:text --user:text --password-file:file --allow-host:text --allow-origin:text --tls-cert:file --tls-key:file '
         ;;
     'completions')

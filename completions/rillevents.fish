@@ -324,6 +324,7 @@ complete -c rillevents -n '__rillevents_at \'serve\'' -l allow-host -r -f -d 'An
 complete -c rillevents -n '__rillevents_at \'serve\'' -l allow-origin -r -f -d 'Also accept events from pages of this origin'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l tls-cert -r -F -d 'Use TLS with this certificate'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l tls-key -r -F -d 'The certificate\'s key'
+complete -c rillevents -n '__rillevents_at \'serve\'' -l open -d 'Open the page in the browser'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l json -d 'Print one JSON document'
 complete -c rillevents -n '__rillevents_at \'serve\'' -s q -l quiet -d 'Print nothing on stderr except usage errors'
 complete -c rillevents -n '__rillevents_at \'serve\'' -l version -d 'Print the version'

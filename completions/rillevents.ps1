@@ -392,6 +392,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 '--allow-origin' = 'Also accept events from pages of this origin'
                 '--tls-cert' = 'Use TLS with this certificate'
                 '--tls-key' = 'The certificate''s key'
+                '--open' = 'Open the page in the browser'
                 '--json' = 'Print one JSON document'
                 '-q' = 'Print nothing on stderr except usage errors'
                 '--quiet' = 'Print nothing on stderr except usage errors'

@@ -344,6 +344,59 @@ class TestAnswers:
         assert {"received_at", "stream", "reason", "event_id", "line", "cut"} == set(first)
         assert 1 == len(serving.get("/api/rejected?limit=1")[1]["rejected"])
 
+    def test_by_attribute(self, tool: Tool) -> None:
+        """Counts and values come for each value of an attribute, null without it; a filter by attribute applies to all."""
+        now = format_time(time.time_ns())
+        with Serving(tool) as serving:
+            values = [("web", 1), ("web", 3), ("api", 10), (True, 5)]
+            sent = [event(n, kind="metric", name="m", value=v) | {"s": s} for n, (s, v) in enumerate(values)]
+            serving.send(*[each | {"event_time": now} for each in [*sent, event(9, name="n")]])
+            found = serving.get("/api/stats?by=s&buckets=1")[1]
+            groups = [("web", 2, [2]), ("api", 1, [1]), (None, 1, [1]), (True, 1, [1])]
+            assert groups == [(each["value"], each["total"], each["buckets"]) for each in found["groups"]]
+            assert (4, 5, True) == (found["group_count"], found["total"], found["complete"])
+            assert [("m", 4), ("n", 1)] == [(each["event_name"], each["total"]) for each in found["counts"]]
+            found = serving.get("/api/values?name=m&by=s")[1]
+            assert [("web", 2, 2, 4), ("api", 1, 10, 10), (True, 1, 5, 5)] == [
+                (each["value"], each["count"], each["p50"], each["sum"]) for each in found["groups"]
+            ]
+            web = "attributes=" + urllib.parse.quote('{"s":"web"}')
+            assert 2 == serving.get(f"/api/stats?{web}")[1]["total"]
+            assert 2 == serving.get(f"/api/values?name=m&{web}")[1]["values"]
+            assert ["e0", "e1"] == [each["event_id"] for each in serving.get(f"/api/events?{web}")[1]["events"]]
+
+    @pytest.mark.parametrize("forward", [False, True])
+    def test_installs(self, forward: bool, tool: Tool) -> None:
+        """An install is new once; an event reaches the next one of the same install, up to the last moment of the time."""
+        day = NOON + 86400 * 10**9
+
+        def of(number: int, seconds: float, name: str, install: Any, **more: Any) -> dict[str, Any]:
+            made = event(number, name=name) | {
+                "event_time": format_time(day + int(seconds * 1e9)),
+                "install_id": install,
+            }
+            return made | more
+
+        sent = [
+            of(0, -86400, "a", "old"), of(1, 0, "a", "old"), of(2, 600, "b", "old"), of(3, 1, "a", "new", s="web"),
+            of(4, 601.000001, "b", "new", s="web"), of(5, 2, "a", "third"), of(6, 2, "b", "third"), of(7, 3, "b", "third"),
+            of(8, 4, "a", None), of(9, 4, "b", None), of(10, 4, "a", 5), of(11, 4, "*", "third"), of(12, 5, "*", "third"),
+        ]  # fmt: skip
+        del sent[8]["install_id"], sent[9]["install_id"]
+        with Serving(tool, *(["--to", f"file:{tool.paths.home}/out"] if forward else [])) as serving:
+            serving.send(*sent)
+            times = f"since={format_time(day)}&until={format_time(day + 7200 * 10**9)}"
+            found = serving.get(f"/api/installs?{times}&buckets=2")[1]
+            assert (3, 2, [2, 0], True) == (found["installs"], found["new"], found["buckets"], found["complete"])
+            web = "attributes=" + urllib.parse.quote('{"s":"web"}')
+            assert 1 == serving.get(f"/api/installs?{times}&{web}")[1]["installs"]
+            for asked, started, reached in (
+                ("start=a&goal=b", 3, 2), ("start=a&goal=b&within=601s", 3, 3), (f"start=a&goal=b&{web}", 1, 0),
+                ("start=b&goal=b", 4, 1), ("start=*&goal=*", 2, 1), ("start=a&goal=nosuch", 3, 0), ("start=nosuch&goal=b", 0, 0),
+            ):  # fmt: skip
+                found = serving.get(f"/api/reach?{times}&{asked}")[1]
+                assert (started, reached) == (found["started"], found["reached"]), asked
+
     @pytest.mark.parametrize(
         "asked",
         [
@@ -351,6 +404,8 @@ class TestAnswers:
             "events?after=x", "events?after=1", f"events?after={'9' * 30}-00000000", "events?since=yesterday",
             f"events?since={'9' * 5000}w", f"events?name={'x' * 1025}", "events?nmae=x", "events?=1", "events?since=%00",
             "rejected?limit=-1", "rejected?after=1", "stats?buckets=201", "stats?since=1h&until=2h", "stats?since=1h&until=1d", "stats?since=@99999999999",
+            "stats?attributes=x", "stats?attributes=%5B1%5D", "events?attributes=" + "%5B" * 900, "installs?since=1h&until=2h", "installs?name=x",
+            "reach", "reach?start=a", "reach?start=a&goal=b&within=soon", "reach?start=a&goal=b&by=x",
             "values", "values?name=", "values?name=m&bins=101", "values?name=m&since=1h&until=1h",
             "events?" + "&".join(f"a{number}=1" for number in range(21)),
         ],
@@ -366,7 +421,8 @@ class TestAnswers:
         [
             "events?since=99999999999w", "events?until=99999999999w", "stats?since=99999999999w",
             "stats?since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z", "stats?since=@0&until=@1", "events?after=0-00000000",
-            "values?name=m&since=99999999999w", "events?name=%ED%A0%80&type=%FF", "events?name=" + "*a" * 400,
+            "values?name=m&since=99999999999w", "stats?by=%00&buckets=1", "values?name=m&by=name", "installs?since=99999999999w",
+            "reach?start=a&goal=b&within=99999999999w", "reach?start=*&goal=%5B&since=99999999999w", "events?attributes=%7B%22a%22:1e999%7D", "events?name=%ED%A0%80&type=%FF", "events?name=" + "*a" * 400,
             "values?name=" + urllib.parse.quote("[]*?\x00\u202e"),
         ],
         ids=lambda asked: asked[:24],

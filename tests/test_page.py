@@ -321,7 +321,7 @@ def choose(page: Browser, selector: str, text: str) -> None:
 def figures(page: Browser) -> dict[str, str]:
     """Return the table of names or values, as name and count."""
     # At once: the table may be drawn anew between two calls.
-    texts = 'selector => [...document.querySelectorAll(selector)].map(cell => cell.textContent)'
+    texts = "selector => [...document.querySelectorAll(selector)].map(cell => cell.textContent)"
     names, totals = page.run(f'const texts = {texts}; return [texts("#names .name"), texts("#names .total")]')
     return dict(zip(names, totals, strict=True))
 
@@ -379,6 +379,34 @@ class TestChosen:
         page.until(lambda: "14" == page.text("#total") and [] == page.texts("#chips button"))
         page.driver.forward()
         page.until(lambda: "8" == page.text("#total"))
+
+    def test_reach(self, page: Browser, serving: Serving) -> None:
+        """Two names tell how often one leads to the other; they stand in the address, and a length of time of one's own does too."""
+        for install, seconds in (("one", 5), ("two", 700)):
+            serving.send(event("login-start", ago=800, install_id=install))
+            serving.send(event("login-success", ago=800 - seconds, install_id=install))
+        page.until(lambda: ("2", "2") == (page.text("#installs"), page.text("#new-installs")))
+        choose(page, "#start", "login-start")
+        choose(page, "#goal", "login-success")
+        page.until(lambda: "1 of 2 (50 %) login-start reach login-success within 10m." == page.text("#reach"))
+        assert "start=login-start&goal=login-success" in page.run("return location.search")
+        page.driver.get(f"{serving.url}/?start=login-start&goal=login-success&within=701s")
+        page.until(lambda: "2 of 2 (100 %) login-start reach login-success within 701s." == page.text("#reach"))
+        page.driver.get(f"{serving.url}/?within=soon")
+        page.until(lambda: "Not understood in the address, and left out: within." == page.text("#unread"))
+
+    def test_typed_attributes(self, page: Browser, serving: Serving) -> None:
+        """An attribute is typed as for `-a`: text after `=`, JSON after `:=`; what is neither is said beside the field."""
+        serving.send(event("a", status="500"), event("b", status=500), event("c", **{'k"\\': "x=1"}))
+        page.until(lambda: 3 == len(names(page)))
+        for typed, expected in (("status=500", "a"), ("status:=500", "b"), ('k"\\=x=1', "c")):
+            choose(page, "#attribute", typed)
+            names_are(page, expected)
+            click(page, "#chips button")
+            page.until(lambda: 3 == len(names(page)))
+        for typed in ("status", "status:=x", "=1"):
+            choose(page, "#attribute", typed)
+            assert page.run("return document.querySelector('#attribute').validationMessage").startswith("Write KEY=")
 
     def test_unreadable_address(self, page: Browser, serving: Serving) -> None:
         """What cannot be understood in an address is left out and named."""

@@ -202,6 +202,14 @@ class TestGroups:
         expected = [(2, 1), (2, None), (2, {"a": 1}), (1, True), (1, "1")]
         assert sorted(map(repr, expected)) == sorted(repr((group["count"], group["by"]["k"])) for group in found)
 
+    @pytest.mark.parametrize("key", ['a"b', "a\\b", "a\nb", "\0", "\ud800", "", "é"])
+    def test_odd_keys(self, key: str) -> None:
+        """A key may have any sign; a filter by it works, too."""
+        given = [event(**{key: 1}), event(**{key: 1}, other=2), event(other=1)]
+        found = summarize(given, by=(key, "other"), query=Query(attributes=[(key, 1)]))["groups"]
+        told = {(group["by"][key], group["by"]["other"], group["count"]) for group in found}
+        assert {(1, None, 1), (1, 2, 1)} == told
+
     def test_several_keys(self) -> None:
         """Several keys make a group for each combination; the largest comes first."""
         found = summarize([event(a=1, b="x"), event(a=1, b="x"), event(a=1, b="y")], by=("a", "b"))["groups"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
 from threading import Thread
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,8 +19,12 @@ from rillevents.cli.result import Result, Shown
 from rillevents.errors import ConfigError
 from rillevents.serve.limits import DEFAULT_PORT
 
+if TYPE_CHECKING:
+    from rillevents.serve.options import Options
+
 _EXAMPLE = """
 rillevents serve
+rillevents serve --open
 rillevents serve --port 0 --json
 rillevents serve --to intake --allow-origin https://app.example.com
 RILLEVENTS_SERVE_PASSWORD=… rillevents serve --host 0.0.0.0 --user ci --tls-cert cert.pem --tls-key key.pem
@@ -65,6 +69,7 @@ def add_to(app: typer.Typer) -> None:
         ] = [],  # noqa: B006
         tls_cert: Annotated[str, typer.Option("--tls-cert", metavar="F", help="Use TLS with this certificate.")] = "",
         tls_key: Annotated[str, typer.Option("--tls-key", metavar="F", help="The certificate's key.")] = "",
+        opens: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
         as_json: Json = False,
     ) -> Result:
         """Receive events over HTTP; store them, or forward them. Runs until it is stopped."""
@@ -84,7 +89,7 @@ def add_to(app: typer.Typer) -> None:
             raise ConfigError(told, hint="run: pip install 'rillevents[serve]'") from None
         voice = StderrWriter(is_quiet(os.environ))
         try:
-            run(options, paths(), on_ready=_tell(as_json, voice), warn=voice.say)
+            run(options, paths(), on_ready=_tell(as_json, voice, options if opens else None), warn=voice.say)
         finally:
             voice.close()
         return Result()
@@ -130,7 +135,7 @@ class StderrWriter:
                     print(message, file=sys.stderr, flush=True)
 
 
-def _tell(as_json: bool, voice: StderrWriter) -> Callable[[str, str], None]:
+def _tell(as_json: bool, voice: StderrWriter, opened: Options | None) -> Callable[[str, str], None]:
     def tell(url: str, keeps: str) -> None:
         from rillevents.cli.render import show
 
@@ -144,5 +149,17 @@ def _tell(as_json: bool, voice: StderrWriter) -> Callable[[str, str], None]:
         # Nobody may be reading it; serve all the same.
         with suppress(OSError):
             show(Shown(Result("stream", lines=[document] if as_json else []), quiet=True))
+        if opened:
+            _open(opened.page(url), url, voice)
 
     return tell
+
+
+def _open(page: str, url: str, voice: StderrWriter) -> None:
+    """Open the page, or say why not."""
+    from rillevents.cli.browser import open_in_browser
+
+    if not page:
+        voice.say(f"the page was not opened: it is shown only under a loopback address, and {url} is none")
+    elif not open_in_browser(page, os.environ):
+        voice.say(f"no browser was found; open {page} in one")

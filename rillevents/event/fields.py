@@ -13,6 +13,7 @@ from rillevents.event.query import decoded, same
 
 MISSING: Final = msgspec.UNSET
 _WHOLE_64: Final = 1 << 63
+_ODD: Final = {'"', "\\", *map(chr, range(32))}
 
 
 class Fields:
@@ -20,10 +21,12 @@ class Fields:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._names = {key: f"f{number}" for number, key in enumerate(dict.fromkeys(keys))}
+        # msgspec takes no such key, in any form.
+        self._is_odd = any(_ODD & {*key} or (not key.isascii() and not _is_text(key)) for key in self._names)
         self._form: Any = msgspec.defstruct(
             "Row",
             [(name, Any, MISSING) for name in self._names.values()],
-            rename={name: key for key, name in self._names.items()},
+            rename=None if self._is_odd else {name: key for key, name in self._names.items()},
             gc=False,
         )
         self._decoder = msgspec.json.Decoder(self._form)
@@ -34,6 +37,8 @@ class Fields:
 
     def rows(self, lines: Sequence[bytes]) -> list[Any]:
         """Return a row for each line without its newline; all fields of a line that is no JSON object are MISSING."""
+        if self._is_odd:
+            return [self._form(**self._slowly(line)) for line in lines]
         try:
             rows: list[Any] = self._decoder.decode_lines(b"\n".join(lines))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -53,6 +58,15 @@ class Fields:
             return {name: event[key] for key, name in self._names.items() if key in event}
         except (ValueError, RecursionError, TypeError):
             return {}
+
+
+def _is_text(key: str) -> bool:
+    """Return whether *key* has no half of a character, as JSON can write one."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _needle(key: str, value: Any) -> bytes:

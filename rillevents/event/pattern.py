@@ -8,6 +8,11 @@ def is_pattern(glob: str) -> bool:
     return any(sign in glob for sign in "*?[")
 
 
+def exactly(name: str) -> str:
+    """Return the pattern that only this name matches."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+
+
 def matches(name: str, glob: str) -> bool:
     """Return whether *name* matches *glob*; `fnmatch` (and with it `re`) is only loaded for a real pattern."""
     if not is_pattern(glob):

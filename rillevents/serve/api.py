@@ -17,10 +17,12 @@ from typing import Any
 from rillevents.errors import Busy, RilleventsError, UsageError
 from rillevents.event import METRIC, format_time
 from rillevents.event.envelope import is_event
+from rillevents.event.pattern import exactly
 from rillevents.event.query import Query, decoded, point_in_time
 from rillevents.event.stats import spread
-from rillevents.event.timestamp import LAST_SECOND
+from rillevents.event.timestamp import LAST_SECOND, parse_duration
 from rillevents.serve.breakdown import Reader, count_read, values_read
+from rillevents.serve.installs import installs_read, reach_read
 from rillevents.serve.latest import RECENT, Latest
 from rillevents.serve.response import Answer, later, problem
 from rillevents.store.glance import BoundedReader, Window
@@ -49,6 +51,7 @@ ASSETS = {
     "/controls.js": ("controls.js", b"text/javascript; charset=utf-8"),
     "/csv.js": ("csv.js", b"text/javascript; charset=utf-8"),
     "/groups.js": ("groups.js", b"text/javascript; charset=utf-8"),
+    "/installs.js": ("installs.js", b"text/javascript; charset=utf-8"),
     "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
     "/live.js": ("live.js", b"text/javascript; charset=utf-8"),
     "/figures.js": ("figures.js", b"text/javascript; charset=utf-8"),
@@ -88,6 +91,8 @@ class View:
             "/api/rejected": self._asked(_rejected, "limit"),
             "/api/stats": self._asked(_stats, *_FILTERS, "buckets", "by"),
             "/api/values": self._asked(_values, *_FILTERS, "bins", "by"),
+            "/api/installs": self._asked(_installs, "since", "until", "attributes", "buckets"),
+            "/api/reach": self._asked(_reach, "since", "until", "attributes", "start", "goal", "within"),
         }
         return asked | {path: _asset(*asset) for path, asset in ASSETS.items()}
 
@@ -200,16 +205,35 @@ def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     name, by = parameters.get("name", ""), parameters.get("by", "")
     if not name:
         raise UsageError("name is missing; name the metric whose values you want")
-    # Match exactly this name: escape the characters that are special in a pattern.
-    exact = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
     bins = _number(parameters, "bins", 30, 100)
     # Whole microseconds, as the store has them: at most one event less.
     since, until = (bound // 1000 * 1000 for bound in _times(parameters))
-    query = Query(parameters.get("type", METRIC), exact, since, until, _attributes(parameters))
+    query = Query(parameters.get("type", METRIC), exactly(name), since, until, _attributes(parameters))
     if by or query.attributes:
         return {"event_name": name, **values_read(seeing, query, bins=bins, limit=_KINDS, by=by)}
     values, complete = seeing.values(query)
     return {"event_name": name, **spread(values, bins), "complete": complete}
+
+
+def _installs(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
+    buckets = _number(parameters, "buckets", 60, 200)
+    since, until = _whole_buckets(parameters, buckets)
+    found = installs_read(seeing, replace(_query(parameters), since=since, until=until), buckets, _FIRST_NS)
+    return {"since": format_time(since), "until": format_time(until), **found}
+
+
+def _reach(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
+    start, goal = parameters.get("start", ""), parameters.get("goal", "")
+    if not start or not goal:
+        raise UsageError("start and goal are missing; name the event that starts, and the one that is to follow")
+    text = parameters.get("within", "10m")
+    try:
+        within = parse_duration(text)
+    except ValueError:
+        raise UsageError("within is not a length of time such as 10m, 1h or 7d") from None
+    since, until = (bound // 1000 * 1000 for bound in _times(parameters))
+    query = replace(_query(parameters), since=since, until=until)
+    return reach_read(seeing, query, start, goal, within=int(within * 1e6))
 
 
 def _query(parameters: Parameters) -> Query:

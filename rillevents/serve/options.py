@@ -114,6 +114,14 @@ class Options:
         hosts = self.allow_hosts if self.host in ("0.0.0.0", "::") else (*self.allow_hosts, bracketed(self.host))  # noqa: S104
         return Access(hosts=hosts, origins=self.allow_origins, user=self.user, password=password)
 
+    def page(self, url: str) -> str:
+        """Return where a server with this URL shows its page on its own machine; "" if it listens to no loopback address."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+        if self.host in anywhere:
+            scheme, _, rest = url.partition("://")
+            return f"{scheme}://{anywhere[self.host]}:{rest.rpartition(':')[2]}/"
+        return f"{url}/" if is_loopback(self.host) else ""
+
     def url(self, port: int) -> str:
         """Return the URL of a server with these options that listens on *port*."""
         return f"{'https' if self.tls_cert else 'http'}://{bracketed(self.host)}:{port}"

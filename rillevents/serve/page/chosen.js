@@ -11,6 +11,7 @@ export const RANGES = {
   "30d": { ms: 2_592_000_000, bars: 30, days: true },
 };
 const USUAL = "1h";
+const USUAL_WITHIN = "10m";
 const MOST_BARS = 60;
 const FEWEST_BARS = 20;
 const MINUTE_MS = 60_000;
@@ -36,6 +37,12 @@ export class Chosen {
       this.range = USUAL;
     }
     [this.type, this.name, this.contains, this.by, this.metric] = ["type", "name", "contains", "by", "metric"].map(text);
+    [this.start, this.goal, this.within] = ["start", "goal", "within"].map(text);
+    if (this.within && !/^\d+(\.\d+)?[smhdw]?$/.test(this.within)) {
+      this.unread.push("within");
+      this.within = "";
+    }
+    this.within ||= USUAL_WITHIN;
     // The values as JSON, with their numbers as they were written.
     this.attributes = new Map();
     try {
@@ -69,6 +76,9 @@ export class Chosen {
       attributes: this.attributesText,
       by: this.by,
       metric: this.metric,
+      start: this.start,
+      goal: this.goal,
+      within: this.within === USUAL_WITHIN ? "" : this.within,
     };
     const given = new URLSearchParams(Object.entries(all).filter(([, value]) => value !== ""));
     const address = given.size ? `/?${given}` : "/";

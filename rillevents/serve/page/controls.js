@@ -80,22 +80,21 @@ export class Controls {
     }
   }
 
-  // As for `-a`: a value is JSON if it can be read as that, else text.
+  // As for `-a`: `KEY=VALUE` is text, `KEY:=JSON` anything else.
   addTyped(typed) {
+    const field = byId("attribute");
     const at = typed.indexOf("=");
-    if (at < 1) {
-      byId("attribute").setCustomValidity("Write KEY=VALUE, such as service_name=web.");
-      byId("attribute").reportValidity();
-      return;
-    }
-    let value = typed.slice(at + 1);
+    const isTyped = typed[at - 1] === ":";
+    const [key, value] = [typed.slice(0, isTyped ? at - 1 : at), typed.slice(at + 1)];
     try {
-      value = written(parsed(value));
+      if (at < 1) throw new TypeError("no key");
+      const text = isTyped ? written(parsed(value)) : JSON.stringify(value);
+      field.value = "";
+      this.filterBy(key, text);
     } catch {
-      value = JSON.stringify(value);
+      field.setCustomValidity("Write KEY=VALUE, such as service_name=web, or KEY:=JSON, such as status:=500.");
+      field.reportValidity();
     }
-    byId("attribute").value = "";
-    this.filterBy(typed.slice(0, at), value);
   }
 
   chooseRange() {

@@ -3,6 +3,7 @@
 import { Chosen } from "./chosen.js";
 import { Controls } from "./controls.js";
 import { Figures } from "./figures.js";
+import { Installs } from "./installs.js";
 import { Live } from "./live.js";
 import { byId, clock, say, zone } from "./text.js";
 
@@ -16,11 +17,13 @@ const LONGEST_WAIT_MS = 15_000;
 const chosen = new Chosen();
 const controls = new Controls(chosen, () => {
   figures.mark(null);
+  installs.showChosen();
   live.restart();
   atOnce();
 });
 const live = new Live(ask, controls);
 const figures = new Figures(controls);
+const installs = new Installs(ask, controls);
 let figuresDue = 0;
 let newest = "";
 let failures = 0;
@@ -100,6 +103,7 @@ async function refresh() {
   controls.offer(stats.counts);
   figures.showRejected(await ask("/api/rejected", { limit: 50 }));
   await values(stats, asked);
+  await installs.refresh(stats, () => asked === live.round);
   if (asked === live.round) figuresDue = Date.now() + Math.max(FIGURES_MS, SPARED * (performance.now() - began));
   await older(stats);
 }
@@ -165,6 +169,7 @@ function failed(error, wait) {
 // User actions
 
 function listen() {
+  installs.showChosen();
   say(byId("host"), location.host);
   say(byId("zone"), `Times are in ${zone()}.`);
   say(byId("type-export"), `export RILLEVENTS_INTAKE_URL=${location.origin}/events/default`);
