@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
@@ -95,7 +96,7 @@ def by_rillevents(tool: Tool, script: str) -> None:
     """Run a script of the page that calls `rillevents`."""
     folder = tool.home.parent
     (folder / "bin").mkdir(exist_ok=True)
-    words = " ".join(str(word) for word in tool.command())
+    words = shlex.join(str(word) for word in tool.command())
     (folder / "bin" / "rillevents").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     (folder / "bin" / "rillevents").chmod(0o755)
     environ = tool.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
