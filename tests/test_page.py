@@ -321,7 +321,7 @@ def choose(page: Browser, selector: str, text: str) -> None:
 def figures(page: Browser) -> dict[str, str]:
     """Return the table of names or values, as name and count."""
     # At once: the table may be drawn anew between two calls.
-    texts = 'selector => [...document.querySelectorAll(selector)].map(cell => cell.textContent)'
+    texts = "selector => [...document.querySelectorAll(selector)].map(cell => cell.textContent)"
     names, totals = page.run(f'const texts = {texts}; return [texts("#names .name"), texts("#names .total")]')
     return dict(zip(names, totals, strict=True))
 
