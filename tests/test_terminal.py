@@ -21,6 +21,8 @@ from rillevents.cli.help import topics
 from rillevents.cli.manual import show_page
 
 SGR = re.compile(r"\x1b\[([\d;:]*)m")
+# Reset, bold, italic, underlined: what any background leaves readable.
+WEIGHTS = {"", "0", "1", "3", "4", "1;4"}
 
 
 def on_terminal(tool: Tool, *words: str, typed: bytes = b"", hidden: bool = False, **environ: str) -> str:
@@ -113,7 +115,12 @@ class TestColours:
     def test_page_on_any_background(self, environ: dict[str, str], tool: Tool) -> None:
         """A page sets weights alone, no text colour and no background, so it can be read on light and dark terminals."""
         seen = on_terminal(tool, "help", "destinations", **environ)
-        assert {"", "0", "1", "3", "4", "1;4"} >= set(SGR.findall(seen)) >= {"0", "1", "4", "1;4"}
+        assert WEIGHTS >= set(SGR.findall(seen)) >= {"0", "1", "4", "1;4"}
+
+    @pytest.mark.parametrize("words", [["--help"], ["flush", "--help"], ["help", "flush"], ["help"]], ids=" ".join)
+    def test_help_on_any_background(self, words: list[str], tool: Tool) -> None:
+        """The help of commands and the list of pages set no colour either."""
+        assert WEIGHTS >= set(SGR.findall(on_terminal(tool, *words)))
 
     @pytest.mark.parametrize("topic", topics())
     def test_every_page_on_any_background(self, topic: str) -> None:
@@ -121,7 +128,7 @@ class TestColours:
         out, text = StringIO(), topics()[topic].read_text()
         show_page(Console(file=out, force_terminal=True, color_system="truecolor", width=60), text)
         seen = out.getvalue()
-        assert {"", "0", "1", "3", "4", "1;4"} >= set(SGR.findall(seen))
+        assert WEIGHTS >= set(SGR.findall(seen))
         lines = {line.strip() for line in seen.splitlines()}
         code = "\n".join(re.findall(r"^```[^\n`]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
         assert {line.strip() for line in code.splitlines()} <= lines | {""}
