@@ -217,7 +217,7 @@ _rillevents_kind() {
     setting) words='intake.url intake.user intake.password intake.password_file intake.password_command intake.token intake.headers filter.drop_types filter.drop_names filter.drop_attributes redact.keys redact.values redact.enabled spool.max_bytes spool.durable flush.to flush.batch_events flush.batch_bytes flush.compression flush.stall_timeout flush.auto kafka.key otlp.encoding otlp.headers ci.context attributes.' ;;
     shell) words='bash zsh fish powershell' ;;
     syntax) words='bash zsh sh' ;;
-    topic) words='background ci configuration consent destinations doctor duckdb embedding events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart recording redaction run scale serve services sessions shell spool stats testing' ;;
+    topic) words='background ci configuration consent destinations doctor duckdb embedding events exit-codes faults flushing kafka library limits opentelemetry page performance query quickstart readers recording redaction run scale serve services sessions shell spool stats testing' ;;
     esac
 }
 

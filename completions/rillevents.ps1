@@ -113,6 +113,7 @@ Register-ArgumentCompleter -Native -CommandName 'rillevents' -ScriptBlock {
                 'performance' = 'performance'
                 'query' = 'query'
                 'quickstart' = 'quickstart'
+                'readers' = 'readers'
                 'recording' = 'recording'
                 'redaction' = 'redaction'
                 'run' = 'run'

@@ -401,6 +401,17 @@ def test_python_examples_run(code: str, caplog: pytest.LogCaptureFixture) -> Non
     assert [] == [record.getMessage() for record in caplog.records if record.name == "rillevents"]
 
 
+def test_the_page_on_readers_is_held_to_them() -> None:
+    """Each block of the page on readers is read by tests/readers, and the page names each version that is installed there."""
+    infos = [info.strip() for info, _ in _FENCE.findall(PAGES["readers"])]
+    source = (ROOT / "tests" / "readers" / "readers.py").read_text()
+    assert len(infos) == len(set(infos))
+    assert [] == [info for info in infos if f'"{info}"' not in source]
+    installed = re.findall(r"(?:==|@v?)([\d.]+)", (ROOT / "tests" / "readers" / "run").read_text())
+    assert {"2.0.1", "1.5.5"} <= set(installed)
+    assert [] == [version for version in installed if version not in PAGES["readers"]]
+
+
 def test_the_examples_for_tests_pass(tmp_path: Path) -> None:
     """The tests that the testing page shows are collected by pytest, and pass."""
     (tmp_path / "conftest.py").write_text(only_block(PAGES["testing"], "python conftest"))

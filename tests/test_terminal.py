@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import shlex
 import subprocess
 import termios
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from support import Tool, need
 
 from rillevents.cli import display, render
+from rillevents.cli.help import topics
+from rillevents.cli.manual import show_page
+
+SGR = re.compile(r"\x1b\[([\d;:]*)m")
+# Reset, bold, italic, underlined: what any background leaves readable.
+WEIGHTS = {"", "0", "1", "3", "4", "1;4"}
 
 
 def on_terminal(tool: Tool, *words: str, typed: bytes = b"", hidden: bool = False, **environ: str) -> str:
@@ -101,6 +110,38 @@ class TestColours:
         """A page of the manual is laid out on a terminal, and plain text in a pipe."""
         assert tool("help", "recording").stdout.startswith("# ")
         assert "\x1b[" in on_terminal(tool, "help", "recording")
+
+    @pytest.mark.parametrize("environ", [{}, {"COLORTERM": "truecolor"}, {"TERM": "xterm"}, {"NO_COLOR": "1"}], ids=str)
+    def test_page_on_any_background(self, environ: dict[str, str], tool: Tool) -> None:
+        """A page sets weights alone, no text colour and no background, so it can be read on light and dark terminals."""
+        seen = on_terminal(tool, "help", "destinations", **environ)
+        assert WEIGHTS >= set(SGR.findall(seen)) >= {"0", "1", "4", "1;4"}
+
+    @pytest.mark.parametrize("words", [["--help"], ["flush", "--help"], ["help", "flush"], ["help"]], ids=" ".join)
+    def test_help_on_any_background(self, words: list[str], tool: Tool) -> None:
+        """The help of commands and the list of pages set no colour either."""
+        assert WEIGHTS >= set(SGR.findall(on_terminal(tool, *words)))
+
+    @pytest.mark.parametrize("topic", topics())
+    def test_every_page_on_any_background(self, topic: str) -> None:
+        """No page of the manual sets a colour, whatever it contains, and each line of its code stays whole."""
+        out, text = StringIO(), topics()[topic].read_text()
+        show_page(Console(file=out, force_terminal=True, color_system="truecolor", width=60), text)
+        seen = out.getvalue()
+        assert WEIGHTS >= set(SGR.findall(seen))
+        lines = {line.strip() for line in seen.splitlines()}
+        code = "\n".join(re.findall(r"^```[^\n`]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        assert {line.strip() for line in code.splitlines()} <= lines | {""}
+        assert "](" not in SGR.sub("", seen)
+
+    def test_links_can_be_read(self, tool: Tool) -> None:
+        """A link is underlined and numbered, and its address stands at the end of the page, once and whole."""
+        seen = on_terminal(tool, "help", "query", COLUMNS="40")
+        assert "\x1b[4mDatasette\x1b[0m" in re.sub(r"\x1b\]8;[^\x1b]*\x1b\\", "", seen)
+        plain = re.sub(r"\x1b\][^\x1b]*\x1b\\", "", SGR.sub("", seen))
+        assert "Datasette [1]" in " ".join(plain.split())
+        assert 1 == plain.count("https://datasette.io")
+        assert plain.rstrip().endswith("[1] https://datasette.io")
 
 
 class TestQuestions:

@@ -1,4 +1,4 @@
-"""How results look to people: the only place that uses rich, which takes longer to load than most commands take."""
+"""How results look to people. This and manual.py alone use rich, which takes longer to load than most commands take."""
 
 from __future__ import annotations
 
@@ -219,11 +219,9 @@ def _summary(out: Console, data: Mapping[str, Any]) -> None:
 def _page(out: Console, text: str) -> None:
     if out.is_terminal:
         # Imported here: it takes longer to load than most commands take.
-        from rich.markdown import Markdown
+        from rillevents.cli.manual import show_page
 
-        Console(file=out.file, force_terminal=True, width=min(out.width, 100), no_color=out.no_color).print(
-            Markdown(text)
-        )
+        show_page(out, text)
     else:
         print(text, end="", file=out.file)
 
