@@ -222,9 +222,10 @@ class TestAutoFlush:
         until(lambda: intake.events)
         assert ["app-start"] == [event["event_name"] for event in intake.events]
 
-    def test_credentials_are_not_in_arguments(self, tmp_path: Path) -> None:
+    def test_credentials_are_not_in_arguments(self, intake: FakeIntake, tmp_path: Path) -> None:
         """The process beside the program has neither URL nor password among its arguments."""
-        options = f"notice={NOTICE!r}, intake_url='http://127.0.0.1:9/', intake_user='u', intake_password='s3cret', auto_flush=1"
+        credentials = "intake_user='u', intake_password='s3cret'"
+        options = f"notice={NOTICE!r}, intake_url={intake.url!r}, {credentials}, auto_flush=1"
         user, log = User(tmp_path, options), tmp_path / "strace"
         (tmp_path / "marker").mkdir()
         words = [need("strace"), "-f", "-e", "trace=execve", "-s", "2000", "-o", str(log), *user.words()]

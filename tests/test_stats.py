@@ -173,6 +173,20 @@ class TestColumns:
         assert ["2026-10-23T22", "2026-10-24T22", "2026-10-25T23"] == [format_time(us * 1000)[:13] for us in edges[:-1]]
         assert 25 == len(bounds(edges[1], edges[2] - 1, 3600, zone)) - 1
 
+    def test_hours_of_the_clock(self) -> None:
+        """Columns of several hours begin at the same hours of the clock each day, and a day that a zone leaves out has none."""
+        zone = ZoneInfo("Europe/Berlin")
+        first, last = (parse_time(f"2026-10-{day}T12:00:00Z") // 1000 for day in (24, 26))
+        starts = [datetime.fromtimestamp(us / 1e6, zone).hour for us in bounds(first, last, 6 * 3600, zone)]
+        assert [12, 18, 0, 6, 12, 18, 0, 6, 12, 18] == starts
+        zone = ZoneInfo("Pacific/Apia")
+        first, last = (parse_time(f"2011-12-{day}T12:00:00Z") // 1000 for day in (29, 31))
+        for seconds, per_day in ((86400, 1), (6 * 3600, 4)):
+            edges = bounds(first, last, seconds, zone)
+            days = Counter(datetime.fromtimestamp(us / 1e6, zone).day for us in edges[:-1])
+            assert 30 not in days
+            assert per_day == days[31]
+
     @pytest.mark.parametrize("every", ["", "1", "0d", "7m", "45s", "36h", "d", "-1d", "5 m"])
     def test_lengths_that_days_do_not_consist_of(self, every: str) -> None:
         """Any other length is refused."""

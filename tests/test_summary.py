@@ -177,14 +177,27 @@ class TestFile:
 
 class TestMarkdown:
     @pytest.mark.parametrize(
-        "text", ["a|b", "<script>x</script>", "`x`", "a\nb", "[x](y)", "*b*", "\\", "&lt;", "a\r\n| x | y |", "~~x~~"]
+        "text",
+        [
+            "a|b",
+            "<script>x</script>",
+            "`x`",
+            "a\nb",
+            "[x](y)",
+            "*b*",
+            "\\",
+            "&lt;",
+            "a\r\n| x | y |",
+            "~~x~~",
+            "$x$ :x: @x #1",
+        ],
     )
     def test_no_text_is_markup(self, text: str, tool: Tool) -> None:
         """What an event says can neither leave its cell nor be markup."""
         tool("record", "behavioral", text)
         line = only([line for line in tool("summary", "--markdown").stdout.splitlines() if "behavioral" in line])
         assert 7 == len(re.findall(r"(?<!\\)\|", line))
-        assert not re.search(r"<|(?<!\\)[`*\[\]]", line)
+        assert not re.search(r"[<$:@]|(?<!&)#|(?<!\\)[`*\[\]]", line)
 
     def test_it_is_bounded(self) -> None:
         """A table has at most 200 rows of names of at most 100 characters: GitHub drops a summary of more than 1 MiB."""
@@ -201,6 +214,13 @@ class TestMarkdown:
         assert MAX_ROWS == text.count("\n| \\|")
         assert "4,800 more names" in text
         assert 100 == len(escaped("x" * 5000))
+
+    def test_no_file_called_dash(self, tool: Tool) -> None:
+        """`flush --summary -` is refused and sends nothing; where the table is printed is said."""
+        tool("record", "behavioral", "x")
+        done = tool("flush", "--summary", "-")
+        assert (2, []) == (done.returncode, [*tool.home.parent.glob("-")])
+        assert "rillevents summary --markdown" in done.stderr
 
     def test_two_forms_at_once(self, tool: Tool) -> None:
         """`--markdown` and `--json` exclude each other."""

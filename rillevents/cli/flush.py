@@ -62,6 +62,9 @@ def add_to(app: typer.Typer) -> None:
         if as_json and not dry_run and is_stdout(_name(to)):
             hint = "leave --json out: what was sent is told on stderr"
             raise UsageError("file:- writes the events to stdout, where --json would stand among them", hint=hint)
+        if summary == "-":
+            hint = "flush first, then: rillevents summary --markdown"
+            raise UsageError("--summary takes a file, and - is none", hint=hint)
         if watch is not None:
             if dry_run or summary:
                 hint = "leave one of them out"

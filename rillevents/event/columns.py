@@ -11,6 +11,7 @@ from rillevents.errors import UsageError
 from rillevents.event.timestamp import parse_duration
 
 MAX_COLUMNS: Final = 2000
+_HOUR: Final = 3600
 _DAY: Final = 86400
 _US: Final = 1_000_000
 # Weeks, and longer columns, begin on a Monday.
@@ -42,6 +43,9 @@ def bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> li
     """
     found: list[int] = []
     for bound in _all_bounds(_moment(first_us, zone).date(), seconds, zone):
+        if found and bound <= found[-1]:
+            # A day, or hours, that the zone leaves out.
+            continue
         if bound <= first_us:
             found = [bound]
             continue
@@ -58,9 +62,14 @@ def _all_bounds(day: date, seconds: int, zone: tzinfo | None) -> Iterator[int]:
     ordinal = day.toordinal() - (day.toordinal() - _MONDAY) % days
     last = date.max.toordinal()
     while 1 <= ordinal < last:
-        start, end = (_midnight(date.fromordinal(min(each, last)), zone) for each in (ordinal, ordinal + days))
-        # In steps of real time: a day has 23 or 25 hours where the clocks change.
-        yield from range(start, end, seconds * _US) if seconds < _DAY else [start]
+        day = date.fromordinal(ordinal)
+        if _HOUR < seconds < _DAY:
+            # By the clock: at 00:00, 06:00 and so on, also on days on which the clocks change.
+            yield from (_clock(day, at, zone) for at in range(0, _DAY, seconds))
+        else:
+            start, end = (_clock(date.fromordinal(min(each, last)), 0, zone) for each in (ordinal, ordinal + days))
+            # In steps of real time: a day has 23 or 25 hours where the clocks change.
+            yield from range(start, end, seconds * _US) if seconds < _DAY else [start]
         ordinal += days
 
 
@@ -68,8 +77,10 @@ def _moment(us: int, zone: tzinfo | None) -> datetime:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)).astimezone(zone)
 
 
-def _midnight(day: date, zone: tzinfo | None) -> int:
-    moment = datetime.combine(day, time()).replace(tzinfo=zone) if zone else datetime.combine(day, time()).astimezone()
+def _clock(day: date, seconds: int, zone: tzinfo | None) -> int:
+    """Return the microseconds at which the clocks of a zone show so many seconds after midnight."""
+    plain = datetime.combine(day, time()) + timedelta(seconds=seconds)
+    moment = plain.replace(tzinfo=zone) if zone else plain.astimezone()
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 

@@ -13,7 +13,9 @@ from rillevents.spool.view import existing_spools, pending
 
 # GitHub drops a summary of more than 1 MiB whole.
 MAX_ROWS = 200
-_ESCAPED = {character: f"\\{character}" for character in "\\`*_[]|~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+# Where a backslash does not help: GitHub's formulas, emoji, mentions and references, and bare URLs.
+_REFERENCES = {character: f"&#{ord(character)};" for character in "&<>$:@#"}
+_ESCAPED = {character: f"\\{character}" for character in "\\`*_[]|~"} | _REFERENCES
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ def start(paths: Paths, name: str) -> None:
         drop_old(paths.timers_dir)
         replace_file(file, reading().encode(), durable=False)
     except OSError as error:
-        raise SpoolError(f"the timer cannot be kept: {error.strerror or error}") from None
+        hint = "set RILLEVENTS_HOME to a folder that can be written"
+        raise SpoolError(f"the timer {name!r} was not started: {error.strerror or error}", hint=hint) from None
 
 
 def elapsed(paths: Paths, name: str) -> float:
