@@ -174,9 +174,9 @@ def machine() -> str:
     )
 
 
-def install_release(folder: Path) -> str:
-    """Return the console script of a plain venv with the last release in it."""
-    return _installed(folder / "released", ROOT / "tests/wheels/rillevents-0.1.0-py3-none-any.whl")[1]
+def install_release(folder: Path, *more: str) -> str:
+    """Return the console script of a plain venv with the last release (and *more* packages) in it."""
+    return _installed(folder / "released", ROOT / "tests/wheels/rillevents-0.1.0-py3-none-any.whl", *more)[1]
 
 
 def install(folder: Path, *more: str) -> tuple[str, str]:
