@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import pickle
 import pty
-import random
-import signal
 import socket
 import subprocess
 import sys
@@ -464,65 +462,3 @@ def _record(client: Client, number: int) -> None:
     for step in range(5):
         client.record("a", f"n{number}-{step}")
     client.close(timeout=30)
-
-
-# Each records 50 events: 2,000 make a campaign of 100,000.
-WORKER_REQUESTS = int(os.environ.get("RILLEVENTS_WORKER_REQUESTS", "200"))
-GUNICORN = """
-import os
-from rillevents import Client
-client = Client.from_config(flush_every=0.2)
-def app(environ, start_response):
-    name = environ["PATH_INFO"][1:]
-    stored = all([client.record("a", f"{name}-{step}") for step in range(50)])
-    start_response("200 OK" if stored else "500 X", [("Content-Type", "text/plain"), ("Content-Length", "2")])
-    return [b"ok"]
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.unmeasured
-def test_gunicorn_with_workers_killed_at_random(intake: FakeIntake, tmp_path: Path) -> None:
-    """Under gunicorn with four workers, some of them killed at random, every acknowledged event is delivered."""
-    pytest.importorskip("gunicorn")
-    import httpx
-
-    (tmp_path / "shop.py").write_text(GUNICORN)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    environ = {
-        "PATH": os.environ["PATH"],
-        "RILLEVENTS_HOME": str(tmp_path / "home"),
-        "RILLEVENTS_INTAKE_URL": intake.url,
-        "PYTHONPATH": f"{ROOT}:{tmp_path}",
-    }
-    words = ["-m", "gunicorn", "-w", "4", "--preload", "-b", f"127.0.0.1:{port}", "--no-control-socket", "shop:app"]
-    server = subprocess.Popen([sys.executable, *words], env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    acknowledged, chance = set(), random.Random(7)
-    try:
-        until(lambda: _is_open(port))
-        web = httpx.Client(timeout=20 * PACE)
-        for number in range(WORKER_REQUESTS):
-            try:
-                if web.get(f"http://127.0.0.1:{port}/n{number}").status_code == 200:
-                    acknowledged |= {f"n{number}-{step}" for step in range(50)}
-            except httpx.HTTPError:
-                pass
-            if chance.random() < 0.02:
-                children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-                for child in chance.sample(children, min(1, len(children))):
-                    os.kill(int(child), chance.choice((signal.SIGKILL, signal.SIGTERM)))
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(60 * PACE)
-    rest = Client.from_config(environ=environ).flush(timeout=60 * PACE)
-    assert 0 == rest.pending
-    delivered = {event["event_name"] for event in intake.events}
-    print(f"acknowledged {len(acknowledged):,}, delivered {len(delivered):,}, lost {len(acknowledged - delivered)}")
-    assert len(acknowledged) > 1000
-    assert set() == acknowledged - delivered
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as found:
-        return found.connect_ex(("127.0.0.1", port)) == 0

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -18,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support import PACE, Tool, need, only
+from support import PACE, Tool, only
 
 from rillevents import Client, SpoolSink
 from rillevents.event.timestamp import parse_time
@@ -333,20 +332,6 @@ def broken(secret):
 def again(self, secret):
     raise self.retry(exc=ValueError(secret), countdown=0)
 """
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[str]:
-    """A Redis on loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    words = [need("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    running = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    try:
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        running.kill()
-        running.wait()
 
 
 @pytest.mark.slow
