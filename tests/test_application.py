@@ -220,6 +220,22 @@ class TestAutoFlush:
         until(lambda: intake.events)
         assert ["app-start"] == [event["event_name"] for event in intake.events]
 
+    @pytest.mark.parametrize("started", ["script", "module", "code"])
+    def test_a_program_that_changes_its_folder(self, started: str, intake: FakeIntake, tmp_path: Path) -> None:
+        """With the hook a program delivers however it was started, also if it is in another folder by then; its main runs once."""
+        program = (
+            f"import os, sys\nfrom rillevents import Application\n"
+            f"app = Application('mytool', 'MYTOOL_', intake_url={intake.url!r}, auto_flush='1s')\n"
+            "app.maybe_flush_child()\nopen('ran', 'a').write('x')\nos.chdir('/')\nsys.argv[0] = 'other'\n"
+            "app.client().record_behavioral('app-start')\n"
+        )
+        user = User(tmp_path, program=program)
+        words = {"script": ["mytool.py"], "module": ["-m", "mytool"], "code": ["-c", program]}[started]
+        environ = user.environ | {"MYTOOL_TELEMETRY": "1"}
+        subprocess.run([sys.executable, *words], env=environ, cwd=tmp_path, check=True, timeout=60 * PACE)
+        until(lambda: intake.events)
+        assert "x" == (tmp_path / "ran").read_text()
+
     def test_credentials_are_not_in_arguments(self, intake: FakeIntake, tmp_path: Path) -> None:
         """The process beside the program has neither URL nor password among its arguments."""
         credentials = "intake_user='u', intake_password='s3cret'"

@@ -36,7 +36,7 @@ class Application(Named):
     `DO_NOT_TRACK` wins over everything. Raises ValueError.
     """
 
-    __slots__ = ("_can_restart", "environ", "notice", "version")
+    __slots__ = ("_found_in", "_restart", "environ", "notice", "version")
 
     def __init__(
         self,
@@ -70,7 +70,8 @@ class Application(Named):
         self.version = version
         self.notice = notice
         self.environ = environ
-        self._can_restart = False
+        self._restart: Sequence[str] = ()
+        self._found_in = ""
 
     @property
     def paths(self) -> Paths:
@@ -119,7 +120,8 @@ class Application(Named):
         """
         from rillevents.delivery.detached import SPOOL, WORD
 
-        self._can_restart = True
+        # Now: the program may change its folder and its arguments.
+        self._restart, self._found_in = _program()
         environ = os.environ if self.environ is None else self.environ
         if sys.argv[1:] == [WORD] and SPOOL in environ:
             from rillevents.delivery.auto import deliver
@@ -131,13 +133,15 @@ class Application(Named):
         from rillevents.delivery.detached import WORD
 
         is_bundled = bool(getattr(sys, "frozen", False)) or (os.path.isfile(sys.argv[0]) and _is_archive(sys.argv[0]))
-        if self._can_restart:
-            return [*_program(), WORD]
+        if self._restart:
+            if self._found_in:
+                environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._found_in, environ.get("PYTHONPATH"))))
+            return [*self._restart, WORD]
         if is_bundled:
             return ()
         # Not in the arguments, which every user of the machine can read.
         environ[_DEFINED] = json.dumps([self.name, self.prefix, self.defaults, self.asks])
-        environ["PYTHONPATH"] = os.pathsep.join([entry for entry in sys.path if entry])
+        environ["PYTHONPATH"] = os.pathsep.join([os.path.abspath(entry) for entry in sys.path if entry])
         return [sys.executable, "-P", "-m", "rillevents.recording.application"]
 
     def telemetry_command(self, argv: Sequence[str], out: IO[str] | None = None) -> int:
@@ -259,14 +263,20 @@ def _seconds(duration: float | str) -> float:
     return seconds
 
 
-def _program() -> list[str]:
-    """Return the words that start this program again, without its arguments."""
+def _program() -> tuple[list[str], str]:
+    """Return the words that start this program again, without its arguments, and the folder that its module was found in.
+
+    No words if it has no file, such as `python -c`; no folder if there is no need for one.
+    """
     if getattr(sys, "frozen", False):
-        return [sys.executable]
+        return [sys.executable], ""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name != "__main__":
-        return [sys.executable, "-m", spec.name.removesuffix(".__main__")]
-    return [sys.executable, os.path.abspath(sys.argv[0])]
+        # `python -m` looks in the folder where it was started.
+        found_in = "" if sys.flags.safe_path else sys.path[0]
+        return [sys.executable, "-P", "-m", spec.name.removesuffix(".__main__")], found_in
+    script = os.path.abspath(sys.argv[0])
+    return ([sys.executable, script], "") if os.path.exists(script) else ([], "")
 
 
 def _is_archive(path: str) -> bool:
