@@ -132,12 +132,11 @@ class Application(Named):
         """Return what starts the process beside the program: the program itself, or Python with this package."""
         from rillevents.delivery.detached import WORD
 
-        is_bundled = bool(getattr(sys, "frozen", False)) or (os.path.isfile(sys.argv[0]) and _is_archive(sys.argv[0]))
         if self._restart:
             if self._found_in:
                 environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._found_in, environ.get("PYTHONPATH"))))
             return [*self._restart, WORD]
-        if is_bundled:
+        if _is_bundled():
             return ()
         # Not in the arguments, which every user of the machine can read.
         environ[_DEFINED] = json.dumps([self.name, self.prefix, self.defaults, self.asks])
@@ -279,10 +278,15 @@ def _program() -> tuple[list[str], str]:
     return ([sys.executable, script], "") if os.path.exists(script) else ([], "")
 
 
-def _is_archive(path: str) -> bool:
+def _is_bundled() -> bool:
+    """Return whether the program is one file that PyInstaller, shiv or pex made."""
     import zipfile
+    import zipimport
 
-    return zipfile.is_zipfile(path)
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    # Shiv runs from its archive. Pex does not, but names it by its whole path.
+    is_in_archive = spec is not None and isinstance(spec.loader, zipimport.zipimporter)
+    return bool(getattr(sys, "frozen", False)) or is_in_archive or zipfile.is_zipfile(sys.argv[0])
 
 
 def _main() -> None:
