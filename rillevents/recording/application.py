@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # What tells a process that it is the delivery of a program that cannot tell it by its arguments.
 _DEFINED = "_RV_APPLICATION"
+# Where that process looks for modules first.
+_SEARCHED = "PYTHONPATH"
 
 
 class Application(Named):
@@ -134,13 +136,13 @@ class Application(Named):
 
         if self._restart:
             if self._found_in:
-                environ["PYTHONPATH"] = os.pathsep.join(filter(None, (self._found_in, environ.get("PYTHONPATH"))))
+                environ[_SEARCHED] = os.pathsep.join(filter(None, (self._found_in, environ.get(_SEARCHED))))
             return [*self._restart, WORD]
         if _is_bundled():
             return ()
         # Not in the arguments, which every user of the machine can read.
         environ[_DEFINED] = json.dumps([self.name, self.prefix, self.defaults, self.asks])
-        environ["PYTHONPATH"] = os.pathsep.join([os.path.abspath(entry) for entry in sys.path if entry])
+        environ[_SEARCHED] = os.pathsep.join([os.path.abspath(entry) for entry in sys.path if entry])
         return [sys.executable, "-P", "-m", "rillevents.recording.application"]
 
     def telemetry_command(self, argv: Sequence[str], out: IO[str] | None = None) -> int:

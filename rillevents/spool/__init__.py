@@ -35,6 +35,9 @@ from rillevents.local.files import CLOEXEC, NO_FOLLOW, make_folder
 
 VERSION = "v1"
 SLOTS = 64
+# How often a writer starts again if its file is renamed or deleted meanwhile. A flush does that once. Only if something deletes
+# files without end is the bound reached, and then a program must not hang.
+TRIES = 16
 SUFFIX = ".ndjson"
 SLOT, LIVE, CLAIM, DONE, TALLY, TEMPORARY = "slot-", "live-", "claim-", "done-", "tally-", "tmp-"
 # Of one process of a shell, which cannot lock: see rule 7.
@@ -62,6 +65,13 @@ def unwritable(what: str, error: OSError) -> SpoolUnwritable:
     """Return the error for an OSError that prevented something from being stored."""
     kind = Unusable if error.errno in _ELSEWHERE else SpoolUnwritable
     return kind(f"{what}: {error.strerror or error}", errno=error.errno or 0)
+
+
+def vanishing(folder: str) -> SpoolUnwritable:
+    """Return the error for a folder whose files are deleted as fast as they are written."""
+    return SpoolUnwritable(
+        f"the event was not stored: something deletes the files in {folder} as soon as they are there"
+    )
 
 
 def full(path: str, max_bytes: int) -> SpoolFull:

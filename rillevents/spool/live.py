@@ -15,7 +15,7 @@ from _thread import allocate_lock, get_ident
 from weakref import WeakSet
 
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NoLocks, lock, make_private, sync_or_undo, undo_short_write
-from rillevents.spool import LIVE, create, full, unique, unwritable
+from rillevents.spool import LIVE, TRIES, create, full, unique, unwritable, vanishing
 from rillevents.spool.slots import add_to_backlog, append, backlog, count_backlog, slot_bytes, write_own_file
 
 MAX_FILE_BYTES = 8 << 20
@@ -64,7 +64,7 @@ class LiveWriter:
             self._close()
 
     def _append(self, line: bytes) -> None:
-        while True:
+        for _ in range(TRIES):
             if self._fd < 0 or self._size + len(line) > MAX_FILE_BYTES:
                 try:
                     self._open()
@@ -100,6 +100,7 @@ class LiveWriter:
             except FileNotFoundError:
                 pass
             self._close()
+        raise vanishing(self._folder)
 
     def _check_room(self, more: int) -> None:
         if self._size - self._noted >= self._note_every:
@@ -120,7 +121,7 @@ class LiveWriter:
         """Open the new file before closing the old one: the name must never be free for a moment."""
         self._folder = create(self.spool)
         old = self._fd
-        while True:
+        for _ in range(TRIES):
             path = f"{self._folder}/{unique(LIVE, time.time_ns())}"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | NO_FOLLOW | CLOEXEC, 0o600)
             try:
@@ -135,6 +136,8 @@ class LiveWriter:
                 os.unlink(path)
                 raise
             os.close(fd)
+        else:
+            raise vanishing(self._folder)
         self._fd, self._path, self._inode, self._device = fd, path, found.st_ino, found.st_dev
         # As bytes: a text would be encoded again for every event.
         self._path_bytes = os.fsencode(path)

@@ -42,11 +42,13 @@ from rillevents.spool import (
     SLOTS,
     SUFFIX,
     TEMPORARY,
+    TRIES,
     full,
     held_bytes,
     slot_sizes,
     unique,
     unwritable,
+    vanishing,
 )
 
 TYPE_CHECKING = False
@@ -73,18 +75,17 @@ def append(folder: str, line: bytes, *, max_bytes: int, durable: bool = False, p
 
 
 def _append_to_free_slot(folder: str, line: bytes, max_bytes: int, durable: bool, prefix: str) -> bool:
-    for number in range(SLOTS):
+    number = moves = 0
+    while number < SLOTS and moves < TRIES:
         path = f"{folder}/{prefix}{number}{SUFFIX}"
-        while True:
-            try:
-                stored = _append_to(folder, path, line, max_bytes, durable, first=number == 0, shared=prefix == SLOT)
-            except Moved:
-                continue
-            except NoLocks:
-                return False
-            if stored:
+        try:
+            if _append_to(folder, path, line, max_bytes, durable, first=number == 0, shared=prefix == SLOT):
                 return True
-            break
+            number += 1
+        except Moved:
+            moves += 1
+        except NoLocks:
+            return False
     return False
 
 
@@ -124,9 +125,9 @@ def write_own_file(folder: str, data: bytes, *, max_bytes: int, durable: bool = 
     """Store *data* as a file of its own, complete when its name appears; used without locks, or without a free slot."""
     if backlog(folder) + len(data) > max_bytes:
         raise full(folder, max_bytes)
-    while not _write_own_file(folder, unique(prefix, time.time_ns()), data, durable):
-        # A flush took it for the remains of a killed process and deleted it: use another name.
-        continue
+    # A flush may take it for the remains of a killed process and delete it: use another name.
+    if not any(_write_own_file(folder, unique(prefix, time.time_ns()), data, durable) for _ in range(TRIES)):
+        raise vanishing(folder)
     if durable:
         sync_folder(folder)
     add_to_backlog(folder, len(data))
