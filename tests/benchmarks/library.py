@@ -32,8 +32,21 @@ CALLS, WARMING_CALLS, HOT_CALLS = 30_000, 1_000, 100_000
 SPOOL, UNREDACTED = "rillevents, spool", "rillevents, spool, no redaction"
 INTAKE, LOGGING = "rillevents, intake", "logging + json, file"
 SYSTEM = "write + lstat alone, as the spool does"
-OURS = (SPOOL, UNREDACTED, INTAKE)
-FILES = {LOGGING: "stdlib", SYSTEM: "system_calls", SPOOL: "spool", UNREDACTED: "spool_unredacted"}
+# A service's client, which delivers by itself, beside the same client that does not.
+CONFIGURED, MINUTE, MOMENT = "rillevents, from_config", "the same, flush_every=60", "the same, flush_every=0.05"
+# Within a coroutine: how long one call keeps the event loop from going on.
+IN_LOOP, LOGGING_IN_LOOP = "rillevents, spool, in a coroutine", "logging + json, file, in a coroutine"
+LOOPS = {LOGGING_IN_LOOP: "stdlib_coroutine", IN_LOOP: "spool_coroutine"}
+OURS = (SPOOL, UNREDACTED, CONFIGURED, MINUTE, MOMENT, INTAKE, IN_LOOP)
+FILES = {
+    LOGGING: "stdlib",
+    SYSTEM: "system_calls",
+    SPOOL: "spool",
+    UNREDACTED: "spool_unredacted",
+    CONFIGURED: "configured",
+}
+# They store as well, and have delivered when they are closed.
+DELIVERING = {MINUTE: "every_minute", MOMENT: "every_moment"}
 SDKS = {
     "opentelemetry logs": "opentelemetry",
     "sentry logs": "sentry",
@@ -42,6 +55,7 @@ SDKS = {
     "posthog": "posthog",
 }
 SENDERS = {INTAKE: "intake", **SDKS}
+ROWS = FILES | DELIVERING | SENDERS | LOOPS
 # What is posted ready-made, to see what the sink takes: as many events a request as rillevents puts into one.
 POSTS, POST_EVENTS, EVENT_BYTES = 200, 500, 340
 
@@ -108,11 +122,15 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Took:
-    """What a run took: µs a call; events a second, from the first call until the last arrival; percent of them that arrived."""
+    """What a run took: µs a call; events a second, from the first call until the last arrival; percent of them that arrived.
+
+    *blocked* has what single calls took in µs, in a row that times each: "median", "p99", "longest".
+    """
 
     call: float
     rate: float
     kept: float
+    blocked: Mapping[str, float]
 
 
 @dataclass
@@ -129,7 +147,7 @@ class Bench:
     def run(self, row: str, calls: int, limits: str = "raised", ledger: str = "") -> Took:
         """Let a row make its calls, and count what arrived, in *ledger* (by default the row's)."""
         path = self.folder / "stored"
-        words = [self.theirs if row in SDKS else self.ours, str(HERE / "peers_client.py"), (FILES | SENDERS)[row]]
+        words = [self.theirs if row in SDKS else self.ours, str(HERE / "peers_client.py"), ROWS[row]]
         words += [str(calls), limits, str(self.sink.port), str(path)]
         # Not in this checkout: a library may look around where it is started, for a version to report.
         where, env = self.folder, environment(self.folder)
@@ -138,12 +156,14 @@ class Bench:
             raise SystemExit(f"{row}: {done.stderr[-2000:]}")
         figures = json.loads(done.stdout)
         self.strangers.update(f"{row}: {host}" for host in figures["strangers"])
-        found = self._stored(path) if row in FILES else self.sink.taken()
+        found = self._stored(path) if row in FILES | LOOPS else self.sink.taken()
         if row in OURS and found["events"] < calls:
             print(f"{row}: {calls - found['events']} of {calls} events are lost; it says: {done.stderr[:500]}")
         self._note(self.ledgers.setdefault(ledger or row, Ledger()), calls, found)
         rate = found["events"] / (found["last"] - figures["started"]) if found["events"] else 0.0
-        return Took(figures["call"], rate, 100 * found["events"] / calls)
+        # What a client that delivered has left of its own: its counts, its ID.
+        shutil.rmtree(path, ignore_errors=True)
+        return Took(figures["call"], rate, 100 * found["events"] / calls, figures["blocked"])
 
     def _stored(self, path: Path) -> dict[str, float]:
         """Count what is in the files of a folder, which has arrived by now, and remove it."""
@@ -171,20 +191,27 @@ def main() -> int:
         calls = Table("one call in a long-lived process, mean", "µs", LOGGING)
         rates = Table("delivered to a server on the same machine, until all has arrived", "events/s", "", less=False)
         kept = Table(f"{HOT_CALLS:,} calls in a hot loop at default limits", "% arrived", INTAKE, less=False)
+        waits = [
+            Table("an event loop waits for one call: the median", "µs", LOGGING_IN_LOOP),
+            Table("an event loop waits for one call: the 99th percentile", "µs", LOGGING_IN_LOOP),
+            Table(f"an event loop waits for one call: the longest of {CALLS:,}", "µs", LOGGING_IN_LOOP),
+        ]
+        services = Table("one call of a client that delivers by itself, mean", "µs", CONFIGURED)
         ready_made = measure(bench, calls, rates, options.rounds)
+        measure_services(bench, services, waits, options.rounds)
         # Once: it takes long, and what is lost by the tenth is seen well enough. A percent or less is chance.
         for row in SENDERS:
             kept.add(row, bench.run(row, HOT_CALLS, "default", f"{row}, default limits").kept)
     quickest, best = min(SDKS, key=calls.median), max(SDKS, key=rates.median)
     rates.base = best
     goals = goals_of(calls, rates, kept, quickest, best)
-    report([calls, rates, kept], goals, counted(bench, ready_made, rates), versions, options)
+    report([calls, rates, kept, services, *waits], goals, counted(bench, ready_made, rates), versions, options)
     return int(any(ledger.arrived < ledger.recorded for row, ledger in bench.ledgers.items() if row.startswith(OURS)))
 
 
 def measure(bench: Bench, calls: Table, rates: Table, rounds: int) -> list[float]:
     """Let every row have its turn, so many times, and return what the sink took ready-made in each round."""
-    rows = [*FILES, *SENDERS]
+    rows = [row for row in (*FILES, *SENDERS) if row != CONFIGURED]
     for row in rows:
         # Named in this order, whichever comes first in the rounds.
         calls.samples[row] = []
@@ -201,6 +228,23 @@ def measure(bench: Bench, calls: Table, rates: Table, rounds: int) -> list[float
             if row in SENDERS:
                 rates.add(row, took.rate)
     return ready_made
+
+
+def measure_services(bench: Bench, services: Table, waits: Sequence[Table], rounds: int) -> None:
+    """Let the rows that deliver by themselves, and those within a coroutine, have their turns."""
+    rows = [CONFIGURED, *DELIVERING, *LOOPS]
+    for row in rows:
+        bench.run(row, WARMING_CALLS)
+    for row in (CONFIGURED, *DELIVERING):
+        services.samples[row] = []
+    for number in range(rounds):
+        for row in rows[:: 1 if number % 2 else -1]:
+            took = bench.run(row, CALLS)
+            if row in LOOPS:
+                for table, figure in zip(waits, took.blocked.values(), strict=True):
+                    table.add(row, figure)
+            else:
+                services.add(row, took.call)
 
 
 def goals_of(calls: Table, rates: Table, kept: Table, quickest: str, best: str) -> list[Goal]:

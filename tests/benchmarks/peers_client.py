@@ -4,6 +4,7 @@
 
 Prints as JSON the mean time of a call in microseconds, when the first one began (the clock is the whole machine's), how many
 seconds it all took until the library said that it was done, and hosts other than 127.0.0.1 that it asked for (it gets none).
+Rows in a coroutine time each call by itself, since it is the longest that an event loop notices.
 
 Everybody gets the same event: six attributes that are the process's, three that are the call's. Where a library has a place
 for the former (a resource, a scope, super properties), they are put there once, as its manual says; else into each call. With
@@ -12,12 +13,13 @@ for the former (a resource, a scope, super properties), they are put there once,
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 NAME = "checkout-finished"
@@ -43,6 +45,8 @@ class Run:
     raised: bool
     port: int
     path: str
+    # What each call took, in seconds, in a row that times them.
+    each: list[float] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -79,6 +83,52 @@ def intake(run: Run) -> Steps:
 
     sink = IntakeSink(f"{run.url}/events/default", **run.limit("buffer_size"))
     return _rillevents(run, Client(sink, attributes=COMMON))
+
+
+def configured(run: Run) -> Steps:
+    """Record into the spool with the client that a service has."""
+    return _rillevents(run, _configured(run, None))
+
+
+def every_minute(run: Run) -> Steps:
+    """The same, with the thread that delivers: as in a service, most calls meet no delivery."""
+    return _rillevents(run, _configured(run, 60))
+
+
+def every_moment(run: Run) -> Steps:
+    """The same, delivering all the time."""
+    return _rillevents(run, _configured(run, 0.05))
+
+
+def _configured(run: Run, flush_every: float | None) -> Any:
+    from rillevents import Client
+
+    environ = {"RILLEVENTS_HOME": run.path}
+    if flush_every:
+        environ["RILLEVENTS_INTAKE_URL"] = f"{run.url}/events/default"
+    return Client.from_config(environ=environ, flush_every=flush_every).with_attributes(COMMON)
+
+
+def spool_coroutine(run: Run) -> Steps:
+    """Record into the spool within a coroutine."""
+    from rillevents import Client, SpoolSink
+
+    client = Client(SpoolSink(run.path), attributes=COMMON)
+    call = {"seconds": 0.25, "outcome": "success"}
+    yield
+    asyncio.run(_in_turns(run, lambda request: client.record("behavioral", NAME, {"request": request, **call})))
+    yield
+    client.close()
+
+
+async def _in_turns(run: Run, call: Callable[[str], object]) -> None:
+    """Time each call, and let the event loop have its turn after it."""
+    now, note = time.perf_counter, run.each.append
+    for request in run.requests:
+        started = now()
+        call(request)
+        note(now() - started)
+        await asyncio.sleep(0)
 
 
 def _rillevents(run: Run, client: Any) -> Steps:
@@ -118,6 +168,26 @@ def system_calls(run: Run) -> Steps:
 
 def stdlib(run: Run) -> Steps:
     """Write lines of JSON into a file with what Python comes with."""
+    handler, info = _logging(run)
+    yield
+    for request in run.requests:
+        attributes = {"request": request, "seconds": 0.25, "outcome": "success"}
+        info(NAME, extra={"attributes": attributes})
+    yield
+    handler.close()
+
+
+def stdlib_coroutine(run: Run) -> Steps:
+    """The same within a coroutine."""
+    handler, info = _logging(run)
+    call = {"seconds": 0.25, "outcome": "success"}
+    yield
+    asyncio.run(_in_turns(run, lambda request: info(NAME, extra={"attributes": {"request": request, **call}})))
+    yield
+    handler.close()
+
+
+def _logging(run: Run) -> tuple[Any, Callable[..., None]]:
     import logging
     import os
     from datetime import UTC, datetime
@@ -142,12 +212,7 @@ def stdlib(run: Run) -> Steps:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(handler)
-    yield
-    for request in run.requests:
-        attributes = {"request": request, "seconds": 0.25, "outcome": "success"}
-        logger.info(NAME, extra={"attributes": attributes})
-    yield
-    handler.close()
+    return handler, logger.info
 
 
 def opentelemetry(run: Run) -> Steps:
@@ -247,8 +312,13 @@ ROWS: dict[str, Callable[[Run], Steps]] = {
         system_calls,
         spool,
         spool_unredacted,
+        configured,
+        every_minute,
+        every_moment,
+        spool_coroutine,
         intake,
         stdlib,
+        stdlib_coroutine,
         opentelemetry,
         sentry,
         mixpanel,
@@ -287,7 +357,10 @@ def main() -> int:
         raise AssertionError(f"{row} has one step too many")
     ended = time.perf_counter()
     figures = {"call": (called - begun) / len(run.requests) * 1e6, "started": started, "wall": ended - begun}
-    print(json.dumps({**figures, "strangers": strangers}))
+    each = sorted(run.each)
+    quantiles = {"median": len(each) // 2, "p99": len(each) * 99 // 100, "longest": len(each) - 1}
+    blocked = {name: each[number] * 1e6 for name, number in quantiles.items()} if each else {}
+    print(json.dumps({**figures, "strangers": strangers, "blocked": blocked}))
     return 0
 
 
