@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -285,6 +286,34 @@ def test_the_program_of_the_manual(intake: FakeIntake, tmp_path: Path) -> None:
     assert "off (decided by: " in user.run("telemetry", "status").stdout
     user.run("build")
     assert [] == user.waiting()
+
+
+@pytest.mark.parametrize("way", ["DO_NOT_TRACK=1", "MYTOOL_TELEMETRY=0", "telemetry off", "not granted"])
+def test_the_program_of_the_manual_opted_out(way: str, intake: FakeIntake, tmp_path: Path) -> None:
+    """Opted out by each of the ways, the whole example makes no file, no connection, and no other process."""
+    program = only_block(PAGES["embedding"], "python program")
+    program = program.replace("https://intake.example.com/events/default", intake.url)
+    if way == "not granted":
+        program = program.replace("    version=", '    consent="opt-in",\n    version=')
+        assert "opt-in" in program
+    user, log = User(tmp_path, program=program), tmp_path / "strace"
+    if way == "telemetry off":
+        assert 0 == user.run("telemetry", "off").returncode
+    before = sorted(user.home.rglob("*"))
+    name, _, value = way.partition("=")
+    # With its variables for sending: only the user's decision stands against it.
+    environ = user.environ | {"MYTOOL_FLUSH_AUTO": "1s"} | ({name: value} if value else {})
+    trace = "trace=connect,sendto,openat,creat,mkdir,mkdirat,rename,symlink,execve,fork,vfork,clone,clone3"
+    words = [need("strace"), "-f", "-e", trace, "-o", str(log), *user.words("build")]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True, timeout=60 * PACE)
+    made = [line for line in log.read_text().splitlines() if re.search(r"O_CREAT|creat\(|mkdir|rename|symlink", line)]
+    # Python itself writes what it has compiled.
+    assert [] == [line for line in made if "__pycache__" not in line]
+    assert [] == re.findall(r"(?:connect|sendto|v?fork|clone3?)\(.*", log.read_text())
+    assert 1 == log.read_text().count("execve(")
+    assert before == sorted(user.home.rglob("*"))
+    assert [] == intake.requests
+    assert ("building all\n", "") == (done.stdout, done.stderr)
 
 
 @pytest.mark.slow
