@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rillevents.delivery.schedule import Scheduler
 from rillevents.delivery.turns import Turns
 from rillevents.recording.sinks import Sink, adapted
 from rillevents.spool import VERSION
 
 if TYPE_CHECKING:
     from rillevents.delivery.outcome import FlushResult
+    from rillevents.delivery.schedule import Scheduler
     from rillevents.event import Event
     from rillevents.recording.sinks.spool import SpoolSink
 
@@ -69,6 +69,9 @@ class DeliveringSink(_Behind):
         is_allowed: Callable[[], bool],
     ) -> None:
         super().__init__(sink, spool)
+        # Now: a child forked during an import can never do the same import. Not above: a program that only leaves has no use for it.
+        import rillevents.delivery.schedule  # noqa: F401
+
         self._every = every
         self._deliver = deliver
         self._is_allowed = is_allowed
@@ -91,6 +94,8 @@ class DeliveringSink(_Behind):
         if not self._spool.stored_in:
             # Dropped by a filter, say: there is nothing to deliver.
             return
+        from rillevents.delivery.schedule import Scheduler
+
         self._pid = os.getpid()
         _used.add(self)
         self._stop = threading.Event()
