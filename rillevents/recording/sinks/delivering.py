@@ -69,7 +69,7 @@ class DeliveringSink(_Behind):
         is_allowed: Callable[[], bool],
     ) -> None:
         super().__init__(sink, spool)
-        # Now: a child forked during an import can never do the same import. Not above: a program that only leaves has no use for it.
+        # Now: a child forked during an import can never do the same import. Not above: LeavingSink has no use for it.
         import rillevents.delivery.schedule  # noqa: F401
 
         self._every = every
