@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Iterator, Sequence
@@ -72,16 +73,23 @@ def intake() -> Iterator[FakeIntake]:
         yield running
 
 
+@pytest.fixture
+def cache() -> Iterator[Path]:
+    """Where pex unpacks: with a short name, since it warns of a long one."""
+    with tempfile.TemporaryDirectory(prefix="pex") as folder:
+        yield Path(folder)
+
+
 class Run:
     """One run of the file by a user with an empty home, by the Python that has none of our dependencies."""
 
     def __init__(
-        self, archive: Path, intake: FakeIntake, folder: Path, before: Sequence[str] = (), **more: str
+        self, archive: Path, intake: FakeIntake, folder: Path, cache: Path, before: Sequence[str] = (), **more: str
     ) -> None:
         self.ran, home = folder / "ran", folder / "home"
         home.mkdir()
         self.environ = {"PATH": f"{sys.base_prefix}/bin:/usr/bin:/bin", "HOME": str(home), "MYTOOL_TELEMETRY": "1"}
-        self.environ |= {"URL": intake.url, "RAN": str(self.ran), **more}
+        self.environ |= {"URL": intake.url, "RAN": str(self.ran), "PEX_ROOT": str(cache), **more}
         done = subprocess.run(
             [*before, f"./{archive.name}"],
             env=self.environ,
@@ -98,9 +106,9 @@ class Run:
         return [line for place in existing_spools(paths) for line in pending(place)]
 
 
-def test_it_delivers(archive: Path, intake: FakeIntake, tmp_path: Path) -> None:
+def test_it_delivers(archive: Path, intake: FakeIntake, cache: Path, tmp_path: Path) -> None:
     """With the hook the event arrives by a process beside the program, whose main has run once."""
-    run = Run(archive, intake, tmp_path, HOOK="1")
+    run = Run(archive, intake, tmp_path, cache, HOOK="1")
     deadline = time.monotonic() + 60 * PACE
     while run.waiting() or not intake.events:
         assert time.monotonic() < deadline
@@ -109,11 +117,11 @@ def test_it_delivers(archive: Path, intake: FakeIntake, tmp_path: Path) -> None:
     assert "x" == run.ran.read_text()
 
 
-def test_without_the_hook(archive: Path, intake: FakeIntake, tmp_path: Path) -> None:
+def test_without_the_hook(archive: Path, intake: FakeIntake, cache: Path, tmp_path: Path) -> None:
     """Without the hook the program is not started again: its main has run once when all its processes have ended, and the event waits."""
     log = tmp_path / "strace"
     # It ends when all processes have that it follows.
-    run = Run(archive, intake, tmp_path, [need("strace"), "-f", "-e", "trace=execve", "-o", str(log)])
+    run = Run(archive, intake, tmp_path, cache, [need("strace"), "-f", "-e", "trace=execve", "-o", str(log)])
     assert f'"{WORD}"' not in log.read_text()
     assert "x" == run.ran.read_text()
     assert 1 == len(run.waiting())
