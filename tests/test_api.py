@@ -199,6 +199,7 @@ class TestBounds:
         window = stored.glance.counts(NOON, NOON + 10 * 10**9, buckets=10, limit=5)
         assert (True, 5) == (window.cut, window.total)
         assert window.total == sum(sum(each.buckets) for each in window.counted)
+        assert {"log": window.counted[0].buckets} == window.types
         assert NOON + 4 * 10**9 < window.since <= NOON + 5 * 10**9
 
     def test_complete(self, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,6 +365,19 @@ class TestAnswers:
             assert 2 == serving.get(f"/api/stats?{web}")[1]["total"]
             assert 2 == serving.get(f"/api/values?name=m&{web}")[1]["values"]
             assert ["e0", "e1"] == [each["event_id"] for each in serving.get(f"/api/events?{web}")[1]["events"]]
+
+    @pytest.mark.parametrize("forward", [False, True])
+    @pytest.mark.parametrize("asked", ["", "&type=log", "&attributes=%7B%22a%22:1%7D", "&since=5s&buckets=5"])
+    def test_types(self, asked: str, forward: bool, tool: Tool) -> None:
+        """Types are counted with all of their names, also where there are more of these than are told apart."""
+        now = format_time(time.time_ns())
+        with Serving(tool, *(["--to", f"file:{tool.paths.home}/out"] if forward else [])) as serving:
+            serving.send(*[event(n, name=f"n{n}") | {"event_time": now, "a": 1} for n in range(60)])
+            found = serving.get(f"/api/stats?{asked}")[1]
+            assert (50, 60) == (len(found["counts"]), found["total"])
+            assert [("log", 60, 60)] == [
+                (each["event_type"], each["total"], sum(each["buckets"])) for each in found["types"]
+            ]
 
     @pytest.mark.parametrize("forward", [False, True])
     def test_installs(self, forward: bool, tool: Tool) -> None:

@@ -404,7 +404,7 @@ class TestChosen:
             names_are(page, expected)
             click(page, "#chips button")
             page.until(lambda: 3 == len(names(page)))
-        for typed in ("status", "status:=x", "=1"):
+        for typed in ("status", "status:=x", "=1", "event_type:=5", "event_name:=null"):
             choose(page, "#attribute", typed)
             assert page.run("return document.querySelector('#attribute').validationMessage").startswith("Write KEY=")
 
@@ -435,6 +435,52 @@ class TestChosen:
         page.until(lambda: "1" == page.text("#total"))
         assert "since=" in page.run("return location.search")
         assert page.text("#zone").startswith("Times are in ")
+
+    @pytest.mark.parametrize(
+        ("given", "unread"),
+        [
+            ("since=2999-01-01T00:00:00Z", "since"),
+            ("since=2026-11-20T00:00:00Z&until=2026-11-10T00:00:00Z", "since, until"),
+            ("until=2026-11-20T00:00:00Z", "until"),
+            ("since=%2B020000-01-01T00:00:00Z", "since"),
+            ("within=99999999999999999999999d", "within"),
+        ],
+    )
+    def test_no_range(self, given: str, unread: str, page: Browser, serving: Serving) -> None:
+        """Times in an address that are no range are left out and named; the page shows its usual range."""
+        serving.send(event("new"))
+        page.driver.get(f"{serving.url}/?{given}")
+        page.until(lambda: ["new"] == names(page) and "1" == page.text("#total"))
+        assert f"Not understood in the address, and left out: {unread}." == page.text("#unread")
+
+    def test_exact_range(self, page: Browser, serving: Serving) -> None:
+        """A range of some seconds has just these, and a range of years says them."""
+        at = {"event_time": "2024-02-03T10:00:45Z"}
+        serving.send(event("in") | at, event("out") | at | {"event_time": "2024-02-03T10:00:25Z"})
+        page.driver.get(f"{serving.url}/?since=2024-02-03T10:00:30Z&until=2024-02-03T10:01:00Z")
+        page.until(
+            lambda: ["in"] == names(page) and ("1", "one bar: 1 s") == (page.text("#total"), page.text("#readout"))
+        )
+        page.driver.get(f"{serving.url}/?since=2016-02-03T10:00:00Z&until=2024-03-03T10:00:00Z")
+        page.until(lambda: "2" == page.text("#total"))
+        assert ("2016", "2024") == tuple(page.text(f"#axis-{end}").split()[2][:4] for end in ("begin", "end"))
+        assert "2024" in page.text("#list time")
+
+    def test_many_names(self, page: Browser, serving: Serving) -> None:
+        """The chart counts every name, and each metric can be chosen, where there are more names than the server tells apart."""
+        serving.send(*[event(f"n{n:03}") for n in range(60)], event("z", "metric", value=5), event("zz", "log"))
+        page.until(lambda: "62" == page.text("#total"))
+        assert ["behavioral 60", "metric 1", "log 1", "other 0"] == page.texts("#legend li")
+        page.until(lambda: "1 value" == page.text("#spread-note"))
+        assert ["z"] == page.texts("#metric option")
+
+    def test_large_numbers(self, page: Browser, serving: Serving) -> None:
+        """A group keeps its number as it was written, and a click on it filters by that."""
+        serving.send(event("a", user=2**53 + 1))
+        page.driver.get(f"{serving.url}/?by=user")
+        page.until(lambda: ["9007199254740993"] == page.texts("#names .name"))
+        click(page, "#names .name")
+        page.until(lambda: ["user=9007199254740993 ×"] == page.texts("#chips button") and "1" == page.text("#total"))
 
     def test_clicks(self, page: Browser, serving: Serving) -> None:
         """A click on a name in the list, or on a value of an opened event, filters by it."""

@@ -191,7 +191,7 @@ def _stats(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
         "total": window.total,
         "complete": not window.cut,
         "counts": [_counted(each, has_buckets=not by) for each in window.counted],
-        **groups,
+        **(groups or {"types": _types(window)}),
         "rejected": rejected,
     }
 
@@ -199,6 +199,12 @@ def _stats(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
 def _counted(each: Counted, *, has_buckets: bool) -> dict[str, Any]:
     counted = {"event_type": each.event_type, "event_name": each.event_name, "total": sum(each.buckets)}
     return {**counted, "buckets": each.buckets} if has_buckets else counted
+
+
+def _types(window: Window) -> list[dict[str, Any]]:
+    totals = {event_type: sum(buckets) for event_type, buckets in window.types.items()}
+    most = sorted(totals, key=lambda event_type: (-totals[event_type], event_type))[:_KINDS]
+    return [{"event_type": each, "total": totals[each], "buckets": window.types[each]} for each in most]
 
 
 def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rillevents.event.query import Query
 from rillevents.event.stats import distribution, spread
 from rillevents.event.tally import Group, Tally, plain
 from rillevents.serve.latest import Latest
-from rillevents.store.glance import BoundedReader, Window
+from rillevents.store.glance import BoundedReader, Window, by_type
 from rillevents.store.reader import Counted
 
 Reader = BoundedReader | Latest
@@ -37,11 +37,15 @@ def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: st
     cut = first > since
     if not by:
         counted = [Counted(str(group[0]), str(group[1]), row) for group, row in rows]
-        return Window(first, until, tally.events, counted, cut), {}
+        everything = {
+            (str(group[0]), str(group[1])): [tally.columns[group, number] for number in range(buckets)]
+            for group in tally.groups
+        }
+        return Window(first, until, tally.events, counted, by_type(everything), cut), {}
     kinds = sorted(tally.kinds, key=lambda kind: (-tally.kinds[kind], kind))[:limit]
     counted = [Counted(*kind, [tally.kinds[kind]]) for kind in kinds]
     groups = [{"value": plain(group[0]), "total": tally.groups[group], "buckets": row} for group, row in rows]
-    return Window(first, until, tally.events, counted, cut), {"groups": groups, "group_count": len(tally.groups)}
+    return Window(first, until, tally.events, counted, {}, cut), {"groups": groups, "group_count": len(tally.groups)}
 
 
 def values_read(seeing: Reader, query: Query, *, bins: int, limit: int, by: str) -> dict[str, Any]:

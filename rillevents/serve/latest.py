@@ -13,7 +13,7 @@ from rillevents.event.envelope import Required
 from rillevents.event.fields import Attributes
 from rillevents.event.query import Query
 from rillevents.event.timestamp import microseconds
-from rillevents.store.glance import Page, Window, cursor, value_of
+from rillevents.store.glance import Page, Window, by_type, cursor, value_of
 from rillevents.store.incoming import Incoming
 from rillevents.store.reader import Counted, RejectedRow
 
@@ -87,12 +87,10 @@ class Latest:
         found = list(self._found(query))
         kinds = Counter((each.fields.event_type, each.fields.event_name) for each in found)
         most = sorted(kinds, key=lambda kind: (-kinds[kind], kind))[:limit]
-        parts = {kind: [0] * buckets for kind in most}
+        parts = {kind: [0] * buckets for kind in kinds}
         for each in found:
-            kind = each.fields.event_type, each.fields.event_name
-            if kind in parts:
-                parts[kind][min((each.us - first) // width, buckets - 1)] += 1
-        return Window(since, until, len(found), [Counted(*kind, parts[kind]) for kind in most])
+            parts[each.fields.event_type, each.fields.event_name][min((each.us - first) // width, buckets - 1)] += 1
+        return Window(since, until, len(found), [Counted(*kind, parts[kind]) for kind in most], by_type(parts))
 
     def blocks(self, query: Query) -> tuple[int, Iterator[tuple[list[int], list[bytes]]]]:
         """Return from which nanosecond on events are read, and the times and the lines in one block."""

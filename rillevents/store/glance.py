@@ -7,7 +7,7 @@ sample if there are too many. `reader.Store` reads everything, and takes its tim
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -50,12 +50,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How many events there were from `since` to before `until`; if `cut` is true, `since` is later than requested."""
+    """How many events there were from `since` to before `until`; if `cut` is true, `since` is later than requested.
+
+    `counted` has the most frequent names, `types` the buckets of each type with all of its names.
+    """
 
     since: int
     until: int
     total: int
     counted: list[Counted]
+    types: dict[str, list[int]]
     cut: bool = False
 
 
@@ -119,7 +123,8 @@ class BoundedReader:
         if cut:
             since = (first + 1) * 1000
             total = self._file.rows(sql, (since // 1000, until // 1000, COUNTED + 1))[0][0]
-        return Window(since, until, total, self._store.counts(since, until, buckets=buckets, limit=limit), cut)
+        counted = self._store.counts(since, until, buckets=buckets, limit=limit)
+        return Window(since, until, total, counted, self._store.types(since, until, buckets=buckets), cut)
 
     def kept_counts(self, query: Query, *, buckets: int, limit: int) -> Window | None:
         """Return the same from the counts beside the events, of one type or name too; None if they cannot tell it."""
@@ -135,7 +140,7 @@ class BoundedReader:
         found = counts.count(query, Range.of(query), kinds, edges)
         most = sorted(found, key=lambda kind: (-sum(found[kind]), kind))[:limit]
         total = sum(map(sum, found.values()))
-        return Window(since, until, total, [Counted(*kind, found[kind]) for kind in most])
+        return Window(since, until, total, [Counted(*kind, found[kind]) for kind in most], by_type(found))
 
     def _has_counts(self) -> bool:
         """Return whether the counts can be used: they add up, and few events are not counted yet."""
@@ -239,6 +244,14 @@ class BoundedReader:
 def cursor(number: int, text: str) -> str:
     """Return a position, with enough of *text* to tell it from another position of the same number."""
     return f"{number}-{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+
+
+def by_type(found: Mapping[tuple[str, str], list[int]]) -> dict[str, list[int]]:
+    """Return the buckets of each type, from those of each type and name."""
+    types: dict[str, list[int]] = {}
+    for (event_type, _), buckets in found.items():
+        types[event_type] = [sum(pair) for pair in zip(types.get(event_type, [0] * len(buckets)), buckets, strict=True)]
+    return types
 
 
 def value_of(line: bytes) -> list[float]:

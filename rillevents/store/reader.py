@@ -113,6 +113,13 @@ class Store:
             for (_, event_type, event_name), group in groupby(rows, key=lambda row: row[:3])
         ]
 
+    def types(self, since: int, until: int, *, buckets: int) -> dict[str, list[int]]:
+        """Return the same for each type, with all of its names."""
+        first, end = _clamped(since // 1000), _clamped(until // 1000)
+        rows = self.file.rows(_TYPES, {"first": first, "end": end, "width": max(1, -(-(end - first) // buckets))})
+        groups = groupby(rows, key=lambda row: row[0])
+        return {text_of(kind): _spread({row[1]: row[2] for row in group}, buckets) for kind, group in groups}
+
     def _found(self, found: Filter, *, backwards: bool, page: int) -> Iterator[tuple[int, int, bytes]]:
         """Yield (microseconds, row, line) of what a filter finds, page by page; each page starts where the last one ended."""
         for rows in self._pages(found, backwards=backwards, page=page):
@@ -178,6 +185,11 @@ WITH most AS (
 SELECT n, CAST(type AS BLOB), CAST(name AS BLOB), (event_us - :first) / :width AS bucket, COUNT(*)
 FROM events JOIN most ON event_type = type AND event_name = name
 WHERE event_us >= :first AND event_us < :end GROUP BY 2, 3, 4 ORDER BY n DESC, 2, 3, 4
+"""
+
+_TYPES = """
+SELECT CAST(event_type AS BLOB), (event_us - :first) / :width, COUNT(*) FROM events
+WHERE event_us >= :first AND event_us < :end GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 

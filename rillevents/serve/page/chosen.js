@@ -15,9 +15,17 @@ const USUAL_WITHIN = "10m";
 const MOST_BARS = 60;
 const FEWEST_BARS = 20;
 const MINUTE_MS = 60_000;
+// The years that a time in an event can have.
+const [FIRST, END] = [Date.parse("0000-01-01T00:00:00Z"), Date.parse("+010000-01-01T00:00:00Z")];
 const SIGNS = /[*?[]/g;
 
 export const exactly = (name) => name.replace(SIGNS, "[$&]");
+
+// Whether two times, the second of which can be missing for now, are a range; so is none at all.
+export function isRange(since, until) {
+  if (since === null) return until === null;
+  return since >= FIRST && since < (until ?? Date.now()) && (until ?? since) < END;
+}
 
 export class Chosen {
   constructor() {
@@ -31,6 +39,10 @@ export class Chosen {
     const text = (key) => given.get(key) ?? "";
     this.since = this.time(given, "since");
     this.until = this.time(given, "until");
+    if (!isRange(this.since, this.until)) {
+      this.unread.push(...["since", "until"].filter((key) => this[key] !== null));
+      this.since = this.until = null;
+    }
     this.range = this.since === null ? text("range") || USUAL : "custom";
     if (this.since === null && !(this.range in RANGES)) {
       this.unread.push("range");
@@ -38,7 +50,7 @@ export class Chosen {
     }
     [this.type, this.name, this.contains, this.by, this.metric] = ["type", "name", "contains", "by", "metric"].map(text);
     [this.start, this.goal, this.within] = ["start", "goal", "within"].map(text);
-    if (this.within && !/^\d+(\.\d+)?[smhdw]?$/.test(this.within)) {
+    if (this.within && !/^\d{1,9}(\.\d{1,9})?[smhdw]?$/.test(this.within)) {
       this.unread.push("within");
       this.within = "";
     }
@@ -58,8 +70,9 @@ export class Chosen {
     const text = given.get(key);
     if (!text) return null;
     const found = Date.parse(text);
-    if (Number.isNaN(found)) this.unread.push(key);
-    return Number.isNaN(found) ? null : found;
+    const isRead = found >= FIRST && found < END;
+    if (!isRead) this.unread.push(key);
+    return isRead ? found : null;
   }
 
   // Write everything into the address, as a new step of the history, or instead of the last one.
@@ -142,7 +155,8 @@ const iso = (time) => new Date(time).toISOString();
 
 // So many bars that each has whole minutes, or else whole seconds.
 function bars(length) {
-  const minutes = length / MINUTE_MS;
+  const [minutes, seconds] = [length / MINUTE_MS, length / 1000];
   for (let n = MOST_BARS; n >= FEWEST_BARS; n -= 1) if (minutes % n === 0) return n;
+  for (let n = MOST_BARS; n >= Math.min(FEWEST_BARS, seconds); n -= 1) if (seconds % n === 0) return n;
   return MOST_BARS;
 }

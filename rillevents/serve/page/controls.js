@@ -1,6 +1,6 @@
 // The controls: they show what is chosen, and change it.
 
-import { RANGES, exactly } from "./chosen.js";
+import { RANGES, exactly, isRange } from "./chosen.js";
 import { byId, element, fill, parsed, say, short, visible, written } from "./text.js";
 
 const MOST_KEYS = 200;
@@ -89,6 +89,7 @@ export class Controls {
     try {
       if (at < 1) throw new TypeError("no key");
       const text = isTyped ? written(parsed(value)) : JSON.stringify(value);
+      if (["event_type", "event_name"].includes(key) && !text.startsWith('"')) throw new TypeError("no text");
       field.value = "";
       this.filterBy(key, text);
     } catch {
@@ -116,7 +117,7 @@ export class Controls {
       const text = byId(end).value;
       return text ? new Date(text).getTime() : null;
     });
-    const isWrong = since === null || (until ?? Date.now()) <= since;
+    const isWrong = since === null || !isRange(since, until);
     say(byId("custom-note"), isWrong ? "The start must be before the end." : "");
     if (!isWrong) this.set({ range: "custom", since, until });
   }
@@ -150,6 +151,7 @@ export class Controls {
     this.offer([]);
     byId("clear").hidden = !chosen.isFiltered;
     this.showFilters();
+    say(byId("custom-note"), "");
     say(byId("unread"), chosen.unread.length ? `Not understood in the address, and left out: ${chosen.unread.join(", ")}.` : "");
   }
 

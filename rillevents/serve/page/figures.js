@@ -3,7 +3,7 @@
 import { save } from "./csv.js";
 import { drawHistogram, drawSpark, drawStack } from "./draw.js";
 import { colourOf, label, series } from "./groups.js";
-import { byId, clock, count, element, fill, kindOf, moment, number, say, short, visible } from "./text.js";
+import { byId, clock, count, element, fill, kindOf, moment, number, say, short, visible, written } from "./text.js";
 
 const NAMES = 10;
 // The server tells at most this many names apart.
@@ -59,7 +59,7 @@ export class Figures {
     this.drawTime();
     this.showLegend();
     this.showNames();
-    this.offerMetrics();
+    if (!this.hasMore) this.offerMetrics();
   }
 
   // Describe one bar.
@@ -140,7 +140,7 @@ export class Figures {
   // What a click on the value of a group says and does: nothing, where it stands for events without the attribute.
   filterBy(by, value) {
     if (value === null) return [`events without ${short(by, 120)}`, null];
-    const text = JSON.stringify(value);
+    const text = written(value);
     return [`show only ${short(by, 60)}=${label(value)}`, () => this.controls.filterBy(by, text)];
   }
 
@@ -149,8 +149,13 @@ export class Figures {
     return this.names.get(key);
   }
 
-  offerMetrics() {
-    const metrics = this.stats.counts.filter((one) => one.event_type === "metric").map((one) => one.event_name);
+  // Whether there are more names than the server tells apart, so that `counts` can lack a metric.
+  get hasMore() {
+    return this.stats.counts.length >= MOST_NAMES && !this.chosen.type;
+  }
+
+  offerMetrics(counts = this.stats.counts) {
+    const metrics = counts.filter((one) => one.event_type === "metric").map((one) => one.event_name);
     this.metric = metrics.includes(this.chosen.metric) ? this.chosen.metric : metrics[0] ?? "";
     fill(byId("metric"), metrics.sort().map((name) => [name, short(name, 60)]));
     byId("metric").value = this.metric;
@@ -203,7 +208,7 @@ export class Figures {
     const begin = Date.parse(stats.since);
     const width = (Date.parse(stats.until) - begin) / buckets;
     const parts = stats.groups
-      ? stats.groups.map((one) => [[typeof one.value === "object" && one.value !== null ? JSON.stringify(one.value) : one.value], one.buckets])
+      ? stats.groups.map((one) => [[plain(one.value)], one.buckets])
       : stats.counts.map((one) => [[one.event_type, one.event_name], one.buckets]);
     const rows = parts.flatMap(([keys, counts]) =>
       counts.map((n, at) => [...keys, new Date(begin + at * width).toISOString(), n]));
@@ -216,7 +221,7 @@ export class Figures {
     const by = values.groups ? [chosen.by] : [];
     const row = (keys, one) => [metric, ...keys, ...FIGURES.map((key) => (key === "values" ? one.values ?? one.count : one[key]))];
     const rows = values.groups
-      ? values.groups.map((one) => row([typeof one.value === "object" && one.value !== null ? JSON.stringify(one.value) : one.value], one))
+      ? values.groups.map((one) => row([plain(one.value)], one))
       : [row([], values)];
     save("rillevents-values.csv", [["event_name", ...by, "count", ...FIGURES.slice(1)], ...rows]);
   }
@@ -233,6 +238,9 @@ export class Figures {
     list.replaceChildren(...(rows.length ? rows : [element("p", "hint none", "Nothing was rejected.")]));
   }
 }
+
+// The value of a group for a cell: none for events without the attribute.
+const plain = (value) => (typeof value === "object" && value !== null ? written(value) : value);
 
 // A name or value to click, or plain text where there is nothing to filter by.
 function nameOf(colour, text, title, act) {

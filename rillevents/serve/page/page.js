@@ -5,7 +5,7 @@ import { Controls } from "./controls.js";
 import { Figures } from "./figures.js";
 import { Installs } from "./installs.js";
 import { Live } from "./live.js";
-import { byId, clock, say, zone } from "./text.js";
+import { byId, clock, grouped, say, zone } from "./text.js";
 
 const POLL_MS = 2000;
 const FIGURES_MS = 6000;
@@ -93,13 +93,17 @@ async function refresh() {
   const began = performance.now();
   const { buckets, ...times } = chosen.times;
   const asked = live.round;
-  const stats = await ask("/api/stats", { ...chosen.filter, ...times, buckets, by: chosen.by });
+  const stats = await ask("/api/stats", { ...chosen.filter, ...times, buckets, by: chosen.by }, grouped);
   // Something else was chosen since this was requested.
   if (asked !== live.round) {
     isDueAtOnce = true;
     return;
   }
   figures.showStats(stats, buckets);
+  if (figures.hasMore) {
+    const { counts } = await ask("/api/stats", { ...chosen.filter, ...times, buckets, type: "metric" });
+    if (asked === live.round) figures.offerMetrics(counts);
+  }
   controls.offer(stats.counts);
   figures.showRejected(await ask("/api/rejected", { limit: 50 }));
   await values(stats, asked);
@@ -111,7 +115,7 @@ async function refresh() {
 async function values(stats, asked) {
   const name = figures.metric;
   const given = { name, since: stats.since, until: stats.until, attributes: chosen.attributesText, by: chosen.by, bins: 40 };
-  const found = name ? await ask("/api/values", given) : { values: 0, histogram: [] };
+  const found = name ? await ask("/api/values", given, grouped) : { values: 0, histogram: [] };
   if (asked === live.round) figures.showValues(found);
 }
 

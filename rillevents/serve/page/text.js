@@ -9,6 +9,7 @@ const COUNTS = new Intl.NumberFormat("en");
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const MINUTE = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const YEAR = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 const DAY_MS = 86_400_000;
 
 // An element with a class and content: strings become text, never markup.
@@ -62,13 +63,17 @@ export function number(value, digits = 4) {
 export function clock(text) {
   const time = new Date(text);
   if (Number.isNaN(time.getTime())) return short(text, 20);
-  return Math.abs(Date.now() - time.getTime()) < DAY_MS / 2 ? CLOCK.format(time) : DAY.format(time);
+  if (Math.abs(Date.now() - time.getTime()) < DAY_MS / 2) return CLOCK.format(time);
+  return dayOf(time).format(time);
 }
 
 export function moment(text, range) {
   const time = new Date(text);
-  return (range > DAY_MS ? DAY : MINUTE).format(time);
+  return (range > DAY_MS ? dayOf(time) : MINUTE).format(time);
 }
+
+// The year is told where it is not this one.
+const dayOf = (time) => (time.getFullYear() === new Date().getFullYear() ? DAY : YEAR);
 
 // The zone of all times that are shown, with its distance from UTC now.
 export function zone() {
@@ -86,6 +91,13 @@ class Exact {
 export function parsed(text) {
   return JSON.parse(text, (_, value, context) =>
     typeof value === "number" && context?.source && String(value) !== context.source ? new Exact(context.source) : value);
+}
+
+// An answer with groups, whose values keep their numbers as they were written.
+export function grouped(text) {
+  const found = JSON.parse(text);
+  if (found.groups) parsed(text).groups.forEach((one, at) => { found.groups[at].value = one.value; });
+  return found;
 }
 
 // A value as JSON, with its numbers as they were written.
