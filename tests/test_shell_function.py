@@ -373,6 +373,13 @@ def test_subshells_and_pipelines(inner: Shell) -> None:
     assert [("1", *record(name)) for name in "bdf"] == told.calls
 
 
+def test_unset_variables(inner: Shell) -> None:
+    """A script that ends at a variable that is not set defines the function and records, HOME set or not."""
+    told = inner("rillevents record behavioral one; unset HOME; rillevents record behavioral two\n", options=["-eu"])
+    recorded = [*names_of(told), *[call[3] for call in told.calls]]
+    assert (["one", "two"], 0) == (sorted(name for name in recorded if name != "first"), told.done.returncode)
+
+
 @pytest.mark.parametrize(
     "options",
     [

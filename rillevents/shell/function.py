@@ -253,9 +253,10 @@ def _values(shell: str, found: _Found, command: Sequence[str]) -> dict[str, str]
 
 def _variables(shell: str, found: _Found, names: Sequence[str]) -> str:
     """Return a word whose value changes if one of these variables does, or is exported no longer."""
-    kind = "${{{0}}}${{{0}@a}}" if shell == "bash" else "${{{0}}}${{(t){0}}}"
+    # With `-`, and `+`: under `set -u` bash would end the script at a variable that is not there.
+    kind = "${{{0}-}}${{{0}+${{{0}@a}}}}" if shell == "bash" else "${{{0}-}}${{(t){0}}}"
     is_set = dict[str, str].__contains__
-    return f'"{";".join((kind if is_set(found.environ, name) else "${{{0}}}").format(name) for name in names)}:"'
+    return f'"{";".join((kind if is_set(found.environ, name) else "${{{0}-}}").format(name) for name in names)}:"'
 
 
 def _unexported(found: _Found) -> str:
