@@ -306,6 +306,36 @@ class TestWsgi:
         )
         assert "secret" not in json.dumps(sink.events)
 
+    @pytest.mark.parametrize("body", [[b"five!"], [b"a", b"b"], (b"x",)])
+    def test_a_body_with_a_length(self, body: Any, client: Client) -> None:
+        """A server gets the length of a list, by which it knows that of a response; an iterator has none."""
+        for made, expected in ((body, len(body)), (iter(body), None)):
+            app = wsgi.EventMiddleware(lambda environ, start, made=made: made, client)
+            found = app({"REQUEST_METHOD": "GET"}, lambda status, headers: lambda data: None)
+            assert expected == (len(found) if hasattr(found, "__len__") else None)
+            assert [*body] == list(found)
+
+
+def test_a_celery_task_without_an_end(client: Client, sink: CapturingSink) -> None:
+    """Nothing is kept of a task that is ignored: a worker of long does not grow by it."""
+    celery = pytest.importorskip("celery")
+    from rillevents.integrations.celery import TaskEvents
+
+    app = celery.Celery("shop", broker="memory://", set_as_current=False)
+
+    @app.task(name="ignored")
+    def ignored() -> None:
+        raise celery.exceptions.Ignore
+
+    events = TaskEvents(client)
+    try:
+        for _ in range(3):
+            ignored.apply()
+    finally:
+        events.disconnect()
+    assert ["task-start"] * 3 == [event["event_name"] for event in sink.events]
+    assert {} == events._started
+
 
 TASKS = """
 import os, time

@@ -27,6 +27,7 @@ class TaskEvents:
             (signals.task_success, self._success),
             (signals.task_failure, self._failure),
             (signals.task_retry, self._retry),
+            (signals.task_postrun, self._postrun),
         )
         for signal, receiver in self._connections:
             # Strongly: whoever does not keep this object must not lose the events.
@@ -50,6 +51,10 @@ class TaskEvents:
     def _retry(self, sender: Any = None, request: Any = None, reason: object = None, **_: Any) -> None:
         cause = getattr(reason, "exc", None) or reason
         self._end("task-retry", sender, request.id, {"error": type(cause).__name__})
+
+    def _postrun(self, task_id: str = "", **_: Any) -> None:
+        # A task that was ignored or rejected has no end of its own.
+        self._started.pop(task_id, None)
 
     def _end(self, name: str, task: Any, task_id: str, more: dict[str, Any]) -> None:
         started = self._started.pop(task_id, None)

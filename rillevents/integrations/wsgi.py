@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Any, cast
 
 from rillevents.integrations._request import ROUTE, request_attributes
 
@@ -41,7 +41,8 @@ class EventMiddleware:
             return start_response(status, headers, *more)
 
         try:
-            return _Body(self.app(environ, started), request)
+            body = self.app(environ, started)
+            return (_SizedBody if isinstance(body, Sized) else _Body)(body, request)
         except BaseException:
             request.failed()
             raise
@@ -99,6 +100,13 @@ class _Body:
                 close()
         finally:
             self._request.over()
+
+
+class _SizedBody(_Body):
+    """The same of a list: servers take the length of its one part for the response's."""
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self._body))
 
 
 def _route(environ: Environ) -> str:
