@@ -2,7 +2,7 @@
 
 import { parsed, written } from "./text.js";
 
-// For each range its length and the number of bars; ranges of days begin at a midnight of the local zone.
+// For each range its length and the number of bars; ranges of days end at the next midnight of the local zone, a day is 24 hours.
 export const RANGES = {
   "15m": { ms: 900_000, bars: 60 },
   "1h": { ms: 3_600_000, bars: 60 },
