@@ -463,7 +463,9 @@ class TestCommand:
             for n in range(40)
         ]
         tool("record", "raw", stdin="\n".join(lines).encode())
-        seen = tool("stats", *words, "--until", "2001-09-14T00:00:00Z", COLUMNS=str(width)).stdout.splitlines()[1:]
+        head, *seen = tool("stats", *words, "--until", "2001-09-14T00:00:00Z", COLUMNS=str(width)).stdout.splitlines()
+        # What a line is, where a line is a day; no chart has columns.
+        assert ("; a line: 1 d" in head, "a column" in head) == (words[0] == "--every", False)
         assert [] == [line for line in seen if len(line) > width and width > 30]
         if words[0] == "--by":
             assert 14 == len(seen)

@@ -79,7 +79,12 @@ def headline(data: Mapping[str, Any], width: int) -> str:
     step = merged([0] * len(data["names"][0]["buckets"]), width)[1]
     digits = len("2026-11-23T10:00:00" if data["bucket_seconds"] < 60 else "2026-11-23T10:00")
     since, until = (data[end][:digits].replace("T", " ") for end in ("since", "until"))
-    return f"{events}, {since} to {until} UTC; a column: {span(step * data['bucket_seconds'])}"
+    told = f"{events}, {since} to {until} UTC"
+    if data["every"]:
+        return f"{told}; a line: {span(data['every'])}"
+    # A table of groups has no chart over time.
+    has_chart = not (data["groups"] and data["groups"][0]["by"])
+    return f"{told}; a column: {span(step * data['bucket_seconds'])}" if has_chart else told
 
 
 def counted(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str, str, str]]:
