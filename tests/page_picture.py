@@ -65,6 +65,7 @@ def plausible(now: float, seed: int = 7) -> Iterator[dict[str, Any]]:
                 "event_name": name,
                 **more,
                 "service_name": dice.choice(("web", "worker", "ci")),
+                "install_id": str(uuid.UUID(int=dice.randrange(60), version=4)),
             }
 
 
@@ -85,8 +86,8 @@ def fill(serving: Serving) -> None:
 def shoot(browser: Browser, url: str, path: Path, width: int, height: int, *, dark: bool = False) -> None:
     """Write what a page looks like."""
     browser.look("dark" if dark else "light", width, height)
-    browser.driver.get(url)
-    time.sleep(1.5)
+    browser.driver.get(f"{url}/?start=login-start&goal=login-success")
+    time.sleep(2)
     browser.driver.save_screenshot(str(path))
 
 
@@ -99,11 +100,11 @@ def main(folder: Path | None) -> None:
                 shoot(browser, serving.url, folder / "empty.png", 1400, 900)
             fill(serving)
             if not folder:
-                shoot(browser, serving.url, PICTURE, 1400, 1108)
+                shoot(browser, serving.url, PICTURE, 1400, 1300)
                 return
-            shoot(browser, serving.url, folder / "wide.png", 1400, 1108)
-            shoot(browser, serving.url, folder / "dark.png", 1400, 1108, dark=True)
-            shoot(browser, serving.url, folder / "narrow.png", 400, 2300)
+            shoot(browser, serving.url, folder / "wide.png", 1400, 1300)
+            shoot(browser, serving.url, folder / "dark.png", 1400, 1300, dark=True)
+            shoot(browser, serving.url, folder / "narrow.png", 400, 2900)
         time.sleep(4)
         browser.driver.save_screenshot(str(folder / "gone.png"))
 
