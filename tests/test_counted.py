@@ -18,8 +18,11 @@ from support import Clock, make_store
 from rillevents.event.query import Query
 from rillevents.store import counted
 from rillevents.store.counts import Counts, Range
+from rillevents.store.glance import BoundedReader
 from rillevents.store.readonly import ReadOnlyFile
 from rillevents.store.schema import SCHEMA, VERSION, open_to_write
+from rillevents.store.source import StoreSource
+from rillevents.store.summary import Question, summarize
 from rillevents.store.writer import StoreWriter
 
 pytestmark = pytest.mark.unmeasured
@@ -241,3 +244,40 @@ class TestTheReleaseBefore:
         connection.close()
         assert "50" == self.older(path, 300, 310, 10**6)
         check_all(path, 0, 1 << 60)
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_counted_between_two_questions(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However soon the writer counts events while somebody reads, each of them is in the answer once."""
+    path = tmp_path / "events.db"
+    writer = open_to_write(str(path))
+    counted.prepare(writer)
+    insert(writer, [row(n, n * MINUTE, name=f"n{n}", kind="metric", value=n) for n in range(6)])
+    read, asked = ReadOnlyFile.rows, 0
+
+    def disturbed(self: ReadOnlyFile, *words: Any, **more: Any) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        if asked == at:
+            counted.mend(writer)
+        return read(self, *words, **more)
+
+    monkeypatch.setattr(ReadOnlyFile, "rows", disturbed)
+    source = StoreSource(str(path))
+    assert 6 == source.count(Query(until=10**15))
+    asked = 0
+    insert(writer, [row(n, n * MINUTE, name=f"n{n}", kind="metric", value=n) for n in range(6, 12)])
+    reader = BoundedReader(str(path))
+    window = reader.kept_counts(Query(since=0, until=20 * MINUTE * 1000), buckets=20, limit=50)
+    assert window is not None
+    assert (12, 12) == (window.total, len(window.counted))
+    asked = 0
+    insert(writer, [row(n, n * MINUTE, name="n0", kind="metric", value=n) for n in range(12, 15)])
+    values, complete = reader.values(Query("metric", "n0", 0, 20 * MINUTE * 1000))
+    assert ([0, 12, 13, 14], True) == (sorted(values), complete)
+    asked = 0
+    insert(writer, [row(n, n * MINUTE, name=f"o{n}") for n in range(15, 18)])
+    found = summarize(source, Question(Query(since=0, until=20 * MINUTE * 1000)))
+    assert 18 == found["events"] == sum(each["count"] for each in found["names"])
+    reader.close()
+    writer.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, pairwise, repeat
 from typing import Any, Self
@@ -90,6 +91,10 @@ class Counts:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all that is asked within be of one state: the writer counts events between two questions."""
+        return self._file.snapshot()
 
     def later(self) -> int | None:
         """Return how many events the counts do not have yet; None if there are no counts, or they do not add up."""

@@ -130,14 +130,15 @@ class BoundedReader:
         """Return the same from the counts beside the events, of one type or name too; None if they cannot tell it."""
         since, until = query.since or 0, query.until or 0
         width = (until - since) // buckets
-        if width % _MINUTE_NS or since % _MINUTE_NS or (until - since) % buckets or not self._has_counts():
+        if width % _MINUTE_NS or since % _MINUTE_NS or (until - since) % buckets:
             return None
-        counts = Counts(self._file)
-        kinds = counts.kinds(query)
-        if kinds is None:
-            return None
-        edges = [(since + width * number) // _MINUTE_NS for number in range(buckets + 1)]
-        found = counts.count(query, Range.of(query), kinds, edges)
+        with self._file.snapshot():
+            counts = Counts(self._file)
+            kinds = counts.kinds(query) if self._has_counts() else None
+            if kinds is None:
+                return None
+            edges = [(since + width * number) // _MINUTE_NS for number in range(buckets + 1)]
+            found = counts.count(query, Range.of(query), kinds, edges)
         most = sorted(found, key=lambda kind: (-sum(found[kind]), kind))[:limit]
         total = sum(map(sum, found.values()))
         return Window(since, until, total, [Counted(*kind, found[kind]) for kind in most], by_type(found))
@@ -165,8 +166,10 @@ class BoundedReader:
         """Return the numbers that the newest events have as their `value`, and whether these were all."""
         found = Filter(query)
         is_one_metric = query.event_type == METRIC and query.name and not is_pattern(query.name)
-        if is_one_metric and not found.edges and self._has_counts():
-            return Counts(self._file).values(query.name, Range.of(query)), True
+        if is_one_metric and not found.edges:
+            with self._file.snapshot():
+                if self._has_counts():
+                    return Counts(self._file).values(query.name, Range.of(query)), True
         rows = self._newest_rows(query, VALUES + 1)
         taken, values = 0, []
         for _, line in self._lines(rows[:VALUES], _MOST_VALUE_BYTES):

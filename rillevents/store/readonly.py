@@ -7,7 +7,8 @@ import shlex
 import sqlite3
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -65,6 +66,23 @@ class ReadOnlyFile:
             if not self._has_moved():
                 return found
         raise Busy(f"{self.path} is being replaced; nothing was lost", hint="try again")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads within see one state of the file, as long as the path names the same one; raises as `rows` does.
+
+        Meanwhile a writer goes on, but cannot empty its journal: so let it be short.
+        """
+        connection = self._current(same_file=False)
+        is_outer = not connection.in_transaction
+        if is_outer:
+            connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            # A file that was replaced meanwhile has another connection, and this one is closed.
+            if is_outer and self._connection is connection and connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def connection(self) -> sqlite3.Connection:
         """Return a connection to the file that has the path now; texts are bytes, and `close` closes it."""

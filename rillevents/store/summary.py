@@ -124,7 +124,7 @@ def _counted(source: StoreSource, asked: Question) -> _Found | None:
     if query.attributes or asked.by or asked.value not in ("", "value"):
         return None
     within = Range.of(query)
-    with source.counts() as counts:
+    with source.counts() as counts, counts.snapshot():
         # Within one microsecond only the events themselves tell which belong to the time.
         if (
             counts.later() is None
