@@ -29,6 +29,7 @@ from pathlib import Path
 
 from rillevents.event.batch import DELIVERED
 from rillevents.shell.function import SHELLS, function_text
+from rillevents.spool import SHELL_SLOT, SLOT
 from rillevents.spool.drain import Drain
 
 COMMAND = [sys.executable, "-m", "rillevents"]
@@ -180,7 +181,8 @@ class Campaign:
 
     def finish(self) -> None:
         """Deliver what is left, once the last of those that were killed has let go of its file."""
-        for _ in range(20):
+        # Twenty seconds at most: a process that a killed shell left behind can hold one for long where the machine is busy.
+        for _ in range(200):
             with Drain(str(self.spool)) as drain, (self.folder / "delivered").open("ab") as into:
                 for batch in drain.batches():
                     into.write(b"\n" + b"".join(batch.batch.lines))
@@ -190,8 +192,10 @@ class Campaign:
             time.sleep(0.1)
 
     def left_over(self) -> list[Path]:
-        """Return the files that still hold events, or could."""
-        return [path for path in self.spool.iterdir() if path.name.endswith(".ndjson")]
+        """Return the files that still hold events, or could; an empty slot of a command stays, for the next one."""
+        found = [path for path in self.spool.iterdir() if path.name.endswith(".ndjson")]
+        commands = [path for path in found if path.name.startswith(SLOT) and not path.name.startswith(SHELL_SLOT)]
+        return [path for path in found if path not in commands or path.stat().st_size]
 
     def lines(self, name: str) -> list[str]:
         """Return the lines of a file of this run."""
