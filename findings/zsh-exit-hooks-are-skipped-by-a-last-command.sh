@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # What a session's end, a summary or a flush hangs on in zsh is the list zshexit_functions (add-zsh-hook zshexit): it can be
 # added to without replacing somebody's EXIT trap, and it runs in a script that is given as a file.
 #
@@ -10,7 +10,7 @@
 # Version: zsh 5.9 (Debian 12). Date: 2026-11-29.
 #
 # Needs zsh, which is installed from the system's packages; fails if the behaviour has changed.
-set -eu
+set -euo pipefail
 command -v zsh >/dev/null || { echo "zsh is not installed; run: apt-get install zsh" >&2; exit 2; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -27,8 +27,7 @@ before_a_builtin=$($env_only zsh -f -c "$hook; /bin/echo last; :" | tr '\n' ' ')
 printf '%-34s %s\n' "a script in a file:" "$in_a_file" "zsh -c, an external command last:" "$in_a_text" \
   "the same, with a trap for EXIT:" "$with_a_trap" "zsh -c, a builtin last:" "$before_a_builtin"
 
-[ "$in_a_file" = "last hook " ] && [ "$with_a_trap" = "last hook " ] && [ "$before_a_builtin" = "last hook " ]
-if [ "$in_a_text" != "last " ]; then
-  echo "changed: the hook ran" >&2
-  exit 1
-fi
+for seen in "$in_a_file" "$with_a_trap" "$before_a_builtin"; do
+  [ "$seen" = "last hook " ] || { echo "changed: the hook did not run as an EXIT trap does" >&2; exit 1; }
+done
+[ "$in_a_text" = "last " ] || { echo "changed: the hook ran" >&2; exit 1; }

@@ -50,6 +50,16 @@ def checks(
     return {check.name: check for check in found.checks}
 
 
+def begun(tool: Tool) -> Turns:
+    """Configure flushes in the background, record an event, and begin one."""
+    tool("config", "set", "flush.auto", "30s")
+    tool("record", "log", "a")
+    tool("telemetry", "on")
+    turns = Turns(str(tool.spool), 30.0)
+    assert turns.begin()
+    return turns
+
+
 def test_all_is_well(tool: Tool, intake: FakeIntake) -> None:
     """On a machine where everything is right each check is ok, the code is 0, and the intake got no request."""
     tool("record", "log", "a")
@@ -239,11 +249,7 @@ class TestBackground:
 
     def test_failures(self, tool: Tool) -> None:
         """Failures in a row are told with the reason, and give the code that a flush has for it."""
-        tool("config", "set", "flush.auto", "30s")
-        tool("record", "log", "a")
-        tool("telemetry", "on")
-        turns = Turns(str(tool.spool), 30.0)
-        assert turns.begin()
+        turns = begun(tool)
         turns.end("refused", "HTTP 401", has_failed=True)
         found = checks(tool)["background"]
         assert (False, 77) == (found.ok, found.exit_code)
@@ -251,11 +257,7 @@ class TestBackground:
 
     def test_a_pass_under_way_has_not_failed(self, tool: Tool) -> None:
         """A pass that is being made is no failure; one that was killed is."""
-        tool("config", "set", "flush.auto", "30s")
-        tool("record", "log", "a")
-        tool("telemetry", "on")
-        turns = Turns(str(tool.spool), 30.0)
-        assert turns.begin()
+        turns = begun(tool)
         found = checks(tool)["background"]
         assert (True, "") == (found.ok, found.advice)
         assert "running now" in found.detail

@@ -270,12 +270,25 @@ class TestFigures:
         page.until(lambda: page.texts("#rejected .reason") and names(page))
         click(page, "h1")
         reached = []
-        for _ in range(20):
+        for _ in range(28):
             ActionChains(page.driver).send_keys(Keys.TAB).perform()
             reached.append(
                 page.run("const e = document.activeElement; return e.id || e.name || e.className || e.tagName")
             )
-        expected = ["type", "name", "attribute", "stack", "name kind-metric", "pause", "SUMMARY", "metric", "SUMMARY"]
+        expected = [
+            "type",
+            "name",
+            "attribute",
+            "stack",
+            "name kind-metric",
+            "pause",
+            "SUMMARY",
+            "metric",
+            "start",
+            "goal",
+            "within",
+            "SUMMARY",
+        ]
         assert expected == [each for each in reached if each in expected][: len(expected)]
         page.run("document.querySelector('#stack').focus()")
         ActionChains(page.driver).send_keys(Keys.ARROW_LEFT).perform()
@@ -390,6 +403,8 @@ class TestChosen:
         choose(page, "#goal", "login-success")
         page.until(lambda: "1 of 2 (50 %) login-start reach login-success within 10m." == page.text("#reach"))
         assert "start=login-start&goal=login-success" in page.run("return location.search")
+        page.driver.back()
+        page.until(lambda: page.text("#reach").startswith("Choose two names"))
         page.driver.get(f"{serving.url}/?start=login-start&goal=login-success&within=701s")
         page.until(lambda: "2 of 2 (100 %) login-start reach login-success within 701s." == page.text("#reach"))
         page.driver.get(f"{serving.url}/?within=soon")

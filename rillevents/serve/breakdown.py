@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
 from typing import Any
 
 from rillevents.event.columns import ColumnOf
@@ -32,19 +31,19 @@ def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: st
         query, keys, column=ColumnOf(edges, _SECOND_US if width % _MINUTE_US or edges[0] % _MINUTE_US else _MINUTE_US)
     )
     first = _read(seeing, query, tally)
-    most = _largest(tally, limit)
-    rows = [(group, [tally.columns[group, number] for number in range(buckets)]) for group in most]
     cut = first > since
+
+    def row(group: Group) -> list[int]:
+        return [tally.columns[group, number] for number in range(buckets)]
+
+    most = sorted(tally.groups, key=lambda group: (-tally.groups[group], _text(group)))[:limit]
     if not by:
-        counted = [Counted(str(group[0]), str(group[1]), row) for group, row in rows]
-        everything = {
-            (str(group[0]), str(group[1])): [tally.columns[group, number] for number in range(buckets)]
-            for group in tally.groups
-        }
+        counted = [Counted(kind, name, row((kind, name))) for kind, name in most]
+        everything = {(kind, name): row((kind, name)) for kind, name in tally.groups}
         return Window(first, until, tally.events, counted, by_type(everything), cut), {}
     kinds = sorted(tally.kinds, key=lambda kind: (-tally.kinds[kind], kind))[:limit]
     counted = [Counted(*kind, [tally.kinds[kind]]) for kind in kinds]
-    groups = [{"value": plain(group[0]), "total": tally.groups[group], "buckets": row} for group, row in rows]
+    groups = [{"value": plain(group[0]), "total": tally.groups[group], "buckets": row(group)} for group in most]
     return Window(first, until, tally.events, counted, {}, cut), {"groups": groups, "group_count": len(tally.groups)}
 
 
@@ -66,17 +65,9 @@ def values_read(seeing: Reader, query: Query, *, bins: int, limit: int, by: str)
 def _read(seeing: Reader, query: Query, tally: Tally) -> int:
     """Add the events to *tally*; return the nanoseconds from which on all were read."""
     first, blocks = seeing.blocks(query)
-    _add(blocks, tally)
-    return first
-
-
-def _add(blocks: Iterator[tuple[list[int], list[bytes]]], tally: Tally) -> None:
     for times, lines in blocks:
         tally.add(times, lines)
-
-
-def _largest(tally: Tally, limit: int) -> list[Group]:
-    return sorted(tally.groups, key=lambda group: (-tally.groups[group], _text(group)))[:limit]
+    return first
 
 
 def _text(group: Group) -> str:

@@ -119,13 +119,14 @@ class Counts:
 
     def total(self, query: Query) -> int | None:
         """Return how many events *query* accepts; None if the counts do not tell."""
-        if query.attributes or self.later() is None or self.has_events_at(Filter(query).edges):
-            return None
-        kinds = self.kinds(query)
-        within = Range.of(query)
-        if kinds is None:
-            return None
-        return sum(sum(row) for row in self.count(query, within, kinds, [within.first, within.end]).values())
+        with self.snapshot():
+            if query.attributes or self.later() is None or self.has_events_at(Filter(query).edges):
+                return None
+            kinds = self.kinds(query)
+            within = Range.of(query)
+            if kinds is None:
+                return None
+            return sum(sum(row) for row in self.count(query, within, kinds, [within.first, within.end]).values())
 
     def first(self, query: Query, within: Range) -> int | None:
         """Return the microsecond of the oldest event that *query* accepts in the range."""

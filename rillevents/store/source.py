@@ -123,7 +123,7 @@ class StoreSource:
 
     def count(self, query: Query) -> int:
         """Return how many there are; raises StoreError, Busy."""
-        with self.counts() as counts, counts.snapshot():
+        with self.counts() as counts:
             found = counts.total(query)
         if found is not None:
             return found
