@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -146,7 +147,11 @@ def test_one_in_an_interval(auto: Tool, intake: FakeIntake) -> None:
 def test_nobody_waits_for_it(auto: Tool, hanging: Hanging) -> None:
     """A command substitution, or whoever reads a command's output to its end, has it while the flush still hangs."""
     done = subprocess.run(
-        [need("dash"), "-c", f'x=$({sys.executable} -m rillevents record log a --print 2>&1); echo "got $x"'],
+        [
+            need("dash"),
+            "-c",
+            f'x=$({shlex.quote(sys.executable)} -m rillevents record log a --print 2>&1); echo "got $x"',
+        ],
         env=auto.environ,
         capture_output=True,
         text=True,
@@ -161,7 +166,7 @@ def test_what_it_has_of_the_command(auto: Tool, hanging: Hanging) -> None:
     """It has no descriptor but its own, a session of its own, / as its folder, and fixed words; a script's lock is free."""
     lock, place = auto.home.parent / "lock", auto.home.parent / "here"
     place.mkdir()
-    script = f"exec 9>{lock}; flock 9; exec 8</etc/passwd; cd {place}; {sys.executable} -m rillevents record log a -a x=s3cret"
+    script = f"exec 9>{lock}; flock 9; exec 8</etc/passwd; cd {place}; {shlex.quote(sys.executable)} -m rillevents record log a -a x=s3cret"
     subprocess.run([need("bash"), "-c", script], env=auto.environ, check=True)
     assert hanging.asked.wait(30 * PACE)
     child = only(children(auto))
@@ -246,7 +251,7 @@ def test_opted_out_nothing_is_started(auto: Tool, intake: FakeIntake) -> None:
 
 def test_it_starts_no_other(auto: Tool, intake: FakeIntake) -> None:
     """What the flush itself starts records, and starts no flush: there is no recursion."""
-    command = f"{sys.executable} -m rillevents record log inner --on-error fail && echo s3cret"
+    command = f"{shlex.quote(sys.executable)} -m rillevents record log inner --on-error fail && echo s3cret"
     with (auto.home / "config.toml").open("a") as file:
         file.write(f'[intake]\nurl = "{auto.environ.pop("RILLEVENTS_INTAKE_URL")}"\nuser = "u"\n')
         file.write(f"password_command = {json.dumps(command)}\n")
