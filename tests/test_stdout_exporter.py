@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 from collections.abc import Iterator
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 import pytest
@@ -44,19 +45,22 @@ def spooled(tool: Tool, lines: bytes) -> None:
 
 
 @contextlib.contextmanager
-def flushing(tool: Tool, *words: str, blocking: bool = True) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Flush into a pipe that holds one page, and yield the process and what reads the pipe."""
+def flushing(tool: Tool, *words: str, blocking: bool = True) -> Iterator[tuple[subprocess.Popen[bytes], FileIO]]:
+    """Flush into a pipe that holds one page, and yield the process and what reads the pipe, which a test may close."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writing, blocking)
     given = {"env": tool.environ, "stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(tool.command(*TO, *words), stdout=writing, **given) as process:  # type: ignore[call-overload]
+    # A file and not its number: a number that was closed may be another file's a moment later.
+    with (
+        FileIO(reading) as pipe,
+        subprocess.Popen(tool.command(*TO, *words), stdout=writing, **given) as process,  # type: ignore[call-overload]
+    ):
         os.close(writing)
         try:
-            yield process, reading
+            yield process, pipe
         finally:
-            with contextlib.suppress(OSError):
-                os.close(reading)
+            pipe.close()
             process.communicate(timeout=60 * PACE)
 
 
@@ -91,7 +95,7 @@ class TestWritten:
     def test_a_slow_reader(self, tool: Tool) -> None:
         """Twenty thousand events arrive once and in order, however small the pieces that a reader takes."""
         lines = record(tool, 20_000)
-        with flushing(tool) as (process, reading), open(reading, "rb", buffering=0, closefd=False) as pipe:
+        with flushing(tool) as (process, pipe):
             found = list(iter(lambda: pipe.read(1000), b""))
             assert 0 == process.wait(60 * PACE)
         assert b"".join(lines) == b"".join(found)
@@ -100,8 +104,8 @@ class TestWritten:
     def test_not_blocking(self, tool: Tool) -> None:
         """It does not matter whether the other side of the pipe has made it non-blocking."""
         lines = record(tool, 500)
-        with flushing(tool, blocking=False) as (process, reading), open(reading, "rb", closefd=False) as pipe:
-            assert b"".join(lines) == pipe.read()
+        with flushing(tool, blocking=False) as (process, pipe):
+            assert b"".join(lines) == pipe.readall()
             assert 0 == process.wait(60 * PACE)
 
 
@@ -122,8 +126,8 @@ class TestKept:
     def test_nobody_reads(self, tool: Tool) -> None:
         """A pipe whose reader has gone keeps all events: 75, in one line."""
         lines = record(tool, 3)
-        with flushing(tool) as (process, reading):
-            os.close(reading)
+        with flushing(tool) as (process, pipe):
+            pipe.close()
             told = process.communicate(timeout=60 * PACE)[1].decode()
         assert (75, 1, lines) == (process.returncode, told.count("\n"), tool.lines())
         assert "nobody reads it any more; 3 events kept" in told
@@ -132,9 +136,9 @@ class TestKept:
         """Of a reader that leaves in between, no event is lost: each was read, or is kept, or both."""
         lines = record(tool, 4000)
         Path(tool.paths.config_file).write_text("[flush]\nbatch_events = 1000\n")
-        with flushing(tool) as (process, reading), open(reading, "rb", closefd=False) as pipe:
-            found = [pipe.readline() for _ in range(2500)]
-            os.close(reading)
+        with flushing(tool) as (process, pipe), BufferedReader(pipe) as reader:
+            found = [reader.readline() for _ in range(2500)]
+            reader.close()
             assert 75 == process.wait(60 * PACE)
         kept = tool.lines()
         assert lines[:2500] == found
