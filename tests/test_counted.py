@@ -15,14 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import Clock, make_store
 
+from rillevents.event import ndjson
+from rillevents.event.envelope import Required
 from rillevents.event.query import Query
 from rillevents.store import counted
 from rillevents.store.counts import Counts, Range
 from rillevents.store.glance import BoundedReader
+from rillevents.store.incoming import Incoming
+from rillevents.store.insertion import _insert as insert_rows
 from rillevents.store.readonly import ReadOnlyFile
 from rillevents.store.schema import SCHEMA, VERSION, open_to_write
 from rillevents.store.source import StoreSource
 from rillevents.store.summary import Question, summarize
+from rillevents.store.transaction import Transaction
+from rillevents.store.uncounted import Uncounted
 from rillevents.store.writer import StoreWriter
 
 pytestmark = pytest.mark.unmeasured
@@ -87,46 +93,93 @@ EVENTS = st.tuples(
     st.integers(-3 * MINUTE, 3 * MINUTE), st.sampled_from("ab"), st.sampled_from(["log", "metric"]), st.sampled_from([1, 2.5, "x", None])
 )  # fmt: skip
 STEPS = st.one_of(
-    st.tuples(st.just("insert"), st.lists(EVENTS, min_size=1, max_size=6)),
-    st.tuples(st.sampled_from(["delete", "update", "mend", "check", "vacuum", "replace"]), st.integers(0, 30)),
+    st.tuples(st.sampled_from(["store", "store", "insert"]), st.lists(EVENTS, min_size=1, max_size=6)),
+    st.tuples(st.sampled_from(["delete", "update", "mend", "mend", "check", "vacuum", "replace"]), st.integers(0, 30)),
 )
 
 
-@given(st.lists(STEPS, max_size=12), st.integers(-3 * MINUTE, 3 * MINUTE), st.integers(0, 4 * MINUTE))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEPS, max_size=16), st.integers(-3 * MINUTE, 3 * MINUTE), st.integers(0, 4 * MINUTE))
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_always_those_of_the_events(tmp_path: Path, steps: list[Any], low: int, length: int) -> None:
-    """After inserts, deletions and changes by anybody, VACUUM, and counting at any time, the counts are those of the events."""
+    """After what a server stores and counts, and inserts, deletions and changes by anybody, the counts are those of the events."""
     path = tmp_path / "events.db"
     for left in tmp_path.iterdir():
         left.unlink()
-    connection = open_to_write(str(path))
+    server, other = open_to_write(str(path)), open_to_write(str(path))
+    uncounted = Uncounted()
     number = 0
     for step, given_ in steps:
-        if step == "insert":
+        if step in ("store", "insert"):
             rows = []
             for us, name, kind, value in given_:
                 number += 1
                 rows.append(row(number, us, name, kind, value=value))
-            insert(connection, rows)
+            if step == "store":
+                with Transaction(server):
+                    inserted = insert_rows(server, rows)
+                uncounted.add(inserted)
+            else:
+                insert(other, rows)
         elif step == "delete":
-            connection.execute("DELETE FROM events WHERE event_id = ?", (f"e{given_}",))
+            other.execute("DELETE FROM events WHERE event_id = ?", (f"e{given_}",))
         elif step == "update":
-            connection.execute(
+            other.execute(
                 "UPDATE events SET event_us = event_us + 7, event_name = 'c' WHERE event_id = ?", (f"e{given_}",)
             )
         elif step == "replace" and given_ <= number:
             # No trigger sees the deletion: only a check finds out.
-            connection.execute("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?,?)", row(given_, 5, "r"))
-            counted.check(connection)
+            other.execute("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?,?,?)", row(given_, 5, "r"))
+            counted.check(other)
         elif step == "vacuum":
-            connection.execute("VACUUM")
+            other.execute("VACUUM")
         elif step == "check":
-            counted.check(connection)
+            counted.check(server)
         else:
-            counted.mend(connection)
-    connection.close()
+            uncounted.mend(server)
+    server.close()
+    other.close()
     check_all(path)
     check_all(path, low, low + length)
+
+
+class TestAsTheyAreStored:
+    """What a server stores is counted from memory; only what others stored or touched is read again."""
+
+    @staticmethod
+    def stored(path: Path, reads: list[str], *, others: bool = False, keep_us: int = 0) -> None:
+        clock = Clock()
+        writer = StoreWriter(str(path), clock=clock, keep_us=keep_us)
+        writer.tidy()
+        writer._open().set_trace_callback(reads.append)
+        for first in (0, 50):
+            lines = [ndjson.dumps(json.loads(row(n, 0, "m", "metric", value=n)[7])) for n in range(first, first + 50)]
+            fields = [Required(f"e{n}", "2026-01-01T00:00:00Z", "metric", "m") for n in range(first, first + 50)]
+            writer.store([Incoming([f"{line}\n".encode() for line in lines], fields, range(50), received_us=first)])
+            if others:
+                other = sqlite3.connect(path)
+                other.execute("DELETE FROM events WHERE event_id = 'e7'")
+                other.commit()
+                other.close()
+        for _ in range(2):
+            clock.sleep(60)
+            writer.tidy()
+        assert not counted.later(writer._open())
+        assert [(2,)] == writer._open().execute("PRAGMA synchronous").fetchall()
+        writer.close()
+
+    def test_nothing_is_read(self, tmp_path: Path) -> None:
+        """No event of the server's own is read to be counted."""
+        reads: list[str] = []
+        self.stored(tmp_path / "events.db", reads)
+        assert any("INSERT INTO counted_values" in sql for sql in reads)
+        assert not any("body" in sql and "SELECT" in sql for sql in reads)
+        check_all(tmp_path / "events.db", high=1 << 60)
+
+    @pytest.mark.parametrize(("others", "keep_us"), [(True, 0), (False, 1)], ids=["another program's", "its own"])
+    def test_after_a_deletion(self, tmp_path: Path, others: bool, keep_us: int) -> None:
+        """Where events were deleted before they were counted, those that are left are read."""
+        self.stored(tmp_path / "events.db", [], others=others, keep_us=keep_us)
+        check_all(tmp_path / "events.db", high=1 << 60)
 
 
 class TestOlderStores:
@@ -159,7 +212,7 @@ class TestOlderStores:
         older.execute("PRAGMA trusted_schema=OFF")
         insert(older, [row(number, number * 1000, "m", "metric", value=number) for number in range(20)])
         connection = open_to_write(str(path))
-        counted.mend(connection)
+        Uncounted().mend(connection)
         older.execute("DELETE FROM events WHERE rowid <= 5")
         insert(older, [row(number, number * 1000, "m", "metric", value=1) for number in range(20, 25)])
         for some in (older, connection):
@@ -171,7 +224,7 @@ class TestOlderStores:
         path = make_store(tmp_path / "events.db")
         connection = open_to_write(str(path))
         insert(connection, [row(number, number) for number in range(9)])
-        counted.mend(connection)
+        Uncounted().mend(connection)
         connection.execute("DROP TRIGGER counted_delete")
         connection.execute("DELETE FROM events WHERE rowid = 3")
         connection.close()
@@ -185,7 +238,7 @@ class TestOlderStores:
         path = make_store(tmp_path / "events.db")
         connection = open_to_write(str(path))
         insert(connection, [row(number, number, "m", "metric", value=number) for number in range(9)])
-        counted.mend(connection)
+        Uncounted().mend(connection)
         connection.execute("DELETE FROM events WHERE rowid = 3")
         assert [(0,)] == connection.execute("SELECT COUNT(*) FROM counted_values").fetchall()
         connection.close()
@@ -259,7 +312,7 @@ def test_counted_between_two_questions(at: int, tmp_path: Path, monkeypatch: pyt
         nonlocal asked
         asked += 1
         if asked == at:
-            counted.mend(writer)
+            Uncounted().mend(writer)
         return read(self, *words, **more)
 
     monkeypatch.setattr(ReadOnlyFile, "rows", disturbed)

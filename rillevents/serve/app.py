@@ -22,7 +22,7 @@ from rillevents.serve.endpoints import Endpoint, endpoint_at, endpoint_for
 from rillevents.serve.metrics import Metrics, exposition
 from rillevents.serve.response import Answer, Headers, Refused, all_good, judged, later, preflight, problem
 from rillevents.store.incoming import Incoming, Stored, Unavailable
-from rillevents.store.writer import CONFLICT
+from rillevents.store.insertion import CONFLICT
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

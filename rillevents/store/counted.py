@@ -3,8 +3,8 @@
 Theory of operation. `counted` has the number of events by type, name and minute, for all events up to one row of the table:
 the one with the ID in `counted_to`. Later rows are not counted yet; whoever reads the counts adds them by reading these few
 events. So every writer's events count at once, an older version's too, and storing an event costs nothing more: a trigger for
-each insert would cost a third of it. `mend` moves the mark on, slice by slice. An ID marks the place, not a row number: VACUUM
-gives all rows new numbers, but keeps their order.
+each insert would cost a third of it. The server moves the mark on, slice by slice (uncounted.py). An ID marks the place, not a
+row number: VACUUM gives all rows new numbers, but keeps their order.
 
 Events that are deleted (`--keep`) or changed leave the counts by triggers, in the same transaction, whoever does it. They are
 plain SQL without functions of ours; nor can they parse JSON, which an older SQLite forbids in a trigger where `trusted_schema` is
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -51,7 +51,7 @@ MARK: Final = (
     "(SELECT CASE WHEN event_id IS NULL THEN 0 ELSE (SELECT rowid FROM events AS e WHERE e.event_id = t.event_id) END"
     " FROM counted_to AS t)"
 )
-_PLUS = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
+PLUS: Final = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
 
 
 def minute_of(us: str) -> str:
@@ -76,7 +76,7 @@ _MARK_BACK = (
     "UPDATE counted_to SET event_id ="
     " (SELECT event_id FROM events WHERE rowid < OLD.rowid ORDER BY rowid DESC LIMIT 1) WHERE event_id = OLD.event_id;"
 )
-_ENTER = f"INSERT INTO counted SELECT {_key('NEW')}, 1 WHERE OLD.rowid <= {MARK} {_PLUS};"
+_ENTER = f"INSERT INTO counted SELECT {_key('NEW')}, 1 WHERE OLD.rowid <= {MARK} {PLUS};"
 _TRIGGERS: Final = {
     "counted_delete": f"CREATE TRIGGER counted_delete BEFORE DELETE ON events BEGIN {_LEAVE} {_MARK_BACK} END",
     "counted_update": (
@@ -175,39 +175,47 @@ def later(connection: sqlite3.Connection) -> int:
     return (newest or 0) - mark if mark is not None else 0
 
 
-def mend(connection: sqlite3.Connection) -> None:
-    """Count a slice of the events that are not counted yet, in a short transaction."""
-    with Transaction(connection):
-        _count_slice(connection)
-
-
-def _count_slice(connection: sqlite3.Connection) -> None:
-    slice_ = f"SELECT rowid FROM events NOT INDEXED WHERE rowid > {MARK} ORDER BY rowid LIMIT {SLICE}"  # noqa: S608 - our own text
-    low, high = connection.execute(f"SELECT MIN(rowid), MAX(rowid) FROM ({slice_})").fetchone()  # noqa: S608 - likewise
+def count_slice(connection: sqlite3.Connection, last: int = 1 << 62) -> None:
+    """Count a slice of the events that are not counted yet, up to the row *last*, within a transaction."""
+    slice_ = f"SELECT rowid FROM events NOT INDEXED WHERE rowid > {MARK} AND rowid <= ? ORDER BY rowid LIMIT {SLICE}"  # noqa: S608 - our own text
+    low, high = connection.execute(f"SELECT MIN(rowid), MAX(rowid) FROM ({slice_})", (last,)).fetchone()  # noqa: S608 - likewise
     if high is None:
         return
     connection.execute(
         f"INSERT INTO counted SELECT {_key('events')}, COUNT(*) FROM events NOT INDEXED"  # noqa: S608 - likewise
-        f" WHERE rowid BETWEEN ? AND ? GROUP BY 1, 2, 3 {_PLUS}",
+        f" WHERE rowid BETWEEN ? AND ? GROUP BY 1, 2, 3 {PLUS}",
         (low, high),
     )
-    _insert_values(connection, "NOT INDEXED WHERE rowid BETWEEN ? AND ?", (low, high))
-    connection.execute("UPDATE counted_to SET event_id = (SELECT event_id FROM events WHERE rowid = ?)", (high,))
+    insert_values(connection, _values_of(connection, "NOT INDEXED WHERE rowid BETWEEN ? AND ?", low, high))
+    move_mark(connection, high)
 
 
-def _insert_values(connection: sqlite3.Connection, condition: str, values: Iterable[Any]) -> None:
+def move_mark(connection: sqlite3.Connection, row: int) -> None:
+    """Note that the events up to this row are counted."""
+    connection.execute("UPDATE counted_to SET event_id = (SELECT event_id FROM events WHERE rowid = ?)", (row,))
+
+
+def _values_of(
+    connection: sqlite3.Connection, condition: str, *values: int
+) -> Collection[tuple[tuple[str | bytes, int, float | str], int]]:
     # As bytes: one text that is not valid UTF-8 must not stop the rest.
     rows = connection.execute(
         "SELECT CAST(ifnull(event_name, '') AS BLOB), event_us, CAST(ifnull(body, '') AS BLOB)"  # noqa: S608 - our own text
         f" FROM events {condition} AND event_type = '{METRIC}'",
-        [*values],
+        values,
     )
-    found = Counter([(name, us // MINUTE, value_of(body)) for name, us, body in rows])
-    numbers = sorted((*key, n) for key, n in found.items() if key[2] != "")
-    others = [(*key, n) for key, n in found.items() if key[2] == ""]
+    return Counter([(name, us // MINUTE, value_of(body)) for name, us, body in rows]).items()
+
+
+def insert_values(
+    connection: sqlite3.Connection, found: Collection[tuple[tuple[str | bytes, int, float | str], int]]
+) -> None:
+    """Add values by name and minute, with how often each came."""
+    numbers = sorted((*key, n) for key, n in found if key[2] != "")
+    others = [(*key, n) for key, n in found if key[2] == ""]
     # In the order of the table, which is quicker.
     connection.executemany(
-        f"INSERT INTO counted_values VALUES (CAST(? AS TEXT),?,?,?) {_PLUS}",  # noqa: S608 - marks alone
+        f"INSERT INTO counted_values VALUES (CAST(? AS TEXT),?,?,?) {PLUS}",  # noqa: S608 - marks alone
         numbers + others,
     )
 
@@ -219,8 +227,5 @@ def _count_minute(connection: sqlite3.Connection, minute: int) -> None:
         " FROM counted WHERE event_type = ?)",
         (minute, METRIC),
     )
-    _insert_values(
-        connection,
-        f"WHERE event_us >= ? AND event_us < ? AND +rowid <= {MARK}",
-        (minute * MINUTE, (minute + 1) * MINUTE),
-    )
+    condition = f"WHERE event_us >= ? AND event_us < ? AND +rowid <= {MARK}"
+    insert_values(connection, _values_of(connection, condition, minute * MINUTE, (minute + 1) * MINUTE))

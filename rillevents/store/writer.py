@@ -1,12 +1,7 @@
 """Events into a store: one transaction for all waiting requests, on the disk once it is committed.
 
-Theory of operation. All events of a transaction are inserted by few statements of many rows, with IGNORE for IDs that exist
-already. If as many rows were inserted as given, that is all. Otherwise the transaction is rolled back and compared row by
-row: the same event again is a duplicate; an ID that belongs to another event is a conflict and goes to the table `rejected`.
-Few statements are used because each one releases the interpreter lock and must wait for it afterwards.
-
-The path is checked after each commit: a file that was deleted or moved still takes commits, and nobody finds them. What then
-becomes of the file and its journal is in journal.py.
+Theory of operation. How requests are inserted is in insertion.py. The path is checked after each commit: a file that was
+deleted or moved still takes commits, and nobody finds them. What then becomes of the file and its journal is in journal.py.
 """
 
 from __future__ import annotations
@@ -15,23 +10,23 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import TypeVar
 from urllib.parse import quote
 
 from rillevents.errors import StoreError
-from rillevents.event.timestamp import microseconds
 from rillevents.store import counted
 from rillevents.store.counted import SLICE
 from rillevents.store.incoming import Incoming, Stored, Unavailable
+from rillevents.store.insertion import count, insert
 from rillevents.store.journal import OpenStore, check_whole
 from rillevents.store.schema import check_is_no_other_file, damaged, identity_of, put_aside
 from rillevents.store.transaction import Transaction
+from rillevents.store.uncounted import Uncounted
 
 T = TypeVar("T")
-Row = tuple[str, str, int, str, str, str, int, str]
 
 MAX_REJECTED = 2000
 TIDY_SECONDS = 10.0
@@ -41,14 +36,7 @@ LOOK_SECONDS = 1.0
 IDLE_SECONDS = 30.0
 # Rows deleted at a time, since requests wait meanwhile.
 _SLICE = 2000
-# Rows inserted by one statement.
-_ROWS = 128
-_MARKS = "(?,?,?,?,?,?,?,?)"
-_REJECT = "INSERT INTO rejected VALUES (?,?,?,?,?)"
-_COUNT = "INSERT INTO counts VALUES (?,?) ON CONFLICT(name) DO UPDATE SET n = n + excluded.n"
 _ATTEMPTS = 4
-_ONE = Stored(1)
-CONFLICT = "another event has this event_id"
 
 
 class StoreWriter:
@@ -80,6 +68,7 @@ class StoreWriter:
         self._identity: tuple[int, int] | None = None
         self._began = False
         self._unchecked = True
+        self._uncounted = Uncounted()
         self._written: float | None = None
         check_is_no_other_file(path)
         try:
@@ -90,8 +79,9 @@ class StoreWriter:
 
     def store(self, incoming: Sequence[Incoming]) -> list[Stored]:
         """Commit the events, the invalid lines and the counts of these requests; if it raises Unavailable, nothing is kept."""
-        done = self._attempt(lambda connection: _write(connection, incoming))
+        done, inserted = self._attempt(lambda connection: insert(connection, incoming))
         self._written = self._clock()
+        self._uncounted.add(inserted)
         return done
 
     def tidy(self) -> bool:
@@ -111,6 +101,8 @@ class StoreWriter:
         before = now - self._keep_us if self._keep_us else 0
         removed = self._attempt(lambda connection: _remove(connection, before, now))
         self.removed += removed["removed"]
+        if removed["removed"]:
+            self._uncounted.clear()
         if removed.total():
             self._written = self._clock()
         is_more |= any(n >= _SLICE for n in removed.values())
@@ -124,7 +116,7 @@ class StoreWriter:
             self._unchecked = False
         if counted.later(connection) < least:
             return False
-        counted.mend(connection)
+        self._uncounted.mend(connection)
         self._written = self._clock()
         return counted.later(connection) >= SLICE
 
@@ -208,6 +200,7 @@ class StoreWriter:
             # A file that was put here, or not closed, may be damaged: find that out before anything is stored in it.
             check_whole(self._file.connection)
             self._unchecked = True
+            self._uncounted.clear()
         return self._file.connection
 
     def _recover(self, error: sqlite3.Error) -> None:
@@ -231,101 +224,6 @@ class StoreWriter:
         self._warn(f"{self.path} is damaged ({error}); it is kept as {aside}, and a new one was started")
 
 
-def _write(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> list[Stored]:
-    rows = list(chain.from_iterable(map(_rows, incoming)))
-    with Transaction(connection) as transaction:
-        if _insert(connection, rows) == len(rows):
-            _note(connection, incoming, {})
-            return [_ONE if len(arrived.lines) == 1 else Stored(len(arrived.lines)) for arrived in incoming]
-        transaction.begin_again()
-        stored, new = _compare(connection, incoming)
-        _insert(connection, new)
-        duplicates = sum(one.duplicates for one in stored)
-        conflicts = [(arrived, index) for arrived, one in zip(incoming, stored, strict=True) for index in one.conflicts]
-        _note(connection, incoming, {"duplicates": duplicates, "conflicts": len(conflicts)})
-        connection.executemany(_REJECT, [_conflict(*each) for each in conflicts])
-        return stored
-
-
-def _rows(arrived: Incoming) -> list[Row]:
-    stream, received_us = arrived.stream, arrived.received_us
-    return [
-        (
-            fields.event_id,
-            fields.event_time,
-            microseconds(fields.event_time),
-            fields.event_type,
-            fields.event_name,
-            stream,
-            received_us,
-            line[:-1].decode(),
-        )
-        for fields, line in zip(arrived.fields, arrived.lines, strict=True)
-    ]
-
-
-def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-    """Insert the rows whose ID does not exist yet, and return how many that were."""
-    inserted = 0
-    for at in range(0, len(rows), _ROWS):
-        some = rows[at : at + _ROWS]
-        # One statement per length, not in powers of two: SQLite prepares each length once and caches it.
-        statement = f"INSERT OR IGNORE INTO events VALUES {','.join([_MARKS] * len(some))}"  # noqa: S608 - marks alone
-        inserted += connection.execute(statement, list(chain.from_iterable(some))).rowcount
-    return inserted
-
-
-def _compare(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> tuple[list[Stored], list[Row]]:
-    """Separate new events from those stored already, byte for byte, and from those that only share the ID."""
-    known = _bodies(connection, [fields.event_id for arrived in incoming for fields in arrived.fields])
-    stored, new = [], []
-    for arrived in incoming:
-        accepted, duplicates, conflicts = 0, 0, []
-        for index, row in enumerate(_rows(arrived)):
-            body = known.setdefault(row[0], row[7])
-            if body is row[7]:
-                accepted += 1
-                new.append(row)
-            elif body == row[7]:
-                duplicates += 1
-            else:
-                conflicts.append(index)
-        stored.append(Stored(accepted, duplicates, tuple(conflicts)))
-    return stored, new
-
-
-def _bodies(connection: sqlite3.Connection, event_ids: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for at in range(0, len(event_ids), 500):
-        some = event_ids[at : at + 500]
-        query = f"SELECT event_id, body FROM events WHERE event_id IN ({','.join('?' * len(some))})"  # noqa: S608 - marks alone
-        found.update(connection.execute(query, some))
-    return found
-
-
-def _note(connection: sqlite3.Connection, incoming: Sequence[Incoming], counts: Mapping[str, int]) -> None:
-    """Store the invalid lines, and count the results of the others."""
-    bad = [
-        (arrived.received_us, arrived.stream, each.reason, None, each.line.decode("utf-8", "replace"))
-        for arrived in incoming
-        for each in arrived.bad
-    ]
-    if bad:
-        connection.executemany(_REJECT, bad)
-    _count(connection, {**counts, "invalid": len(bad)})
-
-
-def _conflict(arrived: Incoming, index: int) -> tuple[int, str, str, str, str]:
-    fields, line = arrived.fields[index], arrived.lines[index]
-    return arrived.received_us, arrived.stream, CONFLICT, fields.event_id, line[:-1].decode()
-
-
-def _count(connection: sqlite3.Connection, counts: Mapping[str, int]) -> None:
-    for name, n in counts.items():
-        if n:
-            connection.execute(_COUNT, (name, n))
-
-
 def _remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> Counter[str]:
     """Delete events received before that time (0: none), and the oldest rejected lines beyond their cap; count both."""
     removed: Counter[str] = Counter()
@@ -335,7 +233,7 @@ def _remove(connection: sqlite3.Connection, before_us: int, now_us: int) -> Coun
         beyond = "SELECT rowid FROM rejected ORDER BY rowid DESC LIMIT ? OFFSET ?"
         oldest = f"DELETE FROM rejected WHERE rowid IN ({beyond})"  # noqa: S608 - our own text
         removed["rejected_removed"] = connection.execute(oldest, (_SLICE, MAX_REJECTED)).rowcount
-        _count(connection, removed)
+        count(connection, removed)
     return removed
 
 

@@ -43,6 +43,8 @@ MOST_BYTES = 8 << 30
 
 # The fuzzer's corpus, and not what it makes of it: that takes seconds, however quick it is.
 _FUZZ = ("tests/test_fuzz.py", "--deselect=tests/test_fuzz.py::test_mutated")
+# Without the test that mounts a disk: a run that is killed would leave it there.
+_STORE = ("tests/test_store_writer.py", "--deselect=tests/test_store_writer.py::TestFaults::test_full_disk")
 _SPOOL = tuple(f"tests/test_spool.py::{group}" for group in ("TestAppend", "TestCap", "TestInterrupted"))
 # Module → what pytest is given: the quick ones of the tests that are about it.
 TESTS: dict[str, tuple[str, ...]] = {
@@ -65,11 +67,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "delivery/exporters/intake_responses.py": ("tests/test_retry.py",),
     "delivery/exporters/acknowledgement.py": ("tests/test_acknowledgement.py", "tests/test_retry.py"),
     "delivery/exporters/http.py": ("tests/test_intake_exporter.py", "tests/test_delivery_faults.py"),
-    # Without the test that mounts a disk: a run that is killed would leave it there.
-    "store/writer.py": (
-        "tests/test_store_writer.py",
-        "--deselect=tests/test_store_writer.py::TestFaults::test_full_disk",
-    ),
+    "store/writer.py": _STORE,
+    "store/insertion.py": _STORE,
+    "store/uncounted.py": ("tests/test_counted.py",),
     "spool/lines.py": (
         *(f"tests/test_spool.py::{group}" for group in ("TestAppend", "TestLines", "TestDrain")),
         *_FUZZ,
