@@ -247,7 +247,7 @@ class TestOlderStores:
         writer = StoreWriter(str(path), clock=clock)
         writer.tidy()
         writer.close()
-        assert [(8,)] == sqlite3.connect(path).execute("SELECT COUNT(*) FROM counted_values").fetchall()
+        assert [(8, 64)] == sqlite3.connect(path).execute("SELECT n, length(numbers) FROM counted_values").fetchall()
         check_all(path)
 
 

@@ -13,9 +13,9 @@ from support import Tool, make_store
 
 from rillevents.event.query import Query
 from rillevents.event.timestamp import parse_time
-from rillevents.store import counted
 from rillevents.store.schema import open_to_write
 from rillevents.store.source import StoreSource
+from rillevents.store.uncounted import Uncounted
 
 
 def line(name: str = "login-start", number: int = 0, **more: object) -> bytes:
@@ -96,7 +96,7 @@ class TestCount:
         source = StoreSource(str(path))
         assert expected == [source.count(query) for query in queries]
         connection = open_to_write(str(path))
-        counted.mend(connection)
+        Uncounted().mend(connection)
         connection.close()
         assert expected == [source.count(query) for query in queries]
         assert expected == [source.counts().total(query) for query in queries]

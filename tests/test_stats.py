@@ -29,10 +29,10 @@ from rillevents.event.columns import bounds, parse_every
 from rillevents.event.query import Query
 from rillevents.event.stats import MAX_BUCKETS, MAX_NAMES, PERCENTILES, Timeline, distribution, percentiles
 from rillevents.event.timestamp import parse_time
-from rillevents.store import counted
 from rillevents.store.schema import open_to_write
 from rillevents.store.summary import Question
 from rillevents.store.summary import summarize as summarize_source
+from rillevents.store.uncounted import Uncounted
 
 DOCS = Path(__file__).parents[1] / "rillevents" / "docs"
 NOON = "2026-11-23T12:00:00Z"
@@ -402,7 +402,7 @@ class TestCommand:
             if not number:
                 # Counted, as a server does it.
                 connection = open_to_write(str(store))
-                counted.mend(connection)
+                Uncounted().mend(connection)
                 connection.close()
 
     def test_as_the_manual_shows_it(self, filled: Tool) -> None:

@@ -87,15 +87,18 @@ def distribution(values: Sequence[float]) -> dict[str, Any] | None:
 
     A percentile is exact, interpolated between the two values next to its place, as numpy and Excel's PERCENTILE.INC do.
     """
-    if not values:
-        return None
-    if _is_small(values):
+    return _about(sorted(values) if len(values) <= _SORTED else values) if values else None
+
+
+def _about(values: Sequence[float]) -> dict[str, Any]:
+    """Return the distribution of values that are sorted, unless there are very many."""
+    least, most = (min(values), max(values)) if len(values) > _SORTED else (values[0], values[-1])
+    if max(abs(least), abs(most)) < LARGEST / len(values):
         total = math.fsum(values)
         mean = total / len(values)
     else:
         # Divided first: the sum of what a float can hold may be more than that.
         total, mean = finite(sum(values)), math.fsum(value / len(values) for value in values)
-    least, most = min(values), max(values)
     return {
         "count": len(values),
         "min": least,
@@ -104,10 +107,6 @@ def distribution(values: Sequence[float]) -> dict[str, Any] | None:
         "mean": min(max(mean, least), most),
         "sum": total,
     }
-
-
-def _is_small(values: Sequence[float]) -> bool:
-    return max(abs(min(values)), abs(max(values))) < LARGEST / len(values)
 
 
 def percentiles(values: Sequence[float], wanted: Sequence[int] = PERCENTILES) -> dict[str, float]:
@@ -158,10 +157,10 @@ _LONG_TAIL = 8
 
 def spread(values: Sequence[float], bins: int) -> dict[str, Any]:
     """Return minimum, mean, percentiles, maximum, sum and a histogram."""
-    found = sorted(values)
-    about = distribution(found)
-    if not about:
+    if not values:
         return {"values": 0, "scale": "linear", "histogram": []}
+    found = sorted(values)
+    about = _about(found)
     is_log = found[0] > 0 and about["p99"] > _LONG_TAIL * about["p50"]
     edges = _edges(found[0], found[-1], bins, is_log=is_log)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -97,7 +97,7 @@ class Latest:
         found = self._found(query)
         return query.since or 0, iter([([each.us for each in found], [each.line.rstrip(b"\n") for each in found])])
 
-    def values(self, query: Query) -> tuple[list[float], bool]:
+    def values(self, query: Query) -> tuple[Sequence[float], bool]:
         """Return the `value` numbers of the latest events."""
         return [value for passed in self._found(query) for value in value_of(passed.line)], True
 

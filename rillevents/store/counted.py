@@ -9,7 +9,8 @@ row number: VACUUM gives all rows new numbers, but keeps their order.
 Events that are deleted (`--keep`) or changed leave the counts by triggers, in the same transaction, whoever does it. They are
 plain SQL without functions of ours; nor can they parse JSON, which an older SQLite forbids in a trigger where `trusted_schema` is
 off. So they drop the values of the event's name and minute from `counted_values` altogether: a minute's values are all there if
-and only if there are as many as metrics in `counted`. A metric without a number has the text '' as its value.
+and only if there are as many as metrics in `counted`. Each time that some of a minute's metrics are counted they become a part:
+how many they are, and the numbers that they have, sorted, as doubles of 8 bytes, the lowest byte first.
 
 What no trigger sees (`REPLACE`, a damaged file) shows in the sums: `counted` must add up to the events before the mark. Where it
 does not, everything is counted again.
@@ -18,8 +19,10 @@ does not, everything is counted again.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Collection
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -41,8 +44,8 @@ _TABLES: Final = {
         " PRIMARY KEY(event_type, event_name, minute)) WITHOUT ROWID"
     ),
     "counted_values": (
-        "CREATE TABLE counted_values(event_name TEXT, minute INTEGER, value REAL, n INTEGER NOT NULL,"
-        " PRIMARY KEY(event_name, minute, value)) WITHOUT ROWID"
+        "CREATE TABLE counted_values(event_name TEXT, minute INTEGER, part INTEGER, n INTEGER NOT NULL, numbers BLOB NOT NULL,"
+        " PRIMARY KEY(event_name, minute, part)) WITHOUT ROWID"
     ),
     "counted_to": "CREATE TABLE counted_to(event_id TEXT)",
 }
@@ -95,6 +98,9 @@ SUMS: Final = (
 class _Value(msgspec.Struct, gc=False):
     value: Any = None
 
+
+# Values of metrics by name and minute, as `value_of` tells them.
+Values = dict[tuple[Any, int], list[float | str]]
 
 _value = msgspec.json.Decoder(_Value).decode
 
@@ -195,29 +201,42 @@ def move_mark(connection: sqlite3.Connection, row: int) -> None:
     connection.execute("UPDATE counted_to SET event_id = (SELECT event_id FROM events WHERE rowid = ?)", (row,))
 
 
-def _values_of(
-    connection: sqlite3.Connection, condition: str, *values: int
-) -> Collection[tuple[tuple[str | bytes, int, float | str], int]]:
+def _values_of(connection: sqlite3.Connection, condition: str, *values: int) -> Values:
     # As bytes: one text that is not valid UTF-8 must not stop the rest.
     rows = connection.execute(
         "SELECT CAST(ifnull(event_name, '') AS BLOB), event_us, CAST(ifnull(body, '') AS BLOB)"  # noqa: S608 - our own text
         f" FROM events {condition} AND event_type = '{METRIC}'",
         values,
     )
-    return Counter([(name, us // MINUTE, value_of(body)) for name, us, body in rows]).items()
+    found: Values = defaultdict(list)
+    for name, us, body in rows:
+        found[name, us // MINUTE].append(value_of(body))
+    return found
 
 
-def insert_values(
-    connection: sqlite3.Connection, found: Collection[tuple[tuple[str | bytes, int, float | str], int]]
-) -> None:
-    """Add values by name and minute, with how often each came."""
-    numbers = sorted((*key, n) for key, n in found if key[2] != "")
-    others = [(*key, n) for key, n in found if key[2] == ""]
+def insert_values(connection: sqlite3.Connection, found: Values) -> None:
+    """Add the values of metrics by name and minute."""
     # In the order of the table, which is quicker.
     connection.executemany(
-        f"INSERT INTO counted_values VALUES (CAST(? AS TEXT),?,?,?) {PLUS}",  # noqa: S608 - marks alone
-        numbers + others,
+        "INSERT INTO counted_values SELECT CAST(?1 AS TEXT), ?2, 1 + ifnull((SELECT MAX(part) FROM counted_values"
+        " WHERE event_name = CAST(?1 AS TEXT) AND minute = ?2), 0), ?3, ?4",
+        ((*key, len(values), _packed(values)) for key, values in sorted(found.items())),
     )
+
+
+def _packed(values: Sequence[float | str]) -> bytes:
+    numbers = array("d", sorted(value for value in values if value != ""))  # type: ignore[type-var]
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def unpacked(parts: Iterable[bytes]) -> array[float]:
+    """Return the numbers of some parts of `counted_values`."""
+    numbers = array("d", b"".join(parts))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def _count_minute(connection: sqlite3.Connection, minute: int) -> None:

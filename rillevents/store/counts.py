@@ -6,17 +6,18 @@ after the mark. All that belongs to one answer is one statement, so that it is o
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain, pairwise, repeat
+from itertools import chain, pairwise
 from typing import Any, Self
 
 from rillevents.event import METRIC
 from rillevents.event.pattern import matches
 from rillevents.event.query import Query
-from rillevents.store.counted import MARK, MINUTE, SUMS, minute_of, value_of
+from rillevents.store.counted import MARK, MINUTE, SUMS, minute_of, unpacked, value_of
 from rillevents.store.reader import Filter, text_of
 from rillevents.store.readonly import ReadOnlyFile
 
@@ -221,18 +222,13 @@ class Counts:
             sql = f"SELECT CAST(type AS BLOB), CAST(name AS BLOB), number, minute, n FROM ({sql}) WHERE n"  # noqa: S608 - likewise
         return self._file.rows(sql, values)
 
-    def values(self, name: str, within: Range) -> list[float]:
+    def values(self, name: str, within: Range) -> array[float]:
         """Return the values of a metric in no particular order, all that the events have."""
         inner = (name, within.first, within.end)
         lacking = self._lacking(inner)
         skip = f" AND minute NOT IN ({','.join(map(str, lacking))})" if lacking else ""
-        found: list[float] = []
-        sql = (
-            f"SELECT value, n FROM counted_values WHERE event_name = ? AND minute >= ? AND minute < ?{skip}"  # noqa: S608 - numbers
-            " AND typeof(value) = 'real'"
-        )
-        for value, n in self._file.rows(sql, inner):
-            found.extend(repeat(value, n))
+        sql = f"SELECT numbers FROM counted_values WHERE event_name = ? AND minute >= ? AND minute < ?{skip}"  # noqa: S608 - numbers
+        found = unpacked(numbers for (numbers,) in self._file.rows(sql, inner))
         condition, bounds = within.rest()
         metric = f"event_name = ? AND event_type = '{METRIC}'"
         parts = [(f"{metric} AND {condition}", [name, *bounds])]

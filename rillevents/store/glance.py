@@ -7,7 +7,7 @@ sample if there are too many. `reader.Store` reads everything, and takes its tim
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -162,7 +162,7 @@ class BoundedReader:
         pages = self._store.pages(found)
         return since, (([us for us, _, _ in page], [body or b"" for _, _, body in page]) for page in pages)
 
-    def values(self, query: Query) -> tuple[list[float], bool]:
+    def values(self, query: Query) -> tuple[Sequence[float], bool]:
         """Return the numbers that the newest events have as their `value`, and whether these were all."""
         found = Filter(query)
         is_one_metric = query.event_type == METRIC and query.name and not is_pattern(query.name)

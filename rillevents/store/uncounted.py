@@ -7,7 +7,7 @@ It holds only for an unbroken row of events, from the mark on, that nobody else 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final
 
 from rillevents.event import METRIC
@@ -27,7 +27,7 @@ class Uncounted:
         self._low = self._high = 0
         self._version = -1
         self._counts: Counter[tuple[str, str, int]] = Counter()
-        self._values: Counter[tuple[str, int, float | str]] = Counter()
+        self._values: counted.Values = defaultdict(list)
 
     def clear(self) -> None:
         """Forget all: some of these events were deleted, or the connection is another one."""
@@ -43,9 +43,9 @@ class Uncounted:
             self._low, self._version = last - len(rows), version
         self._high = last
         self._counts.update([(row[3], row[4], row[2] // MINUTE) for row in rows])
-        self._values.update(
-            [(row[4], row[2] // MINUTE, counted.value_of(row[7].encode())) for row in rows if row[3] == METRIC]
-        )
+        for row in rows:
+            if row[3] == METRIC:
+                self._values[row[4], row[2] // MINUTE].append(counted.value_of(row[7].encode()))
 
     def mend(self, connection: sqlite3.Connection) -> None:
         """Count a slice of the events that are not counted yet, in a short transaction."""
@@ -71,5 +71,5 @@ class Uncounted:
             f"INSERT INTO counted VALUES (?,?,?,?) {PLUS}",  # noqa: S608 - marks alone
             sorted((*key, n) for key, n in self._counts.items()),
         )
-        counted.insert_values(connection, self._values.items())
+        counted.insert_values(connection, self._values)
         counted.move_mark(connection, self._high)
