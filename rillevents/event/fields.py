@@ -90,7 +90,9 @@ class Attributes:
         if not self._is_exact:
             return [self._accepts(line) for line in lines]
         # A line without the text, and without any escape that could stand for it, need not be decoded.
-        needle = self._needle
+        needle, block = self._needle, b"\n".join(lines)
+        if needle not in block and b"\\" not in block:
+            return [False] * len(lines)
         possible = [needle in line or b"\\" in line for line in lines]
         if not all(possible):
             some = iter(self._decoded([*compress(lines, possible)]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import compress, groupby
 from types import TracebackType
 from typing import Any, Self
 
@@ -235,8 +235,7 @@ class Filter:
         """Return the rows (microseconds, row, body) that have the attributes of the query; all, if it has none."""
         if not self._attributes:
             return rows
-        accepted = self._attributes.accepted([body or b"" for _, _, body in rows])
-        return [row for row, is_so in zip(rows, accepted, strict=True) if is_so]
+        return [*compress(rows, self._attributes.accepted([body or b"" for _, _, body in rows]))]
 
     def is_in_time(self, body: bytes) -> bool:
         """Return whether an event at one of the edges is within the time, to the nanosecond."""
