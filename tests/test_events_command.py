@@ -111,3 +111,34 @@ class TestAttributes:
         for asked, expected in (("k:=1", 2), ("k:=true", 1), ("k=1", 1), ("k:=null", 1), ("k:=1e0", 2)):
             assert f"{expected}\n" == tool("events", "-a", asked, "--count").stdout
             assert f"{expected}\n" == tool("events", "-a", asked, "--count", "--store", str(store)).stdout
+
+
+class TestDays:
+    """A date alone is the beginning of that day."""
+
+    @pytest.mark.parametrize(
+        ("words", "zone", "names"),
+        [
+            (("events", "--since", "2026-10-25"), "Europe/Berlin", ["b", "c", "d"]),
+            (("events", "--since", "2026-10-25", "--until", "2026-10-26"), "Europe/Berlin", ["b", "c"]),
+            (("events", "--since", "2026-10-25"), "UTC", ["c", "d"]),
+            (("stats", "--since", "2026-10-25", "--utc"), "Europe/Berlin", ["c", "d"]),
+        ],
+        ids=["its zone", "a day of 25 hours", "UTC", "--utc"],
+    )
+    def test_of_the_zone(self, tool: Tool, words: tuple[str, ...], zone: str, names: list[str]) -> None:
+        """By the clock of the user, also on a day when clocks change; with --utc by UTC."""
+        # The day in Berlin begins at 22:00 and ends 25 hours later.
+        times = {"a": "24T21:59:59Z", "b": "24T22:00:00Z", "c": "25T22:59:59Z", "d": "25T23:00:00Z"}
+        for name, time in times.items():
+            assert 0 == tool("record", "log", name, "--time", f"2026-10-{time}").returncode
+        found = json.loads(tool(*words, "--json", TZ=zone).stdout)
+        events = found["names"] if words[0] == "stats" else found
+        assert names == sorted(event["name" if words[0] == "stats" else "event_name"] for event in events)
+
+    @pytest.mark.parametrize("text", ["2026-02-30", "2026-13-01", "0000-01-01", "2026-1x-01"])
+    def test_no_day(self, tool: Tool, text: str) -> None:
+        """A date that the calendar does not have is 2, in one line."""
+        done = tool("events", "--since", text)
+        assert (2, "") == (done.returncode, done.stdout)
+        assert "is not a day that the calendar has" in done.stderr

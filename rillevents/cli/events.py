@@ -13,6 +13,8 @@ from rillevents.cli.result import Result
 from rillevents.errors import UsageError
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from rillevents.event.query import Query
     from rillevents.store.source import Source
 
@@ -28,21 +30,21 @@ rillevents events -f
 Store = Annotated[str, typer.Option("--store", metavar="FILE", help="Read this store instead of the spool.")]
 Type = Annotated[str, typer.Option("--type", metavar="T", help="Only events of this type.")]
 Name = Annotated[str, typer.Option("--name", metavar="GLOB", help="Only names that match this pattern.")]
-Since = Annotated[str, typer.Option("--since", metavar="T", help="From this time on; 90m or 7d means ago.")]
-Until = Annotated[str, typer.Option("--until", metavar="T", help="Before this time; 90m or 7d means ago.")]
+Since = Annotated[str, typer.Option("--since", metavar="T", help="From this time or day on; 90m or 7d means ago.")]
+Until = Annotated[str, typer.Option("--until", metavar="T", help="Before this time or day; 90m or 7d means ago.")]
 Attr = Annotated[list[str], typer.Option("-a", "--attr", metavar="K=V", help="Only events with this attribute.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 
 
-def query_of(type: str, name: str, since: str, until: str, attr: list[str]) -> Query:
-    """Return the query that these options ask; raises UsageError."""
+def query_of(type: str, name: str, since: str, until: str, attr: list[str], zone: tzinfo | None = None) -> Query:
+    """Return the query that these options ask, days being of *zone* (None: local time); raises UsageError."""
     from rillevents.event.query import Query, point_in_time
 
     return Query(
         type,
         name,
-        point_in_time(since) if since else None,
-        point_in_time(until) if until else None,
+        point_in_time(since, zone=zone) if since else None,
+        point_in_time(until, zone=zone) if until else None,
         [parse_attribute(text) for text in attr],
     )
 

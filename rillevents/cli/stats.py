@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +51,7 @@ def add_to(app: typer.Typer) -> None:
 
         if csv and as_json:
             raise UsageError("--csv cannot be combined with --json")
-        query = query_of(type, name, since, until, attr)
+        query = query_of(type, name, since, until, attr, UTC if utc else None)
         question = Question(query, parse_every(every) if every else 0, utc, tuple(dict.fromkeys(by)), value)
         source = source_of(paths(), store)
         with progress("counted") as report:

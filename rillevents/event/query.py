@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rillevents.errors import UsageError
 from rillevents.event.ndjson import MAX_DIGITS, finite
 from rillevents.event.pattern import matches
 from rillevents.event.timestamp import parse_duration, parse_time
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,13 @@ def moment(text: str) -> int:
 _SINCE_1970 = 10**8
 
 
-def point_in_time(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int:
-    """Return the time given as *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m`, `7d` or a number of seconds."""
+def point_in_time(text: str, *, zone: tzinfo | None = None, now_ns: Callable[[], int] = time.time_ns) -> int:
+    """Return the time given as *text*: RFC 3339, `@SECONDS`, or how long ago, such as `90m`, `7d` or a number of seconds.
+
+    A date alone, `2026-10-24`, is the beginning of that day in *zone* (None: local time). Raises UsageError.
+    """
+    if len(text) == 10 and text[4] == "-" == text[7]:
+        return _midnight(text, zone)
     try:
         ago = parse_duration(text)
         if text[-1:].isdigit() and ago >= _SINCE_1970:
@@ -101,4 +109,14 @@ def point_in_time(text: str, *, now_ns: Callable[[], int] = time.time_ns) -> int
     try:
         return parse_time(text)
     except ValueError as error:
-        raise UsageError(f"{error}, or 90m, 24h, 7d for that long ago") from None
+        raise UsageError(f"{error}, or a date alone, or 90m, 24h, 7d for that long ago") from None
+
+
+def _midnight(text: str, zone: tzinfo | None) -> int:
+    from datetime import datetime
+
+    try:
+        # By the clock, as the columns of `stats --every 1d` begin.
+        return int(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()) * 1_000_000_000
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"{text!r} is not a day that the calendar has") from None

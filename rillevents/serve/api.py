@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC
 from importlib.resources import files
 from typing import Any
 
@@ -247,10 +248,14 @@ def _query(parameters: Parameters) -> Query:
     return Query(
         parameters.get("type", ""),
         parameters.get("name", ""),
-        point_in_time(since) if since else None,
-        point_in_time(until) if until else None,
+        _moment(since) if since else None,
+        _moment(until) if until else None,
         _attributes(parameters),
     )
+
+
+def _moment(text: str) -> int:
+    return point_in_time(text, zone=UTC)
 
 
 def _attributes(parameters: Parameters) -> list[tuple[str, Any]]:
@@ -263,8 +268,8 @@ def _attributes(parameters: Parameters) -> list[tuple[str, Any]]:
 
 
 def _times(parameters: Parameters) -> tuple[int, int]:
-    until = point_in_time(parameters["until"]) if parameters.get("until") else time.time_ns() + 1
-    since = point_in_time(parameters["since"]) if parameters.get("since") else until - _HOUR_NS
+    until = _moment(parameters["until"]) if parameters.get("until") else time.time_ns() + 1
+    since = _moment(parameters["since"]) if parameters.get("since") else until - _HOUR_NS
     since, until = (min(max(each, _FIRST_NS), _LAST_NS) for each in (since, until))
     if since >= until:
         raise UsageError("since must be before until")
