@@ -71,14 +71,18 @@ def microseconds(text: str) -> int:
 
     UTC seconds are cached: many events share one, and parsing a time costs more than storing it.
     """
-    second, rest = text[:19], text[19:-1]
+    # A time without a fraction is found as it is.
+    whole = _seconds.get(text)
+    if whole is not None:
+        return whole
+    second, rest = f"{text[:19]}Z", text[19:-1]
     if text[-1:] != "Z" or (rest and not (rest[0] == "." and rest[1:].isascii() and rest[1:].isdigit())):
         return parse_time(text, strict=True) // 1000
     whole = _seconds.get(second)
     if whole is None:
         if len(_seconds) >= _MOST_SECONDS:
             _seconds.clear()
-        whole = _seconds[second] = parse_time(second + "Z", strict=True) // 1000
+        whole = _seconds[second] = parse_time(second, strict=True) // 1000
     return whole + int(rest[1:7].ljust(6, "0")) if rest else whole
 
 

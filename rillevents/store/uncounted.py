@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
+from operator import itemgetter
 from typing import Final
 
 from rillevents.event import METRIC
@@ -16,6 +17,7 @@ from rillevents.store.counted import MARK, MINUTE, PLUS, SLICE
 from rillevents.store.insertion import Inserted, data_version
 from rillevents.store.transaction import Transaction
 
+_KIND: Final = itemgetter(3, 4)
 # Counts of more events are thrown away: they wait for older ones, which take their time.
 _MOST: Final = 16 * SLICE
 
@@ -33,6 +35,9 @@ class Uncounted:
         """Forget all: some of these events were deleted, or the connection is another one."""
         self.__init__()  # type: ignore[misc]
 
+    def __len__(self) -> int:
+        return self._high - self._low
+
     def add(self, inserted: Inserted) -> None:
         """Add events once they are committed."""
         rows, last, version = inserted
@@ -42,13 +47,18 @@ class Uncounted:
             self.clear()
             self._low, self._version = last - len(rows), version
         self._high = last
-        self._counts.update([(row[3], row[4], row[2] // MINUTE) for row in rows])
-        for row in rows:
-            if row[3] == METRIC:
-                self._values[row[4], row[2] // MINUTE].append(counted.value_of(row[7].encode()))
+        times = [row[2] for row in rows]
+        first = min(times) // MINUTE
+        if first == max(times) // MINUTE:
+            # Most requests have events of one minute: so few keys are made at once.
+            self._counts.update({(*kind, first): n for kind, n in Counter(map(_KIND, rows)).items()})
+        else:
+            self._counts.update([(kind, name, us // MINUTE) for _, _, us, kind, name, _, _, _ in rows])
+        for us, name, body in [(row[2], row[4], row[7]) for row in rows if row[3] == METRIC]:
+            self._values[name, us // MINUTE].append(counted.value_of(body.encode()))
 
     def mend(self, connection: sqlite3.Connection) -> None:
-        """Count a slice of the events that are not counted yet, in a short transaction."""
+        """Bring a slice of the events into the tables of counts, in a short transaction."""
         # Unlike events, counts may be lost with the power, as long as their mark is: it waits for no disk.
         connection.execute("PRAGMA synchronous=NORMAL")
         try:

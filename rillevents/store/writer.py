@@ -68,6 +68,7 @@ class StoreWriter:
         self._identity: tuple[int, int] | None = None
         self._began = False
         self._unchecked = True
+        self._is_behind = False
         self._uncounted = Uncounted()
         self._written: float | None = None
         check_is_no_other_file(path)
@@ -91,8 +92,10 @@ class StoreWriter:
         """
         self._look_for_moves()
         is_due = self._clock() - self._tidied >= TIDY_SECONDS
-        # A few events can wait: counting them costs a commit.
-        is_more = self._attempt(partial(self._count, 1 if is_due else SLICE))
+        # A few events can wait: counting them costs a commit, and asking how many there are costs the threads a change of turns.
+        is_asked = is_due or self._unchecked or self._is_behind or len(self._uncounted) >= SLICE
+        self._is_behind = is_asked and self._attempt(partial(self._count, 1 if is_due else SLICE))
+        is_more = self._is_behind
         self._checkpoint_if_idle()
         if not is_due:
             return is_more
