@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from rillevents.delivery import SPOOL
 from rillevents.delivery.destination import destination_name
-from rillevents.delivery.detached import SPOOL
 from rillevents.delivery.flush import flush
 from rillevents.delivery.outcome import FlushOutcome, FlushResult
 from rillevents.delivery.schedule import Scheduler

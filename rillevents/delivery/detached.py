@@ -13,6 +13,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
+from rillevents.delivery import SPOOL, WORD
 from rillevents.delivery.turns import Turns
 from rillevents.local import consent
 from rillevents.spool import VERSION
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from rillevents.local import Paths
 
-# The only argument of the process, and the variable by which it is known: it starts no other one, nor does what it starts.
-WORD = "auto-flush"
-SPOOL = "_RV_DETACHED"
 # It has a limit of its own before this one: auto.py.
 LIFE_SECONDS = 90
 # Variables that hold paths, which are relative to where the command runs.

@@ -71,7 +71,7 @@ class Client(Lifecycle):
         self.sink = sink
         self._sink = adapted(sink)
         self._reporter = Reporter(self._sink, warn, raises=on_error == "raise")
-        if warn is None:
+        if warn is None and self._sink.enabled:
             # Now, not when something fails: a program without free descriptors cannot import any more.
             import logging  # noqa: F401
 

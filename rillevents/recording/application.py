@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -103,12 +102,12 @@ class Application(Named):
 
         Not if the user has decided already; and if it cannot be remembered that it was shown, it is not.
         """
+        out, paths = stream or sys.stderr, self.paths
+        if not self.notice or consent.decide(paths).decided_by != "default" or out is None or not out.isatty():
+            return False
         from rillevents.local.notice import note_shown
 
-        out, paths = stream or sys.stderr, self.paths
-        decision = consent.decide(paths)
-        has_decided = decision.decided_by != "default"
-        if not self.notice or has_decided or out is None or not out.isatty() or not note_shown(paths):
+        if not note_shown(paths):
             return False
         out.write(f"{self.notice.rstrip()}\n")
         out.flush()
@@ -120,7 +119,7 @@ class Application(Named):
         Call it first thing in the program. Without it, a program that PyInstaller, shiv or pex made delivers nothing by itself:
         such a process can only be the program once more, and its own main would run.
         """
-        from rillevents.delivery.detached import SPOOL, WORD
+        from rillevents.delivery import SPOOL, WORD
 
         # Now: the program may change its folder and its arguments.
         self._restart, self._found_in = _program()
@@ -132,7 +131,7 @@ class Application(Named):
 
     def child_words(self, environ: dict[str, str]) -> Sequence[str]:
         """Return what starts the process beside the program: the program itself, or Python with this package."""
-        from rillevents.delivery.detached import WORD
+        from rillevents.delivery import WORD
 
         if self._restart:
             if self._found_in:
@@ -140,6 +139,8 @@ class Application(Named):
             return [*self._restart, WORD]
         if _is_bundled():
             return ()
+        import json
+
         # Not in the arguments, which every user of the machine can read.
         environ[_DEFINED] = json.dumps([self.name, self.prefix, self.defaults, self.asks])
         environ[_SEARCHED] = os.pathsep.join([os.path.abspath(entry) for entry in sys.path if entry])
@@ -293,6 +294,8 @@ def _is_bundled() -> bool:
 
 def _main() -> None:
     """Deliver for the program that the environment names."""
+    import json
+
     from rillevents.delivery.auto import deliver
 
     name, prefix, defaults, asks = json.loads(os.environ.pop(_DEFINED))

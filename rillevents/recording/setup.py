@@ -144,7 +144,7 @@ def setup(environ: Mapping[str, str] | None, app: Application | None, flush_ever
 
         auto = found.auto
         found.sink = LeavingSink(
-            found.sink, found.spool, lambda spool: start_delivery(paths, spool, auto, lasting=True)
+            found.sink, found.spool, lambda spool, lasting: start_delivery(paths, spool, auto, lasting=lasting)
         )
     return found
 

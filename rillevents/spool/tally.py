@@ -5,15 +5,18 @@ Lines are appended: with one number that is read, increased and written back, wr
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rillevents.errors import SpoolError
+from rillevents.event import ndjson
 from rillevents.local.files import CLOEXEC, NO_FOLLOW, NONBLOCK, Moved, check_named, lock_to_unlink, read_file
 from rillevents.spool import SUFFIX, TALLY, create, listed, unique
 from rillevents.spool.slots import append
-from rillevents.spool.state import State
+
+if TYPE_CHECKING:
+    from rillevents.spool.state import State
 
 _MAX_BYTES = 16 << 20
 # No writer counts this far: such a line is damaged.
@@ -22,7 +25,7 @@ _TOO_MANY = 1 << 53
 
 def add(spool: str, kind: str, reason: str = "", n: int = 1) -> bool:
     """Count *n* events that were changed before they were stored, or not stored; False if the count cannot be written."""
-    line = json.dumps({"count": kind, "reason": reason, "n": n}).encode() + b"\n"
+    line = ndjson.dumps({"count": kind, "reason": reason, "n": n}).encode() + b"\n"
     try:
         append(create(spool), line, max_bytes=_MAX_BYTES, prefix=TALLY)
     except SpoolError:
@@ -74,6 +77,9 @@ def read_into(state: State, folder: str, name: str) -> None:
 
 
 def _entries(path: str) -> Iterator[tuple[str, str, int]]:
+    # Not at the top: a program that only records has no other need of it.
+    import json
+
     for line in (read_file(path, _MAX_BYTES) or b"").splitlines():
         try:
             entry = json.loads(line)

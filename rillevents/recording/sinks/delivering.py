@@ -51,6 +51,10 @@ class _Behind(Sink):
         """Close the sink behind."""
         self._sink.close(timeout)
 
+    def close_at_exit(self) -> None:
+        """Close in a process that ends."""
+        self.close(CLOSE_SECONDS)
+
 
 class DeliveringSink(_Behind):
     """Calls *deliver* with a timeout every so many seconds, on a daemon thread that starts with the first event.
@@ -149,9 +153,12 @@ def _tell(result: FlushResult) -> None:
 
 
 class LeavingSink(_Behind):
-    """Starts a delivery beside this process when it is closed, or when the process ends, if an event was stored."""
+    """Starts a delivery beside this process when it is closed, or when the process ends, if an event was stored.
 
-    def __init__(self, sink: Sink, spool: SpoolSink, start: Callable[[str], object]) -> None:
+    *start* is called with the spool's folder, and whether the process goes on.
+    """
+
+    def __init__(self, sink: Sink, spool: SpoolSink, start: Callable[[str, bool], object]) -> None:
         super().__init__(sink, spool)
         self._start = start
         self._pid = 0
@@ -170,11 +177,18 @@ class LeavingSink(_Behind):
 
     def close(self, timeout: float | None = None) -> None:
         """Close the sink behind, and start the delivery."""
+        self._close(timeout, lasting=True)
+
+    def close_at_exit(self) -> None:
+        """Do the same in a process that ends: it need not wait until the delivery is another process's child."""
+        self._close(CLOSE_SECONDS, lasting=False)
+
+    def _close(self, timeout: float | None, *, lasting: bool) -> None:
         self._sink.close(timeout)
         if self.is_used_here and self._spool.stored_in:
             self._pid = 0
             _used.discard(self)
-            self._start(self._spool.stored_in)
+            self._start(self._spool.stored_in, lasting)
 
 
 # Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery.
@@ -185,7 +199,7 @@ def _close_all() -> None:
     for sink in list(_used):
         # Not in a forked child that has recorded nothing: what its parent recorded is the parent's to deliver.
         if sink.is_used_here:
-            sink.close(CLOSE_SECONDS)
+            sink.close_at_exit()
 
 
 atexit.register(_close_all)
