@@ -207,6 +207,17 @@ app.client().record_behavioral(sys.argv[1])
 """
 
 
+def test_what_opted_out_costs(tmp_path: Path) -> None:
+    """A program whose user opted out loads nothing that only recording or delivering needs."""
+    unwanted = (
+        "{'json', 'logging', 'rillevents.delivery.detached', 'rillevents.local.ci', 'rillevents.local.config_file'}"
+    )
+    program = FIVE.replace("app.client()", "app.maybe_flush_child()\napp.client()")
+    program += f"import sys\nprint({unwanted} & {{*sys.modules}})\n"
+    done = User(tmp_path, "auto_flush=1", program).run(MYTOOL_TELEMETRY="0")
+    assert ("done\nset()\n", "") == (done.stdout, done.stderr)
+
+
 class TestAutoFlush:
     @pytest.mark.parametrize("hook", [False, True], ids=["plain", "with-the-hook"])
     def test_delivers_beside_the_program(self, hook: bool, intake: FakeIntake, tmp_path: Path) -> None:
@@ -259,6 +270,18 @@ class TestAutoFlush:
         subprocess.run(words, env=user.environ | environ, check=True, capture_output=True)
         assert 1 == len(user.waiting())
         assert ([], 1) == (intake.events, log.read_text().count("execve("))
+
+    @pytest.mark.parametrize(("end", "waits"), [("", 0), ("client.close()", 1)], ids=["ends", "goes on"])
+    def test_waits_for_no_process(self, end: str, waits: int, intake: FakeIntake, tmp_path: Path) -> None:
+        """A program that ends waits for no process; one that goes on is left without a child."""
+        program = FIVE.replace("app.client()", "client = app.client()\nclient") + end
+        user, log = User(tmp_path, f"intake_url={intake.url!r}, auto_flush=1", program), tmp_path / "strace"
+        words = [need("strace"), "-f", "-e", "trace=wait4,execve", "-o", str(log), *user.words()]
+        subprocess.run(words, env=user.environ | {"MYTOOL_TELEMETRY": "1"}, check=True, capture_output=True)
+        until(lambda: intake.events)
+        lines = log.read_text().splitlines()
+        first = lines[0].split()[0]
+        assert waits == sum("wait4(" in line for line in lines if line.split()[0] == first)
 
     def test_the_intake_down(self, tmp_path: Path) -> None:
         """With an intake that never answers the program ends as soon as without, and its events wait."""
