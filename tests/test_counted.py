@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,7 @@ def test_always_those_of_the_events(tmp_path: Path, steps: list[Any], low: int, 
                 rows.append(row(number, us, name, kind, value=value))
             if step == "store":
                 with Transaction(server):
-                    inserted = insert_rows(server, rows)
+                    _, inserted = insert_rows(server, rows)
                 uncounted.add(inserted)
             else:
                 insert(other, rows)
@@ -152,14 +154,9 @@ class TestAsTheyAreStored:
         writer.tidy()
         writer._open().set_trace_callback(reads.append)
         for first in (0, 50):
-            lines = [ndjson.dumps(json.loads(row(n, 0, "m", "metric", value=n)[7])) for n in range(first, first + 50)]
-            fields = [Required(f"e{n}", "2026-01-01T00:00:00Z", "metric", "m") for n in range(first, first + 50)]
-            writer.store([Incoming([f"{line}\n".encode() for line in lines], fields, range(50), received_us=first)])
+            writer.store([incoming(first, first + 50)])
             if others:
-                other = sqlite3.connect(path)
-                other.execute("DELETE FROM events WHERE event_id = 'e7'")
-                other.commit()
-                other.close()
+                change(path, "DELETE FROM events WHERE event_id = 'e7'")
         for _ in range(2):
             clock.sleep(60)
             writer.tidy()
@@ -180,6 +177,139 @@ class TestAsTheyAreStored:
         """Where events were deleted before they were counted, those that are left are read."""
         self.stored(tmp_path / "events.db", [], others=others, keep_us=keep_us)
         check_all(tmp_path / "events.db", high=1 << 60)
+
+    def test_the_mark_is_deleted(self, tmp_path: Path) -> None:
+        """Where the last event that was counted is deleted, the rest is counted all the same."""
+        path = tmp_path / "events.db"
+        clock = Clock()
+        writer = StoreWriter(str(path), clock=clock)
+        writer.store([incoming(0, 10)])
+        writer.tidy()
+        writer.store([incoming(10, 3 * counted.SLICE)])
+        change(path, "DELETE FROM events WHERE event_id = 'e9'")
+        assert not all(writer.tidy() for _ in range(10))
+        clock.sleep(60)
+        assert not any([writer.tidy(), writer.tidy()])
+        assert not counted.later(writer._open())
+        writer.close()
+        check_all(path, high=1 << 60)
+
+    def test_the_mark_is_lost(self, tmp_path: Path) -> None:
+        """Where the last event that was counted gets another ID, everything is counted again."""
+        path = tmp_path / "events.db"
+        clock = Clock()
+        writer = StoreWriter(str(path), clock=clock)
+        writer.store([incoming(0, 10)])
+        writer.tidy()
+        change(path, "UPDATE events SET event_id = 'other' WHERE event_id = 'e9'")
+        clock.sleep(60)
+        writer.tidy()
+        writer.close()
+        check_all(path, high=1 << 60)
+
+    def test_beside_another_writer(self, tmp_path: Path) -> None:
+        """While another program inserts between any two requests, no more than a few slices wait to be counted."""
+        path = tmp_path / "events.db"
+        writer = StoreWriter(str(path), clock=Clock())
+        writer.tidy()
+        other = sqlite3.connect(path)
+        most = 0
+        for number in range(0, 5 * counted.SLICE, 500):
+            writer.store([incoming(number, number + 500)])
+            with other:
+                insert(other, [row(-number - 1, 5)])
+            writer.tidy()
+            most = max(most, counted.later(writer._open()) or 0)
+        other.close()
+        writer.close()
+        assert most <= 2 * counted.SLICE
+        check_all(path, high=1 << 60)
+
+    def test_a_trigger_of_somebody_else(self, tmp_path: Path) -> None:
+        """What another program's trigger makes of an event is counted, not what was sent."""
+        path = tmp_path / "events.db"
+        clock = Clock()
+        writer = StoreWriter(str(path), clock=clock)
+        change(
+            path,
+            "CREATE TRIGGER theirs AFTER INSERT ON events BEGIN"
+            " UPDATE events SET event_name = upper(NEW.event_name) WHERE rowid = NEW.rowid; END",
+        )
+        writer.store([incoming(0, 10)])
+        clock.sleep(60)
+        writer.tidy()
+        writer.close()
+        check_all(path, high=1 << 60)
+
+    def test_a_row_without_a_time(self, tmp_path: Path) -> None:
+        """A metric that another program inserted without its columns does not keep the rest from being counted."""
+        path = tmp_path / "events.db"
+        clock = Clock()
+        writer = StoreWriter(str(path), clock=clock)
+        change(path, "INSERT INTO events(event_id, event_type) VALUES ('x', 'metric')")
+        clock.sleep(60)
+        writer.tidy()
+        assert not counted.later(writer._open())
+        writer.close()
+
+
+def incoming(first: int, end: int) -> Incoming:
+    """Return a request with metrics."""
+    lines = [ndjson.dumps(json.loads(row(n, 0, "m", "metric", value=n)[7])) for n in range(first, end)]
+    fields = [Required(f"e{n}", "2026-01-01T00:00:00Z", "metric", "m") for n in range(first, end)]
+    return Incoming([f"{line}\n".encode() for line in lines], fields, range(first, end), received_us=1)
+
+
+def change(path: Path, sql: str) -> None:
+    """Change a store as any program may do it."""
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(sql)
+
+
+class TestReaders:
+    """What readers make of counts that they cannot use, and of ranges that begin anywhere."""
+
+    @pytest.mark.parametrize("query", [Query("log"), Query(name="x*"), Query(name="x"), Query()], ids=str)
+    def test_a_range_that_begins_within_a_minute(self, query: Query, tmp_path: Path) -> None:
+        """Events of the same minute before the range are left out, and those of later minutes are not."""
+        path = make_store(tmp_path / "events.db")
+        connection = open_to_write(str(path))
+        insert(connection, [row(1, 10_000_000), row(2, 5 * MINUTE), row(3, 6 * MINUTE)])
+        Uncounted().mend(connection)
+        connection.close()
+        source = StoreSource(str(path))
+        asked = replace(query, since=30 * 10**9, until=60 * 60 * 10**9)
+        found = summarize(source, Question(asked), now_ns=lambda: 10**15)
+        assert 2 == found["events"] == source.count(asked)
+
+    def test_a_metric_without_numbers(self, tmp_path: Path) -> None:
+        """A metric that has no number is counted, and has no line of values."""
+        path = make_store(tmp_path / "events.db")
+        connection = open_to_write(str(path))
+        insert(connection, [row(1, 0, "m", "metric", value="n/a"), row(2, 1, "k", "metric", value=1)])
+        Uncounted().mend(connection)
+        connection.close()
+        found = summarize(StoreSource(str(path)), Question(Query("metric")), now_ns=lambda: 10**15)
+        assert (2, ["k"]) == (found["events"], [each["name"] for each in found["values"]])
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "DROP TABLE counted_values; CREATE TABLE counted_values(event_name, minute, value, n)",
+            "UPDATE counted_values SET numbers = x'0102'",
+        ],
+        ids=["another layout", "damaged"],
+    )
+    def test_what_cannot_be_used(self, sql: str, tmp_path: Path) -> None:
+        """Values in another layout, or damaged ones, are read from the events."""
+        path = make_store(tmp_path / "events.db")
+        connection = open_to_write(str(path))
+        insert(connection, [row(number, number, "m", "metric", value=number) for number in range(9)])
+        Uncounted().mend(connection)
+        connection.executescript(sql)
+        connection.close()
+        found = summarize(StoreSource(str(path)), Question(Query("metric")), now_ns=lambda: 10**15)
+        assert (9, 8.0, 36.0) == tuple(found["values"][0][key] for key in ("count", "max", "sum"))
 
 
 class TestOlderStores:

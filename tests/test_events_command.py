@@ -142,3 +142,20 @@ class TestDays:
         done = tool("events", "--since", text)
         assert (2, "") == (done.returncode, done.stdout)
         assert "is not a day that the calendar has" in done.stderr
+
+    @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+    def test_the_first_day(self, tool: Tool, zone: str) -> None:
+        """The calendar's first day is one, too."""
+        tool("record", "log", "a", "--time", "0001-01-02T00:00:00Z")
+        assert "1\n" == tool("events", "--since", "0001-01-01", "--count", TZ=zone).stdout
+
+    def test_a_day_without_midnight(self, tool: Tool) -> None:
+        """Where clocks leave midnight out, the day begins when they do, in a column as well."""
+        for name, time in (("a", "T04:59:59Z"), ("b", "T05:00:00Z")):
+            tool("record", "log", name, "--time", f"2020-03-08{time}")
+        words = ("--until", "2020-03-10", "--json")
+        found = json.loads(tool("stats", "--every", "1d", *words, TZ="America/Havana").stdout)
+        starts = [(each["from"], each["count"]) for each in found["groups"][0]["columns"]]
+        assert [("2020-03-07T05:00:00.000000000Z", 1), ("2020-03-08T05:00:00.000000000Z", 1)] == starts[:2]
+        since = json.loads(tool("stats", "--since", "2020-03-08", *words, TZ="America/Havana").stdout)
+        assert 1 == since["events"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 
@@ -65,9 +66,9 @@ def _all_bounds(day: date, seconds: int, zone: tzinfo | None) -> Iterator[int]:
         day = date.fromordinal(ordinal)
         if _HOUR < seconds < _DAY:
             # By the clock: at 00:00, 06:00 and so on, also on days on which the clocks change.
-            yield from (_clock(day, at, zone) for at in range(0, _DAY, seconds))
+            yield from (moment_of(day, at, zone) for at in range(0, _DAY, seconds))
         else:
-            start, end = (_clock(date.fromordinal(min(each, last)), 0, zone) for each in (ordinal, ordinal + days))
+            start, end = (moment_of(date.fromordinal(min(each, last)), 0, zone) for each in (ordinal, ordinal + days))
             # In steps of real time: a day has 23 or 25 hours where the clocks change.
             yield from range(start, end, seconds * _US) if seconds < _DAY else [start]
         ordinal += days
@@ -77,11 +78,17 @@ def _moment(us: int, zone: tzinfo | None) -> datetime:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)).astimezone(zone)
 
 
-def _clock(day: date, seconds: int, zone: tzinfo | None) -> int:
-    """Return the microseconds at which the clocks of a zone show so many seconds after midnight."""
+def moment_of(day: date, seconds: int, zone: tzinfo | None) -> int:
+    """Return the microseconds at which the clocks of a zone (None: the local one) show so many seconds after midnight.
+
+    Where they leave that out, the moment at which they do. At both ends of the calendar, where no local time is known, UTC's.
+    """
     plain = datetime.combine(day, time()) + timedelta(seconds=seconds)
-    moment = plain.replace(tzinfo=zone) if zone else plain.astimezone()
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    if zone is None:
+        # Not astimezone: where clocks leave midnight out it takes the offset that holds afterwards.
+        with suppress(ValueError, OverflowError, OSError):
+            return int(plain.timestamp()) * _US
+    return (plain.replace(tzinfo=zone or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 class ColumnOf(dict[int, int]):

@@ -113,10 +113,12 @@ def point_in_time(text: str, *, zone: tzinfo | None = None, now_ns: Callable[[],
 
 
 def _midnight(text: str, zone: tzinfo | None) -> int:
-    from datetime import datetime
+    from datetime import date
+
+    from rillevents.event.columns import moment_of
 
     try:
-        # By the clock, as the columns of `stats --every 1d` begin.
-        return int(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()) * 1_000_000_000
-    except (ValueError, OverflowError, OSError):
+        day = date.fromisoformat(text)
+    except ValueError:
         raise UsageError(f"{text!r} is not a day that the calendar has") from None
+    return moment_of(day, 0, zone) * 1000

@@ -98,7 +98,8 @@ def _about(values: Sequence[float]) -> dict[str, Any]:
         mean = total / len(values)
     else:
         # Divided first: the sum of what a float can hold may be more than that.
-        total, mean = finite(sum(values)), math.fsum(value / len(values) for value in values)
+        mean = math.fsum(value / len(values) for value in values)
+        total = finite(mean * len(values))
     return {
         "count": len(values),
         "min": least,

@@ -12,8 +12,8 @@ off. So they drop the values of the event's name and minute from `counted_values
 and only if there are as many as metrics in `counted`. Each time that some of a minute's metrics are counted they become a part:
 how many they are, and the numbers that they have, sorted, as doubles of 8 bytes, the lowest byte first.
 
-What no trigger sees (`REPLACE`, a damaged file) shows in the sums: `counted` must add up to the events before the mark. Where it
-does not, everything is counted again.
+What no trigger sees (`REPLACE`, a damaged file) shows in the sums, unless it is the mark's own event that is replaced: `counted`
+must add up to the events before the mark. Where it does not, everything is counted again.
 """
 
 from __future__ import annotations
@@ -95,6 +95,15 @@ SUMS: Final = (
 )
 
 
+# The tables and triggers that a store has, and whether they are these.
+DEFINED: Final = f"SELECT name, sql FROM sqlite_master WHERE name IN ({','.join(map(repr, _OBJECTS))})"  # noqa: S608 - our own names
+
+
+def is_ours(rows: Iterable[tuple[str, str]]) -> bool:
+    """Return whether the answer to DEFINED is what this version makes."""
+    return dict(rows) == _OBJECTS
+
+
 class _Value(msgspec.Struct, gc=False):
     value: Any = None
 
@@ -130,9 +139,7 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 
 def _is_prepared(connection: sqlite3.Connection) -> bool:
-    names = ",".join("?" * len(_OBJECTS))
-    found = dict(connection.execute(f"SELECT name, sql FROM sqlite_master WHERE name IN ({names})", [*_OBJECTS]))  # noqa: S608 - marks
-    return found == _OBJECTS
+    return is_ours(connection.execute(DEFINED))
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -175,18 +182,18 @@ def _begin_again(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO counted_to VALUES (NULL)")
 
 
-def later(connection: sqlite3.Connection) -> int:
-    """Return about how many events are not counted yet: exact where none of them was deleted."""
+def later(connection: sqlite3.Connection) -> int | None:
+    """Return about how many events are not counted yet, exact where none of them was deleted; None if the mark is lost."""
     newest, mark = connection.execute(f"SELECT (SELECT MAX(rowid) FROM events), {MARK}").fetchone()  # noqa: S608 - our own text
-    return (newest or 0) - mark if mark is not None else 0
+    return (newest or 0) - mark if mark is not None else None
 
 
-def count_slice(connection: sqlite3.Connection, last: int = 1 << 62) -> None:
-    """Count a slice of the events that are not counted yet, up to the row *last*, within a transaction."""
+def count_slice(connection: sqlite3.Connection, last: int = 1 << 62) -> bool:
+    """Count a slice of the events that are not counted yet, up to the row *last*, in a transaction; False if there are none."""
     slice_ = f"SELECT rowid FROM events NOT INDEXED WHERE rowid > {MARK} AND rowid <= ? ORDER BY rowid LIMIT {SLICE}"  # noqa: S608 - our own text
     low, high = connection.execute(f"SELECT MIN(rowid), MAX(rowid) FROM ({slice_})", (last,)).fetchone()  # noqa: S608 - likewise
     if high is None:
-        return
+        return False
     connection.execute(
         f"INSERT INTO counted SELECT {_key('events')}, COUNT(*) FROM events NOT INDEXED"  # noqa: S608 - likewise
         f" WHERE rowid BETWEEN ? AND ? GROUP BY 1, 2, 3 {PLUS}",
@@ -194,6 +201,7 @@ def count_slice(connection: sqlite3.Connection, last: int = 1 << 62) -> None:
     )
     insert_values(connection, _values_of(connection, "NOT INDEXED WHERE rowid BETWEEN ? AND ?", low, high))
     move_mark(connection, high)
+    return True
 
 
 def move_mark(connection: sqlite3.Connection, row: int) -> None:
@@ -204,7 +212,7 @@ def move_mark(connection: sqlite3.Connection, row: int) -> None:
 def _values_of(connection: sqlite3.Connection, condition: str, *values: int) -> Values:
     # As bytes: one text that is not valid UTF-8 must not stop the rest.
     rows = connection.execute(
-        "SELECT CAST(ifnull(event_name, '') AS BLOB), event_us, CAST(ifnull(body, '') AS BLOB)"  # noqa: S608 - our own text
+        "SELECT CAST(ifnull(event_name, '') AS BLOB), ifnull(event_us, 0), CAST(ifnull(body, '') AS BLOB)"  # noqa: S608 - our own text
         f" FROM events {condition} AND event_type = '{METRIC}'",
         values,
     )

@@ -10,14 +10,14 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any, Self
 
 from rillevents.event import METRIC
 from rillevents.event.pattern import matches
 from rillevents.event.query import Query
-from rillevents.store.counted import MARK, MINUTE, SUMS, minute_of, unpacked, value_of
+from rillevents.store.counted import DEFINED, MARK, MINUTE, SUMS, is_ours, minute_of, unpacked, value_of
 from rillevents.store.reader import Filter, text_of
 from rillevents.store.readonly import ReadOnlyFile
 
@@ -43,6 +43,7 @@ SELECT CAST(type AS BLOB), CAST(name AS BLOB) FROM kinds WHERE name IS NOT NULL 
 """
 
 
+_WHOLE = "SUM(CASE WHEN length(numbers) % 8 = 0 AND length(numbers) <= 8 * n THEN n ELSE 0 END)"
 _FIRST = "SELECT minute FROM counted WHERE event_type = ? AND event_name = ? AND minute BETWEEN ? AND ? ORDER BY minute LIMIT 1"
 
 
@@ -99,8 +100,7 @@ class Counts:
 
     def later(self) -> int | None:
         """Return how many events the counts do not have yet; None if there are no counts, or they do not add up."""
-        names = "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('counted', 'counted_values', 'counted_to', 'counted_delete')"
-        if self._file.rows(names)[0][0] != 4:
+        if not is_ours((text_of(name), text_of(sql)) for name, sql in self._file.rows(DEFINED)):
             return None
         events, later, counted = self._file.rows(SUMS)[0]
         marked = self._file.rows(f"SELECT {MARK}")[0][0] is not None
@@ -136,12 +136,17 @@ class Counts:
             sql = f"SELECT MIN(event_us) FROM events WHERE {found.condition} AND event_us BETWEEN ? AND ?"  # noqa: S608 - marks
             least: int | None = self._file.rows(sql, (*found.values, within.low, within.high))[0][0]
             return least
+        times = list(self._times(query, f"NOT INDEXED WHERE rowid > {MARK}", within))
+        # Of the first minute only a part may be within.
+        begun = within.low // MINUTE
+        part = replace(within, high=min(begun * MINUTE + MINUTE - 1, within.high))
+        if found_there := list(self._times(query, "WHERE TRUE", part)):
+            return min(times + found_there)
         minutes = [
             minute
             for kind in self.kinds(query) or ()
-            for (minute,) in self._file.rows(_FIRST, (*kind, within.low // MINUTE, within.high // MINUTE))
+            for (minute,) in self._file.rows(_FIRST, (*kind, begun + 1, within.high // MINUTE))
         ]
-        times = list(self._times(query, f"NOT INDEXED WHERE rowid > {MARK}", within))
         if minutes:
             start = min(minutes) * MINUTE
             times += self._times(
@@ -253,17 +258,18 @@ class Counts:
         return found
 
     def _lacking(self, inner: tuple[str, int, int]) -> list[int]:
-        """Return the minutes of which values are missing."""
+        """Return the minutes of which values are missing, or damaged."""
         whole = "event_name = ? AND minute >= ? AND minute < ?"
         sums = (
             f"SELECT (SELECT SUM(n) FROM counted WHERE event_type = '{METRIC}' AND {whole}),"  # noqa: S608 - our own text
-            f" (SELECT SUM(n) FROM counted_values WHERE {whole})"
+            f" (SELECT {_WHOLE} FROM counted_values WHERE {whole})"
         )
         metrics, values = self._file.rows(sums, (*inner, *inner))[0]
         if metrics == values:
             return []
+        values = f"SELECT minute, {_WHOLE} AS n FROM counted_values WHERE {whole} GROUP BY 1"  # noqa: S608 - likewise
         sql = (
-            f"SELECT minute FROM counted LEFT JOIN (SELECT minute, SUM(n) AS n FROM counted_values WHERE {whole} GROUP BY 1) AS v"  # noqa: S608 - likewise
+            f"SELECT minute FROM counted LEFT JOIN ({values}) AS v"  # noqa: S608 - likewise
             f" USING (minute) WHERE event_type = '{METRIC}' AND {whole} AND counted.n <> ifnull(v.n, 0)"
         )
         return [minute for (minute,) in self._file.rows(sql, (*inner, *inner))]

@@ -41,13 +41,13 @@ def insert(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> tupl
     """Store the events, the invalid lines and the counts of these requests in one transaction; raises sqlite3.Error."""
     rows = list(chain.from_iterable(map(_rows, incoming)))
     with Transaction(connection) as transaction:
-        inserted = _insert(connection, rows)
-        if len(inserted.rows) == len(rows):
+        number, inserted = _insert(connection, rows)
+        if number == len(rows):
             _note(connection, incoming, {})
             return [_ONE if len(arrived.lines) == 1 else Stored(len(arrived.lines)) for arrived in incoming], inserted
         transaction.begin_again()
         stored, new = _compare(connection, incoming)
-        inserted = _insert(connection, new)
+        _, inserted = _insert(connection, new)
         duplicates = sum(one.duplicates for one in stored)
         conflicts = [(arrived, index) for arrived, one in zip(incoming, stored, strict=True) for index in one.conflicts]
         _note(connection, incoming, {"duplicates": duplicates, "conflicts": len(conflicts)})
@@ -72,16 +72,19 @@ def _rows(arrived: Incoming) -> list[Row]:
     ]
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> Inserted:
-    """Insert the rows whose ID does not exist yet, and return them if that were all."""
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> tuple[int, Inserted]:
+    """Insert the rows whose ID does not exist yet, and return how many that were, and what is known of them."""
     inserted = last = 0
+    changes = connection.total_changes
     for at in range(0, len(rows), _ROWS):
         some = rows[at : at + _ROWS]
         # One statement per length, not in powers of two: SQLite prepares each length once and caches it.
         statement = f"INSERT OR IGNORE INTO events VALUES {','.join([_MARKS] * len(some))}"  # noqa: S608 - marks alone
         cursor = connection.execute(statement, list(chain.from_iterable(some)))
         inserted, last = inserted + cursor.rowcount, cursor.lastrowid or 0
-    return Inserted(rows if inserted == len(rows) else (), last, data_version(connection))
+    # Another program's trigger may have changed what was inserted: then it is not known what is there.
+    is_known = inserted == len(rows) == connection.total_changes - changes
+    return inserted, Inserted(rows if is_known else (), last, data_version(connection))
 
 
 def _compare(connection: sqlite3.Connection, incoming: Sequence[Incoming]) -> tuple[list[Stored], list[Row]]:

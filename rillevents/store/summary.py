@@ -166,7 +166,8 @@ def _from_counts(counts: Counts, asked: Question, within: Range, kinds: Sequence
         metrics = [name for kind, name in sums if kind == METRIC]
         for name in metrics:
             key = (), name if (METRIC, name) in known else ""
-            values.setdefault(key, array("d")).extend(counts.values(name, within))
+            if numbers := counts.values(name, within):
+                values.setdefault(key, array("d")).extend(numbers)
     total = sum(sums.values())
     return _Found(
         total,

@@ -64,14 +64,14 @@ class Uncounted:
         try:
             with Transaction(connection):
                 mark = connection.execute(f"SELECT {MARK}").fetchone()[0]
-                if mark is not None and mark < self._low:
-                    counted.count_slice(connection, self._low)
-                elif mark == self._low < self._high and self._version == data_version(connection):
+                is_whole = self._version == data_version(connection)
+                if is_whole and mark == self._low < self._high:
                     self._enter(connection)
-                    self.clear()
+                elif is_whole and mark is not None and mark < self._low and counted.count_slice(connection, self._low):
+                    return  # The older ones first.
                 else:
                     counted.count_slice(connection)
-                    self.clear()
+                self.clear()
         finally:
             connection.execute("PRAGMA synchronous=FULL")
 

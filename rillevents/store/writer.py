@@ -69,6 +69,8 @@ class StoreWriter:
         self._began = False
         self._unchecked = True
         self._is_behind = False
+        # Since it was asked last how many events are not counted.
+        self._stored = 0
         self._uncounted = Uncounted()
         self._written: float | None = None
         check_is_no_other_file(path)
@@ -82,6 +84,7 @@ class StoreWriter:
         """Commit the events, the invalid lines and the counts of these requests; if it raises Unavailable, nothing is kept."""
         done, inserted = self._attempt(lambda connection: insert(connection, incoming))
         self._written = self._clock()
+        self._stored += sum(len(arrived.lines) for arrived in incoming)
         self._uncounted.add(inserted)
         return done
 
@@ -93,7 +96,7 @@ class StoreWriter:
         self._look_for_moves()
         is_due = self._clock() - self._tidied >= TIDY_SECONDS
         # A few events can wait: counting them costs a commit, and asking how many there are costs the threads a change of turns.
-        is_asked = is_due or self._unchecked or self._is_behind or len(self._uncounted) >= SLICE
+        is_asked = is_due or self._unchecked or self._is_behind or self._stored >= SLICE
         self._is_behind = is_asked and self._attempt(partial(self._count, 1 if is_due else SLICE))
         is_more = self._is_behind
         self._checkpoint_if_idle()
@@ -114,14 +117,17 @@ class StoreWriter:
 
     def _count(self, least: int, connection: sqlite3.Connection) -> bool:
         """Count a slice of the events if at least so many are not counted, and return whether there are more."""
-        if self._unchecked:
+        self._stored = 0
+        later = counted.later(connection)
+        if self._unchecked or later is None:
             counted.check(connection)
             self._unchecked = False
-        if counted.later(connection) < least:
+            later = counted.later(connection)
+        if (later or 0) < least:
             return False
         self._uncounted.mend(connection)
         self._written = self._clock()
-        return counted.later(connection) >= SLICE
+        return (counted.later(connection) or 0) >= SLICE
 
     def _checkpoint_if_idle(self) -> None:
         """Write the journal into the file while nothing comes, so that a copy of the file alone is whole."""
