@@ -85,7 +85,7 @@ def moment_of(day: date, seconds: int, zone: tzinfo | None) -> int:
     """
     plain = datetime.combine(day, time()) + timedelta(seconds=seconds)
     if zone is None:
-        # Not astimezone: where clocks leave midnight out it takes the offset that holds afterwards.
+        # Not astimezone: where clocks leave midnight out, that of Python 3.11.7 takes the offset that holds afterwards.
         with suppress(ValueError, OverflowError, OSError):
             return int(plain.timestamp()) * _US
     return (plain.replace(tzinfo=zone or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
