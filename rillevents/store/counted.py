@@ -226,9 +226,9 @@ def insert_values(connection: sqlite3.Connection, found: Values) -> None:
     """Add the values of metrics by name and minute."""
     # In the order of the table, which is quicker.
     connection.executemany(
-        "INSERT INTO counted_values SELECT CAST(?1 AS TEXT), ?2, 1 + ifnull((SELECT MAX(part) FROM counted_values"
-        " WHERE event_name = CAST(?1 AS TEXT) AND minute = ?2), 0), ?3, ?4",
-        ((*key, len(values), _packed(values)) for key, values in sorted(found.items())),
+        "INSERT INTO counted_values SELECT CAST(? AS TEXT), ?, 1 + ifnull((SELECT MAX(part) FROM counted_values"
+        " WHERE event_name = CAST(? AS TEXT) AND minute = ?), 0), ?, ?",
+        ((*key, *key, len(values), _packed(values)) for key, values in sorted(found.items())),
     )
 
 
