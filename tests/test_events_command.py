@@ -99,7 +99,8 @@ class TestCount:
         Uncounted().mend(connection)
         connection.close()
         assert expected == [source.count(query) for query in queries]
-        assert expected == [source.counts().total(query) for query in queries]
+        with source.counts() as counts:
+            assert expected == [counts.total(query) for query in queries]
 
 
 class TestAttributes:
