@@ -165,7 +165,7 @@ class Campaign:
         """Return the lines that are there."""
         if self.to_spool:
             return [line.decode() for line in pending(Paths(self.environ).spool_dir)]
-        return [f"{body}\n" for path in self.shelf.files() for body in rows(path)]
+        return [f"{body}\n" for path in self.shelf.files() for body in _bodies(path)]
 
     def verdict(self) -> dict[str, int]:
         """Return what became of the events; `lost`, `altered`, `never sent`, `damaged` and `incomplete` have to be 0."""
@@ -184,6 +184,13 @@ class Campaign:
             "stores damaged": 0 if self.to_spool else self.shelf.damaged(),
             "backups incomplete": self.shelf.incomplete,
         }
+
+
+def _bodies(path: Path) -> list[str]:
+    """Return the events of a file; none if it was moved before its tables were made: what it should have is then missing."""
+    if not rows(path, "SELECT name FROM sqlite_master WHERE name = 'events'"):
+        return []
+    return rows(path)
 
 
 TWO = "two servers on one store"
