@@ -14,7 +14,7 @@ import pytest
 from support import PACE, need, only, pip_install
 
 from rillevents import Application
-from rillevents.delivery.detached import WORD
+from rillevents.delivery import WORD
 from rillevents.local import Paths
 from rillevents.spool.view import existing_spools, pending
 from rillevents.testing import FakeIntake

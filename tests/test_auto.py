@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 from support import PACE, Tool, need, only
 
-from rillevents.delivery.detached import LIFE_SECONDS, SPOOL
+from rillevents.delivery import SPOOL
+from rillevents.delivery.detached import LIFE_SECONDS
 from rillevents.delivery.turns import last_pass
 from rillevents.spool import AUTO
 from rillevents.testing import FakeIntake, Request

@@ -35,9 +35,6 @@ class Uncounted:
         """Forget all: some of these events were deleted, or the connection is another one."""
         self.__init__()  # type: ignore[misc]
 
-    def __len__(self) -> int:
-        return self._high - self._low
-
     def add(self, inserted: Inserted) -> None:
         """Add events once they are committed."""
         rows, last, version = inserted

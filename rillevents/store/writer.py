@@ -68,9 +68,8 @@ class StoreWriter:
         self._identity: tuple[int, int] | None = None
         self._began = False
         self._unchecked = True
-        self._is_behind = False
-        # Since it was asked last how many events are not counted.
-        self._stored = 0
+        # About how many events are not counted: as it was asked last, and those stored since.
+        self._behind = 0
         self._uncounted = Uncounted()
         self._written: float | None = None
         check_is_no_other_file(path)
@@ -84,7 +83,7 @@ class StoreWriter:
         """Commit the events, the invalid lines and the counts of these requests; if it raises Unavailable, nothing is kept."""
         done, inserted = self._attempt(lambda connection: insert(connection, incoming))
         self._written = self._clock()
-        self._stored += sum(len(arrived.lines) for arrived in incoming)
+        self._behind += sum(len(arrived.lines) for arrived in incoming)
         self._uncounted.add(inserted)
         return done
 
@@ -96,9 +95,9 @@ class StoreWriter:
         self._look_for_moves()
         is_due = self._clock() - self._tidied >= TIDY_SECONDS
         # A few events can wait: counting them costs a commit, and asking how many there are costs the threads a change of turns.
-        is_asked = is_due or self._unchecked or self._is_behind or self._stored >= SLICE
-        self._is_behind = is_asked and self._attempt(partial(self._count, 1 if is_due else SLICE))
-        is_more = self._is_behind
+        if is_due or self._unchecked or self._behind >= SLICE:
+            self._attempt(partial(self._count, 1 if is_due else SLICE))
+        is_more = self._behind >= SLICE
         self._checkpoint_if_idle()
         if not is_due:
             return is_more
@@ -115,19 +114,18 @@ class StoreWriter:
         self._tidied = -TIDY_SECONDS if is_more else self._clock()
         return is_more
 
-    def _count(self, least: int, connection: sqlite3.Connection) -> bool:
-        """Count a slice of the events if at least so many are not counted, and return whether there are more."""
-        self._stored = 0
+    def _count(self, least: int, connection: sqlite3.Connection) -> None:
+        """Count a slice of the events if at least so many are not counted."""
         later = counted.later(connection)
         if self._unchecked or later is None:
             counted.check(connection)
             self._unchecked = False
             later = counted.later(connection)
-        if (later or 0) < least:
-            return False
-        self._uncounted.mend(connection)
-        self._written = self._clock()
-        return (counted.later(connection) or 0) >= SLICE
+        self._behind = later or 0
+        if self._behind >= least:
+            self._uncounted.mend(connection)
+            self._written = self._clock()
+            self._behind = counted.later(connection) or 0
 
     def _checkpoint_if_idle(self) -> None:
         """Write the journal into the file while nothing comes, so that a copy of the file alone is whole."""
