@@ -21,6 +21,7 @@ from kafka_mock import INIT_PRODUCER_ID, PRODUCE, MockCluster
 from support import PACE
 
 from rillevents import Client, ConfigError, Event, KafkaExporter, KafkaSink
+from rillevents.delivery.exporters.kafka.producer import ProducerErrors, kind_of, producer_for
 from rillevents.delivery.flush import exporter_for
 from rillevents.delivery.outcome import Kind, Outcome
 from rillevents.delivery.pace import Deadline
@@ -167,6 +168,20 @@ class TestReports:
         found = next(outcome for outcome in outcomes if outcome.kind is Kind.REFUSED)
         assert "idempotently" in found.reason
         assert {Kind.REFUSED, Kind.TEMPORARY} >= {outcome.kind for outcome in outcomes}
+
+    def test_a_refusal_whose_error_is_lost(self, cluster: MockCluster) -> None:
+        """Why a producer failed for good is known from librdkafka's log too: its error, raised once, may end in another call."""
+        cluster.answer(INIT_PRODUCER_ID, CLUSTER_AUTHORIZATION)
+        from confluent_kafka import KafkaException
+
+        errors = ProducerErrors()
+        producer = producer_for({"bootstrap.servers": cluster.servers, "enable.idempotence": True}, errors)
+        deadline = Deadline(30 * PACE)
+        with pytest.raises(KafkaException):
+            while not deadline.expired:
+                producer.poll(0.05)
+        assert errors.refusal is not None
+        assert ("CLUSTER_AUTHORIZATION_FAILED", Kind.REFUSED) == (errors.refusal.name(), kind_of(errors.refusal))
 
     def test_invalid_record(self, cluster: MockCluster) -> None:
         """A record that a broker does not take is looked for by halving, as with an intake's 400."""

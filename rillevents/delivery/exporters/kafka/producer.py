@@ -65,6 +65,23 @@ class ProducerErrors:
         elif error.name() != "_ALL_BROKERS_DOWN":
             self.last = error.str()
 
+    def log(self, level: int, message: str, *args: object) -> None:
+        """Pass on a line of librdkafka's log; called inside poll and flush.
+
+        Its line about a fatal error is the only sign of it that is certain: the binding raises the error inside the call that
+        reports on a message, where Python may lose it.
+        """
+        if level >= logging.CRITICAL:
+            text = message % args
+            self.refusal = next((error for error in _refusals() if error.str() in text), self.refusal)
+        _log.log(level, message, *args, stacklevel=2)
+
+
+def _refusals() -> list[KafkaError]:
+    from confluent_kafka import KafkaError
+
+    return [KafkaError(getattr(KafkaError, name)) for name, kind in _KINDS.items() if kind is Kind.REFUSED]
+
 
 def kind_of(error: KafkaError) -> Kind:
     """Return what an error means, by who must act; for an unknown error, nobody."""
@@ -76,7 +93,7 @@ def producer_for(settings: Mapping[str, Any], trouble: ProducerErrors) -> Produc
     from confluent_kafka import KafkaException, Producer
 
     try:
-        return Producer({**settings, "error_cb": trouble.note}, logger=_log)
+        return Producer({**settings, "error_cb": trouble.note}, logger=trouble)
     except KafkaException as error:
         raise ConfigError(f"[kafka]: {error.args[0].str()}", hint="run: rillevents help kafka") from None
     except (TypeError, ValueError) as error:
