@@ -8,9 +8,12 @@ import os
 import pickle
 import pty
 import re
+import shlex
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +25,8 @@ from support import PACE, need, only
 from test_docs import PAGES, TEXTS, blocks, only_block
 
 from rillevents import Application, Client
+from rillevents.delivery import WORD
+from rillevents.delivery.detached import LIFE_SECONDS
 from rillevents.local import Paths
 from rillevents.spool.view import existing_spools, pending
 from rillevents.testing import FakeIntake
@@ -247,6 +252,46 @@ class TestAutoFlush:
         subprocess.run([sys.executable, *words], env=environ, cwd=tmp_path, check=True, timeout=60 * PACE)
         until(lambda: intake.events)
         assert "x" == (tmp_path / "ran").read_text()
+
+    def test_what_it_has_of_a_program_with_the_hook(self, intake: FakeIntake, tmp_path: Path) -> None:
+        """A program with the hook is not copied; the process beside it has a session, a folder, a limit and descriptors of its own."""
+        asked, may_answer = threading.Event(), threading.Event()
+
+        def hold(request: object) -> int:
+            asked.set()
+            may_answer.wait(60 * PACE)
+            return 200
+
+        intake.respond = hold
+        program = FIVE.replace("app.client", "app.maybe_flush_child()\napp.client")
+        user, log = User(tmp_path, f"intake_url={intake.url!r}, auto_flush=1", program), tmp_path / "strace"
+        lock, words = tmp_path / "lock", shlex.join(user.words())
+        script = f"exec 9>{shlex.quote(str(lock))} && flock 9 && trap '' TERM && {words}"
+        trace = [need("strace"), "-f", "-e", "trace=process,alarm", "-o", str(log), "bash", "-c", script]
+        try:
+            started = subprocess.Popen(trace, env=user.environ | {"MYTOOL_TELEMETRY": "1"}, stdout=subprocess.DEVNULL)
+            assert asked.wait(60 * PACE)
+            lines = log.read_text().splitlines()
+            child = only([line for line in lines if "execve(" in line and WORD in line]).split()[0]
+            # The lock is free although this process goes on.
+            subprocess.run([need("flock"), "-n", lock, "true"], check=True)
+            place = Path("/proc", child)
+            links = {number: os.readlink(place / "fd" / number) for number in os.listdir(place / "fd")}
+            assert ["/dev/null"] * 3 == [links.pop(number) for number in "012"]
+            assert not {str(lock), str(log)} & {*links.values()}
+            assert "/" == os.readlink(place / "cwd")
+            status = (place / "status").read_text()
+            assert "Umask:\t0077" in status
+            assert 0 == int(re.search(r"SigIgn:\s+(\w+)", status)[1], 16) >> signal.SIGTERM - 1 & 1  # type: ignore[index]
+            assert child == (place / "stat").read_text().rpartition(")")[2].split()[3]
+        finally:
+            may_answer.set()
+        started.wait(60 * PACE)
+        own = [line for line in lines if line.split()[0] == child]
+        assert f"alarm({LIFE_SECONDS})" in "".join(own)
+        program = next(line for line in lines if line.endswith(f" = {child}")).split()[0]
+        begun = [line for line in lines if line.split()[0] == program and re.search(r"fork\(|clone3?\(", line)]
+        assert "vfork(" in begun[-1] or "CLONE_VFORK" in begun[-1]
 
     def test_credentials_are_not_in_arguments(self, intake: FakeIntake, tmp_path: Path) -> None:
         """The process beside the program has neither URL nor password among its arguments."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # It has a limit of its own before this one: auto.py.
 LIFE_SECONDS = 90
+_ENDING = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT)
 # Variables that hold paths, which are relative to where the command runs.
 _PATHS = (
     "SSL_CERT_FILE",
@@ -66,6 +67,8 @@ def start(paths: Paths, spool: str, every: float, *, lasting: bool = False, word
         return
     # Now: the command may be about to show the notice.
     is_noticed = os.path.lexists(paths.notice_marker)
+    if not lasting and paths.app.has_flush_child and _spawn(paths, spool, is_noticed):
+        return
     pid = os.fork()
     if pid == 0:
         # All else is done here: the command does not wait for it.
@@ -74,15 +77,70 @@ def start(paths: Paths, spool: str, every: float, *, lasting: bool = False, word
         os.waitpid(pid, 0)
 
 
+def _spawn(paths: Paths, spool: str, is_noticed: bool) -> bool:
+    """Start the flush of a program whose process beside it sets itself up, and return False if that needs a fork.
+
+    A fork copies the tables of a large program's pages, and then each page that it touches until its end: some 8 ms with Typer
+    and pydantic.
+    """
+    try:
+        inherited = [int(name) for name in os.listdir("/dev/fd") if int(name) > 2 and _is_inheritable(int(name))]
+        owner = os.stat(f"{spool}/{VERSION}")
+        if os.geteuid() == 0 != owner.st_uid:
+            return False
+        if obstacle(paths, is_noticed):
+            return True
+        environ = _environment(paths, spool, for_others=False)
+        words = list(paths.app.child_words(environ) or ())
+        os.posix_spawn(
+            words[0],
+            words,
+            environ,
+            file_actions=[
+                *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)),
+                *((os.POSIX_SPAWN_CLOSE, number) for number in inherited),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(_signal.SIGALRM, *_ENDING),
+        )
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
+def _is_inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        # The listing's own, which is closed by now.
+        return False
+
+
+def settle() -> None:
+    """Let this process, which a program started without a fork, have a limited life, be in /, and make private files."""
+    _limit_life()
+    _leave_folder()
+
+
+def _limit_life() -> None:
+    _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+    _signal.alarm(LIFE_SECONDS)
+
+
+def _leave_folder() -> None:
+    os.chdir("/")
+    os.umask(0o077)
+
+
 def _become(paths: Paths, spool: str, is_noticed: bool, lasting: bool, words: Sequence[str] | None) -> NoReturn:
     """Turn this forked process into a detached flush, if there may be one; never returns."""
     try:
         os.setsid()
         if lasting and os.fork():
             os._exit(0)
-        _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        _signal.alarm(LIFE_SECONDS)
+        _limit_life()
         _let_go_of_descriptors()
         if not obstacle(paths, is_noticed):
             _replace_by_flush(paths, spool, words)
@@ -103,9 +161,8 @@ def _replace_by_flush(paths: Paths, spool: str, words: Sequence[str] | None) -> 
     environ = _environment(paths, spool, for_others=is_other)
     words = words or paths.app.child_words(environ)
     words = _own_words(environ) if words is None else words
-    os.chdir("/")
-    os.umask(0o077)
-    for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT):
+    _leave_folder()
+    for number in _ENDING:
         _signal.signal(number, _signal.SIG_DFL)
     if is_other:
         os.setgroups([])

@@ -39,6 +39,11 @@ class Application:
         self.defaults = defaults or {}
         self.asks = asks
 
+    @property
+    def has_flush_child(self) -> bool:
+        """Whether the process that `child_words` starts calls `detached.settle` itself."""
+        return False
+
     def child_words(self, environ: dict[str, str]) -> Sequence[str] | None:
         """Return the words that start this program for a detached flush, () if nothing can; None: as `rillevents` itself is.
 

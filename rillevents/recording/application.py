@@ -126,8 +126,15 @@ class Application(Named):
         environ = os.environ if self.environ is None else self.environ
         if sys.argv[1:] == [WORD] and SPOOL in environ:
             from rillevents.delivery.auto import deliver
+            from rillevents.delivery.detached import settle
 
+            settle()
             os._exit(deliver(environ, self))
+
+    @property
+    def has_flush_child(self) -> bool:
+        """Whether the process beside the program is the program itself, which calls `maybe_flush_child`."""
+        return bool(self._restart)
 
     def child_words(self, environ: dict[str, str]) -> Sequence[str]:
         """Return what starts the process beside the program: the program itself, or Python with this package."""
