@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,16 @@ class TestDays:
         """The calendar's first day is one, too."""
         tool("record", "log", "a", "--time", "0001-01-02T00:00:00Z")
         assert "1\n" == tool("events", "--since", "0001-01-01", "--count", TZ=zone).stdout
+
+    def test_an_hour_that_comes_twice(self, tool: Tool) -> None:
+        """Where clocks go back, columns that would read alike have their offsets; others have none."""
+        for hour in ("00", "01", "02"):
+            tool("record", "log", "a", "--time", f"2026-10-25T{hour}:30:00Z")
+        words = ("stats", "--every", "1h", "--since", "2026-10-25T00:00:00Z")
+        found = tool(*words, "--until", "2026-10-25T03:00:00Z", TZ="Europe/Berlin").stdout
+        assert ["02:00 +0200", "02:00 +0100", "03:00 +0100"] == re.findall(r"2026-10-25 (\d\d:00 \S+)  ", found)
+        found = tool(*words, "--until", "2026-10-25T01:00:00Z", TZ="Europe/Berlin").stdout
+        assert ["02:00"] == re.findall(r"2026-10-25 (.*?)  ", found)
 
     def test_a_day_without_midnight(self, tool: Tool) -> None:
         """Where clocks leave midnight out, the day begins when they do, in a column as well."""

@@ -137,7 +137,7 @@ def over_columns(data: Mapping[str, Any], width: int) -> Iterator[tuple[list[str
     Without groups each row has the share of a bar.
     """
     groups = data["groups"]
-    times = [moment(column["from"], data) for column in groups[0]["columns"]]
+    times = moments([column["from"] for column in groups[0]["columns"]], data)
     if not groups[0]["by"]:
         counts = [column["count"] for column in groups[0]["columns"]]
         most = max(max(counts), 1)
@@ -168,10 +168,17 @@ def label(value: Any) -> str:
     return "-" if value is None else text_of(value)
 
 
-def moment(text: str, data: Mapping[str, Any]) -> str:
-    """Return the start of a column of `--every`, in its zone: the day, or the minute if columns are shorter than days."""
-    start = datetime.fromisoformat(text[:19] + "+00:00").astimezone(UTC if data["utc"] else None)
-    return f"{start:%Y-%m-%d %a}" if data["every"] % 86400 == 0 else f"{start:%Y-%m-%d %H:%M}"
+def moments(texts: Sequence[str], data: Mapping[str, Any]) -> list[str]:
+    """Return the starts of the columns of `--every`, in their zone: the days, or the minutes if columns are shorter than days.
+
+    With the offsets where two would read alike: clocks go back between them.
+    """
+    zone = UTC if data["utc"] else None
+    starts = [datetime.fromisoformat(text[:19] + "+00:00").astimezone(zone) for text in texts]
+    if data["every"] % 86400 == 0:
+        return [f"{start:%Y-%m-%d %a}" for start in starts]
+    found = [f"{start:%Y-%m-%d %H:%M}" for start in starts]
+    return found if len({*found}) == len(found) else [f"{start:%Y-%m-%d %H:%M %z}" for start in starts]
 
 
 def spread(metric: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str]]:

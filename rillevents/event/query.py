@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rillevents.errors import UsageError
-from rillevents.event.ndjson import MAX_DIGITS, finite
+from rillevents.event.ndjson import MAX_DIGITS, finite, no_constant
 from rillevents.event.pattern import matches
 from rillevents.event.timestamp import parse_duration, parse_time
 
@@ -69,7 +69,7 @@ def _whole(text: str) -> int | float:
 
 
 # Created once: creating it in each json.loads takes a quarter of the time.
-_decoder = json.JSONDecoder(parse_float=lambda text: finite(float(text)), parse_int=_whole)
+_decoder = json.JSONDecoder(parse_float=lambda text: finite(float(text)), parse_int=_whole, parse_constant=no_constant)
 
 
 def newest(found: Iterable[tuple[bytes, dict[str, Any]]], limit: int) -> list[tuple[bytes, dict[str, Any]]]:
