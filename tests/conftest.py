@@ -14,8 +14,11 @@ import pytest
 from browsing import Browser, chromium
 from support import Tool, need, only
 
-# A shell starts background jobs with SIGINT ignored, and a child inherits that: tests of Ctrl-C need the default.
+# A shell starts background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP, and a child inherits that: tests that send
+# them need the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for ending in (signal.SIGQUIT, signal.SIGHUP):
+    signal.signal(ending, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="module")
