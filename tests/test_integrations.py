@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import httpx
 import pytest
@@ -314,6 +315,37 @@ class TestWsgi:
             found = app({"REQUEST_METHOD": "GET"}, lambda status, headers: lambda data: None)
             assert expected == (len(found) if hasattr(found, "__len__") else None)
             assert [*body] == list(found)
+
+    def test_a_file_that_the_server_sends(self, client: Client, sink: CapturingSink, tmp_path: Path) -> None:
+        """What an application hands over as a file stays the server's own class, which it sends by itself; its close ends the request."""
+        flask = pytest.importorskip("flask")
+
+        class Bare:
+            __slots__ = ("_file",)
+
+            def __init__(self, file: Any, size: int = 0) -> None:
+                self._file = file
+
+            def __iter__(self) -> Iterator[bytes]:
+                return iter(self._file)
+
+            def close(self) -> None:
+                self._file.close()
+
+        (tmp_path / "a.txt").write_text("five!")
+        app = flask.Flask("shop")
+        app.add_url_rule("/file", "file", lambda: flask.send_file(tmp_path / "a.txt"))
+        app.wsgi_app = wsgi.EventMiddleware(app.wsgi_app, client)
+        for wrapper, kept in ((FileWrapper, True), (Bare, False), (lambda file, size=0: FileWrapper(file), False)):
+            environ = {"wsgi.file_wrapper": wrapper}
+            setup_testing_defaults(environ)
+            body = app({**environ, "PATH_INFO": "/file"}, lambda status, headers, *more: lambda data: None)
+            assert kept == (type(body) is wrapper)
+            assert b"five!" == b"".join(body)
+            assert not sink.events
+            body.close()
+            assert [("GET", "/file", 200, None)] == figures(sink.events)
+            sink.events.clear()
 
 
 def test_a_celery_task_without_an_end(client: Client, sink: CapturingSink) -> None:

@@ -42,6 +42,8 @@ class EventMiddleware:
 
         try:
             body = self.app(environ, started)
+            if _is_file(body, environ) and _ends(body, request):
+                return body
             return (_SizedBody if isinstance(body, Sized) else _Body)(body, request)
         except BaseException:
             request.failed()
@@ -82,6 +84,8 @@ class _Body:
     def __init__(self, body: Iterable[bytes], request: _Request) -> None:
         self._body = body
         self._request = request
+        # Now: a file's `close` becomes the one here.
+        self._close_body: Callable[[], object] | None = getattr(body, "close", None)
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -95,9 +99,8 @@ class _Body:
     def close(self) -> None:
         """Close the application's body, as the server has to."""
         try:
-            close = getattr(self._body, "close", None)
-            if close:
-                close()
+            if self._close_body:
+                self._close_body()
         finally:
             self._request.over()
 
@@ -107,6 +110,21 @@ class _SizedBody(_Body):
 
     def __len__(self) -> int:
         return len(cast("Sized", self._body))
+
+
+def _is_file(body: object, environ: Environ) -> bool:
+    """Return whether a server sends this body by itself; it knows that by its class."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(body, wrapper)
+
+
+def _ends(body: Any, request: _Request) -> bool:
+    """Let a body end its request when it is closed, and return whether that is possible without one around it."""
+    try:
+        body.close = _Body(body, request).close
+    except AttributeError:
+        return False
+    return True
 
 
 def _route(environ: Environ) -> str:
