@@ -27,6 +27,7 @@ from rillevents.event.timestamp import parse_time
 from rillevents.serve.access import Access
 from rillevents.serve.api import POLICY, PRIVATE
 from rillevents.serve.app import App
+from rillevents.serve.breakdown import count_read
 from rillevents.serve.latest import RECENT, Latest
 from rillevents.serve.metrics import Metrics
 from rillevents.serve.parse import parse_ndjson
@@ -201,6 +202,16 @@ class TestBounds:
         assert window.total == sum(sum(each.buckets) for each in window.counted)
         assert {"log": window.counted[0].buckets} == window.types
         assert NOON + 4 * 10**9 < window.since <= NOON + 5 * 10**9
+
+    def test_counted_by_attribute(self, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same by an attribute: the buckets begin where the window says."""
+        monkeypatch.setattr(glance, "READ", 5)
+        stored.add(*[event(number, k="v") for number in range(100)])
+        query = Query(since=NOON, until=NOON + 100 * 10**9)
+        window, found = count_read(stored.glance, query, buckets=2, limit=5, by="k")
+        assert (True, 5, NOON + 94 * 10**9) == (window.cut, window.total, window.since)
+        assert NOON + 100 * 10**9 == window.until
+        assert [2, 3] == only(found["groups"])["buckets"]
 
     def test_complete(self, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
         """Counts by the minute, and values, are complete however many there are, once the store has been counted."""
@@ -417,7 +428,7 @@ class TestAnswers:
             "events?limit=0", "events?limit=501", "events?limit=x", "events?limit=%C2%B2", f"events?limit={'9' * 5000}",
             "events?after=x", "events?after=1", f"events?after={'9' * 30}-00000000", "events?since=yesterday",
             f"events?since={'9' * 5000}w", f"events?name={'x' * 1025}", "events?nmae=x", "events?=1", "events?since=%00",
-            "rejected?limit=-1", "rejected?after=1", "stats?buckets=201", "stats?since=1h&until=2h", "stats?since=1h&until=1d", "stats?since=@99999999999",
+            "rejected?limit=-1", "rejected?after=1", "stats?buckets=1501", "stats?since=1h&until=2h", "stats?since=1h&until=1d", "stats?since=@99999999999",
             "stats?attributes=x", "stats?attributes=%5B1%5D", "events?attributes=" + "%5B" * 900, "installs?since=1h&until=2h", "installs?name=x",
             "reach", "reach?start=a", "reach?start=a&goal=b&within=soon", "reach?start=a&goal=b&by=x",
             "values", "values?name=", "values?name=m&bins=101", "values?name=m&since=1h&until=1h",

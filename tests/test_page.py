@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from support import Tool
 
 from rillevents.event import format_time
+from rillevents.event.timestamp import parse_time
 
 pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
@@ -429,6 +430,44 @@ class TestChosen:
         page.driver.get(f"{serving.url}/?range=9y&attributes=nonsense&name=login-*")
         page.until(lambda: ["login-start"] == names(page))
         assert "Not understood in the address, and left out: range, attributes." == page.text("#unread")
+
+    @pytest.mark.parametrize(
+        ("zone", "now"),
+        [
+            ("America/New_York", "2026-11-03T12:00:00Z"),
+            ("Europe/Berlin", "2026-10-26T12:00:00Z"),
+            ("Europe/Berlin", "2026-03-30T12:00:00Z"),
+            ("Australia/Lord_Howe", "2026-10-06T12:00:00Z"),
+            # There clocks leave out midnight, or a whole day.
+            ("America/Havana", "2020-03-10T12:00:00Z"),
+            ("Pacific/Apia", "2012-01-02T12:00:00Z"),
+            ("Asia/Kolkata", "2026-11-03T12:00:00Z"),
+        ],
+    )
+    def test_days_where_clocks_change(self, zone: str, now: str, page: Browser, serving: Serving) -> None:
+        """The bars of days are those of `stats --every`, with its counts, also where clocks change; the CSV has their beginnings."""
+        at_us = parse_time(now) // 1000
+        times = [at_us - number * 1_800_000_000 for number in range(31 * 48)]
+        serving.send(*({**event("a"), "event_time": format_time(us * 1000)} for us in times))
+        page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+        try:
+            for days, parts in ((30, 1), (7, 8)):
+                found = page.run(
+                    "const bars = await import('/bars.js'); const { sizes, ...asked } = bars.dayBars(...arguments);"
+                    "const answer = await (await fetch(`/api/stats?${new URLSearchParams(asked)}`)).json();"
+                    "return bars.inBars(answer, { buckets: asked.buckets, sizes });",
+                    days, parts, at_us // 1000,
+                )  # fmt: skip
+                words = ("--since", found["since"], "--until", found["until"], "--every", "1d" if parts == 1 else "3h")
+                told = json.loads(
+                    serving.tool("stats", *words, "--json", "--store", serving.tool.paths.default_store, TZ=zone).stdout
+                )
+                columns = {parse_time(each["from"]): each["count"] for each in told["groups"][0]["columns"]}
+                bars = dict(zip(map(parse_time, found["starts"]), found["types"][0]["buckets"], strict=True))
+                assert columns == {start: n for start, n in bars.items() if start in columns or n}
+                assert sum(columns.values()) == found["total"]
+        finally:
+            page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
 
     def test_range(self, page: Browser, serving: Serving) -> None:
         """The list and the counts obey the range, a custom one too; an empty range says where the newest event is."""

@@ -48,6 +48,7 @@ POLICY = (
 )
 ASSETS = {
     "/": ("index.html", b"text/html; charset=utf-8"),
+    "/bars.js": ("bars.js", b"text/javascript; charset=utf-8"),
     "/chosen.js": ("chosen.js", b"text/javascript; charset=utf-8"),
     "/controls.js": ("controls.js", b"text/javascript; charset=utf-8"),
     "/csv.js": ("csv.js", b"text/javascript; charset=utf-8"),
@@ -66,6 +67,8 @@ _CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{8}")
 _LONGEST = 1024
 _LINE_CHARS = 2000
 _KINDS = 50
+# Days in half hours: what the page asks for where clocks change.
+_BUCKETS = 1500
 _SECOND_NS = 10**9
 _MINUTE_NS = 60 * 10**9
 _HOUR_NS = 3600 * 10**9
@@ -173,7 +176,7 @@ def _document(rejected: RejectedRow) -> dict[str, Any]:
 
 
 def _stats(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
-    buckets, by = _number(parameters, "buckets", 60, 200), parameters.get("by", "")
+    buckets, by = _number(parameters, "buckets", 60, _BUCKETS), parameters.get("by", "")
     since, until = _whole_buckets(parameters, buckets)
     query = replace(_query(parameters), since=since, until=until)
     window: Window | None = None
@@ -223,7 +226,7 @@ def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
 
 
 def _installs(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
-    buckets = _number(parameters, "buckets", 60, 200)
+    buckets = _number(parameters, "buckets", 60, _BUCKETS)
     since, until = _whole_buckets(parameters, buckets)
     found = installs_read(seeing, replace(_query(parameters), since=since, until=until), buckets, _FIRST_NS)
     return {"since": format_time(since), "until": format_time(until), **found}

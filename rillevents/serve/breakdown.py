@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Iterator
 from typing import Any
 
 from rillevents.event.columns import ColumnOf
@@ -15,23 +16,30 @@ from rillevents.store.glance import BoundedReader, Window, by_type
 from rillevents.store.reader import Counted
 
 Reader = BoundedReader | Latest
+Blocks = Iterator[tuple[list[int], list[bytes]]]
 _SECOND_US, _MINUTE_US = 1_000_000, 60_000_000
+_SECOND_NS = 1_000_000_000
 
 
 def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: str) -> tuple[Window, dict[str, Any]]:
     """Return the counts of the events that *query* accepts, and, if *by* names an attribute, the groups of its values.
 
     The times of *query* must be set and divide into *buckets* of whole seconds. With *by* the buckets are those of the groups.
+    Of too many events the newest are counted, in buckets from the second of the oldest of them on.
     """
     since, until = query.since or 0, query.until or 0
+    first, blocks = seeing.blocks(query)
+    cut = first > since
+    if cut:
+        since = first // _SECOND_NS * _SECOND_NS
+        until = since - (since - until) // (buckets * _SECOND_NS) * buckets * _SECOND_NS
     width = (until - since) // buckets // 1000
     edges = [since // 1000 + width * number for number in range(buckets + 1)]
     keys = (by,) if by else ("event_type", "event_name")
     tally = Tally(
         query, keys, column=ColumnOf(edges, _SECOND_US if width % _MINUTE_US or edges[0] % _MINUTE_US else _MINUTE_US)
     )
-    first = _read(seeing, query, tally)
-    cut = first > since
+    _add(blocks, tally)
 
     def row(group: Group) -> list[int]:
         return [tally.columns[group, number] for number in range(buckets)]
@@ -40,21 +48,24 @@ def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: st
     if not by:
         counted = [Counted(kind, name, row((kind, name))) for kind, name in most]
         everything = {(kind, name): row((kind, name)) for kind, name in tally.groups}
-        return Window(first, until, tally.events, counted, by_type(everything), cut), {}
+        return Window(since, until, tally.events, counted, by_type(everything), cut), {}
     kinds = sorted(tally.kinds, key=lambda kind: (-tally.kinds[kind], kind))[:limit]
     counted = [Counted(*kind, [tally.kinds[kind]]) for kind in kinds]
     groups = [{"value": plain(group[0]), "total": tally.groups[group], "buckets": row(group)} for group in most]
-    return Window(first, until, tally.events, counted, {}, cut), {"groups": groups, "group_count": len(tally.groups)}
+    return Window(since, until, tally.events, counted, {}, cut), {"groups": groups, "group_count": len(tally.groups)}
 
 
 def values_read(seeing: Reader, query: Query, *, bins: int, limit: int, by: str) -> dict[str, Any]:
     """Return the distribution of the `value` of the events that *query* accepts, with *by* also that of each group."""
     tally = Tally(query, (by,) if by else (), "value")
-    complete = _read(seeing, query, tally) <= (query.since or 0)
+    first, blocks = seeing.blocks(query)
+    _add(blocks, tally)
     by_group: dict[Group, array[float]] = {}
     for (group, _), values in tally.values.items():
         by_group[group] = by_group[group] + values if group in by_group else values
-    found = spread([value for values in by_group.values() for value in values], bins) | {"complete": complete}
+    found = spread([value for values in by_group.values() for value in values], bins) | {
+        "complete": first <= (query.since or 0)
+    }
     if by:
         most = sorted(by_group, key=lambda group: (-len(by_group[group]), _text(group)))
         groups = [{"value": plain(group[0]), **(distribution(by_group[group]) or {})} for group in most[:limit]]
@@ -62,12 +73,9 @@ def values_read(seeing: Reader, query: Query, *, bins: int, limit: int, by: str)
     return found
 
 
-def _read(seeing: Reader, query: Query, tally: Tally) -> int:
-    """Add the events to *tally*; return the nanoseconds from which on all were read."""
-    first, blocks = seeing.blocks(query)
+def _add(blocks: Blocks, tally: Tally) -> None:
     for times, lines in blocks:
         tally.add(times, lines)
-    return first
 
 
 def _text(group: Group) -> str:

@@ -12,10 +12,9 @@ from typing import Any
 from rillevents.event.fields import Attributes, Fields
 from rillevents.event.pattern import exactly
 from rillevents.event.query import Query
-from rillevents.serve.breakdown import Reader
+from rillevents.serve.breakdown import Blocks, Reader
 
 _KEY = "install_id"
-Blocks = Iterator[tuple[list[int], list[bytes]]]
 
 
 def installs_read(seeing: Reader, query: Query, buckets: int, beginning: int) -> dict[str, Any]:

@@ -1,19 +1,18 @@
 // What is chosen on the page: the range, the filters, the breakdown and the metric. All of it stands in the address.
 
+import { dayBars, equalBars } from "./bars.js";
 import { parsed, written } from "./text.js";
 
-// For each range its length and the number of bars; ranges of days end at the next midnight of the local zone, a day is 24 hours.
+// For each range its length and the number of bars, of days that of a day's.
 export const RANGES = {
   "15m": { ms: 900_000, bars: 60 },
   "1h": { ms: 3_600_000, bars: 60 },
   "24h": { ms: 86_400_000, bars: 48 },
-  "7d": { ms: 604_800_000, bars: 56, days: true },
-  "30d": { ms: 2_592_000_000, bars: 30, days: true },
+  "7d": { days: 7, bars: 8 },
+  "30d": { days: 30, bars: 1 },
 };
 const USUAL = "1h";
 const USUAL_WITHIN = "10m";
-const MOST_BARS = 60;
-const FEWEST_BARS = 20;
 const MINUTE_MS = 60_000;
 // The years that a time in an event can have.
 const [FIRST, END] = [Date.parse("0000-01-01T00:00:00Z"), Date.parse("+010000-01-01T00:00:00Z")];
@@ -125,17 +124,11 @@ export class Chosen {
     [this.name, this.contains] = isPattern ? [text, ""] : ["", text];
   }
 
-  // The range as times: with both ends where the bars must be whole days, or the times were given.
+  // The range as times, and the server's buckets: with both ends where the bars are parts of days, or the times were given.
   get times() {
     const range = RANGES[this.range];
-    if (range && !range.days) return { since: this.range, until: "", buckets: range.bars };
-    if (range) {
-      const midnight = new Date();
-      midnight.setHours(24, 0, 0, 0);
-      return { since: iso(midnight - range.ms), until: iso(midnight), buckets: range.bars };
-    }
-    const until = this.until ?? Math.ceil(Date.now() / MINUTE_MS) * MINUTE_MS;
-    return { since: iso(this.since), until: iso(until), buckets: bars(until - this.since) };
+    if (range) return range.days ? dayBars(range.days, range.bars) : { since: this.range, until: "", buckets: range.bars };
+    return equalBars(this.since, this.until ?? Math.ceil(Date.now() / MINUTE_MS) * MINUTE_MS);
   }
 
   // The times of the list: without an end where the range ends now, so that a clock that is a little fast hides no event.
@@ -149,14 +142,4 @@ export class Chosen {
     const range = RANGES[this.range];
     return range && !range.days ? Date.now() - range.ms : Date.parse(this.times.since);
   }
-}
-
-const iso = (time) => new Date(time).toISOString();
-
-// So many bars that each has whole minutes, or else whole seconds.
-function bars(length) {
-  const [minutes, seconds] = [length / MINUTE_MS, length / 1000];
-  for (let n = MOST_BARS; n >= FEWEST_BARS; n -= 1) if (minutes % n === 0) return n;
-  for (let n = MOST_BARS; n >= Math.min(FEWEST_BARS, seconds); n -= 1) if (seconds % n === 0) return n;
-  return MOST_BARS;
 }

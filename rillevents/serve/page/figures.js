@@ -42,10 +42,10 @@ export class Figures {
     });
   }
 
-  showStats(stats, buckets) {
+  showStats(stats) {
     this.stats = stats;
-    this.buckets = buckets;
-    this.series = series(stats, buckets);
+    this.buckets = stats.starts.length;
+    this.series = series(stats, this.buckets);
     // Until now: the end of the last bar may lie in the future.
     const minutes = (Math.min(Date.parse(stats.until), Date.now()) - Date.parse(stats.since)) / 60_000;
     const names = stats.counts.length;
@@ -79,13 +79,13 @@ export class Figures {
     for (const [where, part] of [["begin", 0], ["middle", 0.5], ["end", 1]]) {
       say(byId(`axis-${where}`), moment(begin + part * range, range));
     }
-    say(byId("readout"), this.marked === null ? `one bar: ${duration(this.stats.bucket_seconds)}` : this.told(begin, range));
+    say(byId("readout"), this.marked === null ? `one bar: ${duration(this.stats.bar_seconds)}` : this.told(range));
   }
 
-  told(begin, range) {
+  told(range) {
     const at = this.marked;
     const parts = this.series.filter((one) => one.buckets[at]).map((one) => `${count(one.buckets[at])} ${one.label}`);
-    return `${moment(begin + (at / this.buckets) * range, range)} · ${parts.join(", ") || "nothing"}`;
+    return `${moment(this.stats.starts[at], range)} · ${parts.join(", ") || "nothing"}`;
   }
 
   showLegend() {
@@ -204,14 +204,12 @@ export class Figures {
   // What the chart shows: a row for each bar and each part of it.
   saveTime() {
     if (!this.stats) return;
-    const { stats, buckets, chosen } = this;
-    const begin = Date.parse(stats.since);
-    const width = (Date.parse(stats.until) - begin) / buckets;
+    const { stats, chosen } = this;
     const parts = stats.groups
       ? stats.groups.map((one) => [[plain(one.value)], one.buckets])
       : stats.counts.map((one) => [[one.event_type, one.event_name], one.buckets]);
     const rows = parts.flatMap(([keys, counts]) =>
-      counts.map((n, at) => [...keys, new Date(begin + at * width).toISOString(), n]));
+      counts.map((n, at) => [...keys, stats.starts[at], n]));
     save("rillevents-counts.csv", [[...(stats.groups ? [chosen.by] : ["event_type", "event_name"]), "from", "count"], ...rows]);
   }
 

@@ -1,5 +1,6 @@
 // The installs of the range: how many, how many of them new, and how often one event leads to another.
 
+import { inBars } from "./bars.js";
 import { save } from "./csv.js";
 import { drawSpark } from "./draw.js";
 import { byId, count, element, fill, moment, number, say, short } from "./text.js";
@@ -27,9 +28,10 @@ export class Installs {
     this.offer(stats.counts);
     const { chosen } = this;
     const given = { since: stats.since, until: stats.until, attributes: chosen.attributesText };
-    const found = await this.ask("/api/installs", { ...given, buckets: chosen.times.buckets });
+    const { buckets, sizes } = chosen.times;
+    const found = await this.ask("/api/installs", { ...given, buckets });
     if (!isNow()) return;
-    this.show(found);
+    this.show(inBars(found, { buckets, sizes }));
     const { start, goal, within } = chosen;
     const reach = start && goal ? await this.ask("/api/reach", { ...given, start, goal, within }) : null;
     if (isNow()) this.showReach(reach);
@@ -80,10 +82,8 @@ export class Installs {
 
   save() {
     if (!this.found) return;
-    const { since, until, buckets } = this.found;
-    const begin = Date.parse(since);
-    const width = (Date.parse(until) - begin) / buckets.length;
-    const rows = buckets.map((n, at) => [new Date(begin + at * width).toISOString(), n]);
+    const { starts, buckets } = this.found;
+    const rows = buckets.map((n, at) => [starts[at], n]);
     save("rillevents-installs.csv", [["from", "new_installs"], ...rows]);
   }
 }

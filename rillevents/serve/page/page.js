@@ -1,5 +1,6 @@
 // What the page requests from the server, and when; live.js and figures.js show it.
 
+import { inBars } from "./bars.js";
 import { Chosen } from "./chosen.js";
 import { Controls } from "./controls.js";
 import { Figures } from "./figures.js";
@@ -91,17 +92,17 @@ async function round() {
 
 async function refresh() {
   const began = performance.now();
-  const { buckets, ...times } = chosen.times;
+  const { sizes, ...times } = chosen.times;
   const asked = live.round;
-  const stats = await ask("/api/stats", { ...chosen.filter, ...times, buckets, by: chosen.by }, grouped);
+  const stats = await ask("/api/stats", { ...chosen.filter, ...times, by: chosen.by }, grouped);
   // Something else was chosen since this was requested.
   if (asked !== live.round) {
     isDueAtOnce = true;
     return;
   }
-  figures.showStats(stats, buckets);
+  figures.showStats(inBars(stats, { buckets: times.buckets, sizes }));
   if (figures.hasMore) {
-    const { counts } = await ask("/api/stats", { ...chosen.filter, ...times, buckets, type: "metric" });
+    const { counts } = await ask("/api/stats", { ...chosen.filter, ...times, type: "metric" });
     if (asked === live.round) figures.offerMetrics(counts);
   }
   controls.offer(stats.counts);
