@@ -103,6 +103,13 @@ def click(page: Browser, selector: str) -> None:
     page.driver.find_element(By.CSS_SELECTOR, selector).click()
 
 
+def whole(page: Browser) -> bool:
+    """Return whether each time in the list is shown as a whole."""
+    return bool(
+        page.run("return [...document.querySelectorAll('#list time')].every((e) => e.scrollWidth <= e.clientWidth)")
+    )
+
+
 def refresh(page: Browser) -> None:
     """Let the figures be asked for now, not in some seconds."""
     page.run("document.querySelector('#again').click()")
@@ -469,6 +476,13 @@ class TestChosen:
         finally:
             page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
 
+    def test_times_are_whole(self, page: Browser, serving: Serving) -> None:
+        """The time of an event of another year is not cropped, also beside one of today."""
+        serving.send(event("old", ago=400 * 86400), event("new"))
+        page.driver.get(f"{serving.url}/?since=2020-01-01T00:00:00Z")
+        names_are(page, "new", "old")
+        assert whole(page)
+
     def test_range(self, page: Browser, serving: Serving) -> None:
         """The list and the counts obey the range, a custom one too; an empty range says where the newest event is."""
         serving.send(event("old", ago=3 * 86400))
@@ -479,6 +493,7 @@ class TestChosen:
         click(page, "#range label:has([value='7d'])")
         names_are(page, "new", "old")
         page.until(lambda: "2" == page.text("#total"))
+        assert whole(page)
         click(page, "#range label:has([value='custom'])")
         page.run(
             "const at = (days) => new Date(Date.now() - days * 864e5 - new Date().getTimezoneOffset() * 6e4).toISOString().slice(0, 16);"
@@ -558,8 +573,12 @@ class TestChosen:
         serving.send(event("m", "metric", value=-5, service_name="@x"))
         choose(page, "#by", "service_name")
         page.until(lambda: "@x" in figures(page) and page.texts("#value-rows tr") and 15 == len(names(page)))
+        serving.post(b"=not, an event")
+        refresh(page)
+        page.until(lambda: 1 == len(page.texts("#rejected .reason")))
         rows = {}
-        for button, name in (("time", "counts"), ("events", "events"), ("values", "values")):
+        buttons = (("time", "counts"), ("events", "events"), ("values", "values"), ("rejected", "rejected"))
+        for button, name in buttons:
             click(page, f"#{button}-csv")
             file = tmp_path / f"rillevents-{name}.csv"
             page.until(lambda file=file: file.exists() and file.stat().st_size)
@@ -571,6 +590,7 @@ class TestChosen:
         assert {"web", "api", "", "'=cmd", "'@x"} == {row["service_name"] for row in rows["events"]}
         assert "-5" in {row["value"] for row in rows["events"]}
         assert {"web": "2.5", "api": "20"} == {row["service_name"]: row["p50"] for row in rows["values"]}
+        assert [("'=not, an event", "false")] == [(row["line"], row["cut"]) for row in rows["rejected"]]
 
 
 class TestHostile:

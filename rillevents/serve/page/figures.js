@@ -3,13 +3,14 @@
 import { save } from "./csv.js";
 import { drawHistogram, drawSpark, drawStack } from "./draw.js";
 import { colourOf, label, series } from "./groups.js";
-import { byId, clock, count, element, fill, kindOf, moment, number, say, short, visible, written } from "./text.js";
+import { byId, clock, count, element, fill, kindOf, moment, number, say, short, timeOf, visible, written } from "./text.js";
 
 const NAMES = 10;
 // The server tells at most this many names apart.
 const MOST_NAMES = 50;
 const PERCENTILES = ["p50", "p90", "p95", "p99"];
 const FIGURES = ["values", "min", ...PERCENTILES, "max", "mean", "sum"];
+const REJECTED = ["received_at", "stream", "reason", "event_id", "line", "cut"];
 
 export class Figures {
   // `controls` filters by what is clicked.
@@ -26,6 +27,7 @@ export class Figures {
     this.listen(byId("stack"));
     byId("time-csv").addEventListener("click", () => this.saveTime());
     byId("values-csv").addEventListener("click", () => this.saveValues());
+    byId("rejected-csv").addEventListener("click", () => this.saveRejected());
   }
 
   listen(stack) {
@@ -76,8 +78,10 @@ export class Figures {
     this.marked = this.marked !== null && this.marked >= this.buckets ? null : this.marked;
     const peak = drawStack(byId("stack"), this.series, this.buckets, this.marked);
     say(byId("peak"), peak ? count(peak) : "");
-    for (const [where, part] of [["begin", 0], ["middle", 0.5], ["end", 1]]) {
-      say(byId(`axis-${where}`), moment(begin + part * range, range));
+    // Of days that differ in length the middle one begins off the middle.
+    const middle = this.stats.starts[this.buckets / 2] ?? begin + range / 2;
+    for (const [where, at] of [["begin", begin], ["middle", middle], ["end", begin + range]]) {
+      say(byId(`axis-${where}`), moment(at, range));
     }
     say(byId("readout"), this.marked === null ? `one bar: ${duration(this.stats.bar_seconds)}` : this.told(range));
   }
@@ -224,6 +228,11 @@ export class Figures {
     save("rillevents-values.csv", [["event_name", ...by, "count", ...FIGURES.slice(1)], ...rows]);
   }
 
+  saveRejected() {
+    if (!this.rejected) return;
+    save("rillevents-rejected.csv", [REJECTED, ...JSON.parse(this.rejected).map((one) => REJECTED.map((key) => one[key]))]);
+  }
+
   showRejected(found) {
     const { rejected, total } = found;
     say(byId("rejected-note"), total > rejected.length ? `the newest ${count(rejected.length)} of ${count(total)}` : "");
@@ -277,10 +286,8 @@ function rejectedRow(one, open) {
   const made = element("details", "refusal");
   made.dataset.key = `${one.received_at} ${one.reason} ${one.line.slice(0, 80)}`;
   made.open = open.has(made.dataset.key);
-  const time = element("time", "", clock(one.received_at));
-  time.title = one.received_at;
   const reason = element("bdi", "reason", short(one.reason, 300));
-  made.append(element("summary", "", time, reason, element("span", "line", short(one.line, 160))));
+  made.append(element("summary", "", timeOf(one.received_at), reason, element("span", "line", short(one.line, 160))));
   made.append(element("pre", "", visible(one.line, true) + (one.cut ? "…" : "")));
   if (one.stream) made.append(element("p", "hint", `stream ${visible(one.stream)}`));
   return made;

@@ -1,7 +1,7 @@
 // The list of events, live, the newest on top. Rows are added and never rebuilt, so that an opened row stays open.
 
 import { save } from "./csv.js";
-import { byId, clock, count, element, kindOf, parsed, say, short, visible, written } from "./text.js";
+import { byId, count, element, kindOf, parsed, say, short, timeOf, visible, written } from "./text.js";
 
 const SHOWN = 200;
 const ASKED = 100;
@@ -78,8 +78,6 @@ export class Live {
     made.at = Date.parse(event.event_time);
     made.event = event;
     const kind = kindOf(event.event_type);
-    const time = element("time", "", clock(event.event_time));
-    time.title = short(event.event_time, 60);
     const name = element("span", `name kind-${kind}`, element("bdi", "", short(event.event_name, 120)));
     name.title = `show only ${short(event.event_type, 120)} ${short(event.event_name, 120)}`;
     // With the keyboard the same is in the opened row: two hundred rows must not have two hundred further stops.
@@ -88,7 +86,7 @@ export class Live {
       this.controls.choose(event.event_type, event.event_name);
     });
     const type = element("span", "unseen", short(event.event_type, 40));
-    made.append(element("summary", "", time, type, name, attributes(event)));
+    made.append(element("summary", "", timeOf(event.event_time), type, name, attributes(event)));
     // Built when opened: each of two hundred rows may hold 32 KiB.
     made.addEventListener("toggle", () => {
       if (made.open && made.childElementCount === 1) {

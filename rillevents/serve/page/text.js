@@ -67,6 +67,14 @@ export function clock(text) {
   return dayOf(time).format(time);
 }
 
+// A time as people see it, marked if it is of another day; the whole one is its title.
+export function timeOf(text) {
+  const shown = clock(text);
+  const made = element("time", shown.length > "23:59:59".length ? "dated" : "", shown);
+  made.title = short(text, 60);
+  return made;
+}
+
 export function moment(text, range) {
   const time = new Date(text);
   return (range > DAY_MS ? dayOf(time) : MINUTE).format(time);
