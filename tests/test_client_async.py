@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from support import PACE, only
 
 from rillevents import Client, IntakeSink, SpoolSink
@@ -102,6 +104,139 @@ class TestDecorator:
 
         assert ([1, 2], [3]) == (list(walk()), asyncio.run(main()))
         assert [("walk", True, None), ("awalk", True, None)] == seen(sink)
+
+    def test_an_async_generator_is_the_same_with_it(self, client: Client, sink: CapturingSink) -> None:
+        """What is sent and thrown into an asynchronous generator, and its closing, arrives there, as without the decorator."""
+
+        async def echo(told: list[object]) -> AsyncGenerator[object, object]:
+            got: object = "begin"
+            try:
+                while True:
+                    try:
+                        got = yield got
+                    except KeyError:
+                        got = "caught"
+                    if got == "end":
+                        return
+            finally:
+                await asyncio.sleep(0)
+                told.append("closed")
+
+        async def talk(function: Any, *, to_the_end: bool) -> list[object]:
+            told: list[object] = []
+            talking = function(told)
+            told += [await talking.asend(None), await talking.asend("hello"), await talking.athrow(KeyError("x"))]
+            if to_the_end:
+                with pytest.raises(StopAsyncIteration):
+                    await talking.asend("end")
+            await talking.aclose()
+            with pytest.raises(ValueError, match="thrown"):
+                other = function(told)
+                await anext(other)
+                await other.athrow(ValueError("thrown"))
+            return told
+
+        for to_the_end in (True, False):
+            plain, timed = (
+                asyncio.run(talk(each, to_the_end=to_the_end)) for each in (echo, client.timed("echo")(echo))
+            )
+            assert ["begin", "hello", "caught", "closed", "closed"] == plain == timed
+            assert [("echo", True, None), ("echo", False, "ValueError")] == seen(sink)
+            sink.events.clear()
+
+    def test_a_context_manager(self, client: Client, sink: CapturingSink) -> None:
+        """With `asynccontextmanager` around it, the exception of a block gets into the generator."""
+        done: list[str] = []
+
+        @asynccontextmanager
+        @client.timed("transaction")
+        async def transaction() -> AsyncIterator[None]:
+            try:
+                yield
+            except ValueError:
+                done.append("rollback")
+
+        async def main() -> None:
+            async with transaction():
+                raise ValueError
+
+        asyncio.run(main())
+        assert ["rollback"] == done
+        assert [("transaction", True, None)] == seen(sink)
+
+    @pytest.mark.parametrize(
+        ("end", "expected"),
+        [
+            (SystemExit(), (True, None)),
+            (SystemExit(0), (True, None)),
+            (typer.Exit(), (True, None)),
+            (SystemExit(3), (False, "SystemExit")),
+            (typer.Exit(3), (False, "Exit")),
+            (SystemExit("text"), (False, "SystemExit")),
+        ],
+        ids=repr,
+    )
+    def test_exits(
+        self, end: BaseException, expected: tuple[bool, str | None], client: Client, sink: CapturingSink
+    ) -> None:
+        """A program that exits with 0 went well."""
+        with pytest.raises(type(end)), client.timed("main"):
+            raise end
+        assert [("main", *expected)] == seen(sink)
+
+    def test_a_generator_that_is_left(self, client: Client, sink: CapturingSink) -> None:
+        """Whoever needs no more of a generator has not failed."""
+
+        @client.timed("walk")
+        def walk() -> Iterator[int]:
+            yield from range(10)
+
+        for _ in walk():
+            break
+        assert [("walk", True, None)] == seen(sink)
+
+    def test_one_for_several_blocks(self, client: Client, sink: CapturingSink) -> None:
+        """One timer in several blocks, one after the other, within each other, in threads and in tasks, tells each by itself."""
+        timer = client.timed("step", k=1)
+        for number in range(2):
+            with timer as more:
+                more[f"only_{number}"] = number
+        found = [[key for key in event.attributes if key.startswith("only")] for event in sink.events]
+        assert [["only_0"], ["only_1"]] == found
+        sink.events.clear()
+        order = [threading.Event() for _ in range(2)]
+
+        def block(number: int) -> None:
+            with timer as more:
+                more["number"] = number
+                order[number].set()
+                # The first one ends first.
+                order[1].wait(60 * PACE)
+
+        threads = [threading.Thread(target=block, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        async def task(number: int, ready: asyncio.Event, go: asyncio.Event) -> None:
+            with timer as more:
+                more["number"] = number
+                ready.set()
+                await go.wait()
+
+        async def main() -> None:
+            events = [asyncio.Event() for _ in range(3)]
+            await asyncio.gather(task(2, events[0], events[1]), task(3, events[1], events[0]))
+
+        asyncio.run(main())
+        with timer as outer:
+            with timer as inner:
+                inner["number"] = 4
+            outer["number"] = 5
+        assert [0, 1, 2, 3, 4, 5] == sorted(event.attributes["number"] for event in sink.events)
+        outside, inside = (event.attributes["value"] for event in reversed(sink.events[-2:]))
+        assert outside >= inside
 
     def test_recursion_and_threads(self, client: Client, sink: CapturingSink) -> None:
         """A function that calls itself, and calls from many threads, are timed call by call."""

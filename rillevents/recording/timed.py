@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -19,7 +22,8 @@ class Timed:
     """A context manager that calls *record* with a metric's name, the seconds of its block and attributes; yields those.
 
     As a decorator it does so for each call of a function, of a coroutine function until it has ended, and of a generator (also an
-    asynchronous one) from its first step to its end. Calls may overlap, in threads and tasks.
+    asynchronous one) from its first step to its end. Calls and blocks may overlap, in threads and tasks. What
+    ends with the exit code 0 has succeeded, and so has a generator that nobody asks for more.
     """
 
     def __init__(
@@ -34,18 +38,26 @@ class Timed:
         # What is no mapping is refused with the metric, not where the block begins, which must run.
         self._refused = None if attributes is None or hasattr(attributes, "keys") else attributes
         self._attributes = {**(attributes or {}), **more} if self._refused is None else {}
-        self._started = 0.0
+        # The blocks that each thread or task is in: their starts and attributes.
+        self._blocks: dict[object, list[tuple[float, dict[str, Any]]]] = {}
 
     def __enter__(self) -> dict[str, Any]:
-        self._started = time.perf_counter()
-        return self._attributes
+        attributes = dict(self._attributes)
+        self._blocks.setdefault(_here(), []).append((time.perf_counter(), attributes))
+        return attributes
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        seconds = round(time.perf_counter() - self._started, 9)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        ended = time.perf_counter()
+        here = _here()
+        # A generator may end in another thread or task than it began in; it has a Timed of its own.
+        here = here if here in self._blocks else next(iter(self._blocks))
+        started, attributes = self._blocks[here].pop()
+        if not self._blocks[here]:
+            del self._blocks[here]
+        kind = None if _is_good_end(error) else kind
         told = {"unit": "s", "success": kind is None} | ({"error": kind.__name__} if kind else {})
-        self._record(
-            self._event_name, seconds, {**self._attributes, **told} if self._refused is None else self._refused
-        )
+        found = {**attributes, **told} if self._refused is None else self._refused
+        self._record(self._event_name, round(ended - started, 9), found)
 
     def __call__(self, function: _Function) -> _Function:
         """Return *function* with each of its calls timed."""
@@ -60,8 +72,23 @@ class Timed:
 
             async def timed(*args: Any, **more: Any) -> Any:
                 with self._again():
-                    async for item in function(*args, **more):
-                        yield item
+                    found = function(*args, **more)
+                    try:
+                        step = found.__anext__()
+                        while True:
+                            item = await step
+                            try:
+                                sent = yield item
+                            except GeneratorExit:
+                                raise
+                            except BaseException as raised:  # noqa: BLE001 - what the caller throws is the generator's
+                                step = found.athrow(raised)
+                            else:
+                                step = found.asend(sent)
+                    except StopAsyncIteration:
+                        pass
+                    finally:
+                        await found.aclose()
 
         elif inspect.isgeneratorfunction(function):
 
@@ -82,3 +109,20 @@ class Timed:
     def _again(self) -> Timed:
         """Return one for another call: each has a start of its own."""
         return Timed(self._record, self._event_name, self._attributes if self._refused is None else self._refused, {})
+
+
+def _here() -> object:
+    """Return what tells the running thread, and the task in it, from others."""
+    asyncio, task = sys.modules.get("asyncio"), None
+    if asyncio:
+        with suppress(RuntimeError):
+            task = asyncio.current_task()
+    return get_ident(), task
+
+
+def _is_good_end(error: BaseException | None) -> bool:
+    """Return whether what ends with this exception has done what it should."""
+    if isinstance(error, SystemExit):
+        return error.code in (None, 0)
+    # The code of Typer's and click's Exit.
+    return isinstance(error, GeneratorExit) or getattr(error, "exit_code", None) == 0
