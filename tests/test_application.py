@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -191,6 +192,33 @@ class TestUser:
         assert ("done\n", "app-start") == (done.stdout, json.loads(done.stderr)["event_name"])
         assert [] == user.files()
         assert "" == user.run(MYTOOL_TELEMETRY_DEBUG="1", DO_NOT_TRACK="1").stderr
+        for off in ("0", "off", ""):
+            assert "" == user.run(MYTOOL_TELEMETRY_DEBUG=off).stderr
+        assert 3 == len(user.waiting())
+
+    def test_debug_shows_what_would_be_sent(self, tmp_path: Path) -> None:
+        """With the debug variable an event is printed as it would be sent: with the user's settings, and what they leave out."""
+        program = FIVE.replace('"app-start", plan="pro"', '"app-start", pin="1234", plan="pro", secret_plan="x"')
+        program += 'app.client().record_behavioral("noise-start")\n'
+        user = User(tmp_path, program=program)
+        home = tmp_path / "mytool"
+        home.mkdir()
+        (home / "config.toml").write_text(
+            '[attributes]\nteam = "web"\n[redact]\nkeys = ["pin"]\n'
+            '[filter]\ndrop_names = ["noise-*"]\ndrop_attributes = ["secret_plan"]\n'
+        )
+        variables = {"MYTOOL_HOME": str(home), "TRACEPARENT": f"00-{'a' * 32}-{'b' * 16}-01"}
+        shown = json.loads(user.run(MYTOOL_TELEMETRY_DEBUG="1", **variables).stderr)
+        assert ["config.toml"] == [path.name for path in home.iterdir()]
+        user.environ |= variables
+        user.run()
+        [sent] = [json.loads(line) for line in pending(str(home / "spool"))]
+        for event in (shown, sent):
+            # Another one each time.
+            for name in ("event_id", "event_time", "install_id", "time"):
+                assert event.pop(name, "x")
+        assert sent == shown
+        assert ("[redacted]", "web", "a" * 32) == (shown["pin"], shown["team"], shown["trace_id"])
 
     def test_its_own_places(self, tmp_path: Path) -> None:
         """The user's own rillevents and the program's telemetry do not meet: folders, ID, variables, consent."""
@@ -305,6 +333,14 @@ class TestAutoFlush:
         assert "s3cret" not in "".join(
             line.partition("[")[2].partition("]")[0] for line in log.read_text().splitlines()
         )
+
+    def test_a_run_that_may_not_deliver_takes_no_turn(self, intake: FakeIntake, tmp_path: Path) -> None:
+        """A run in CI, where nothing is delivered, does not hold up the delivery of the next one."""
+        user = User(tmp_path, f"intake_url={intake.url!r}, auto_flush='1d'")
+        user.run(MYTOOL_TELEMETRY="1", CI="true")
+        assert [] == intake.events
+        user.run(MYTOOL_TELEMETRY="1")
+        until(lambda: 2 == len(intake.events))
 
     @pytest.mark.parametrize("environ", [{}, {"MYTOOL_TELEMETRY": "1", "CI": "true"}])
     def test_not_before_the_notice_nor_in_ci(self, environ: dict[str, str], intake: FakeIntake, tmp_path: Path) -> None:
@@ -448,14 +484,55 @@ class TestSettings:
         [
             ({"name": "a/b"}, "name of a folder"),
             ({"consent": "maybe"}, "'opt-out' or 'opt-in'"),
-            ({"auto_flush": "soon"}, "soon"),
+            ({"auto_flush": "soon"}, "auto_flush must be a number of seconds"),
             ({"auto_flush": 0}, "above 0"),
+            ({"max_bytes": "1GiB"}, "max_bytes must be a number of bytes"),
+            ({"max_bytes": -1}, "max_bytes must be a number of bytes"),
+            ({"prefix": ""}, "prefix must be"),
+            ({"prefix": "a-b "}, "prefix must be"),
+            ({"intake_url": "nonsense"}, "intake_url must begin with"),
         ],
     )
     def test_wrong_arguments(self, given: dict[str, Any], said: str) -> None:
         """A wrong argument is a ValueError that says what is right."""
         with pytest.raises(ValueError, match=said):
             Application(**({"name": "mytool", "prefix": "MYTOOL_"} | given))
+
+    def test_messages_are_the_programs_own(self, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+        """What a program's user reads names its variables, and no command or variable of `rillevents`; a failure once a minute."""
+        app = Application("mytool", "MYTOOL_", max_bytes=1, environ={"MYTOOL_HOME": str(tmp_path / "home")})
+        client = app.client()
+        for number in range(3):
+            assert None is client.with_attributes(n=number).record_behavioral("x")
+        assert [f"event not recorded: the spool {tmp_path}/home/spool/v1 is full (1 bytes)"] == caplog.messages
+        assert "set MYTOOL_INTAKE_URL" in client.flush(timeout=1).reason
+        (tmp_path / "home" / "config.toml").write_text("[spool]\nmax_bytes = 'much'\n[nonsense]\n")
+        app.client()
+        assert "rillevents" not in client.flush(timeout=1).reason + "".join(caplog.messages).lower()
+
+    def test_a_client_that_nobody_keeps(self, intake: FakeIntake, tmp_path: Path) -> None:
+        """Clients that are dropped leave no descriptor open, and what they stored is delivered beside the program."""
+        program = (
+            f"import os\nfrom rillevents import Application\n"
+            f"app = Application('mytool', 'MYTOOL_', intake_url={intake.url!r}, auto_flush='1s')\n"
+            "def count(): return len(os.listdir('/dev/fd'))\n"
+            "app.client().record_behavioral('first')\nbefore = count()\n"
+            "for _ in range(50): app.client().record_behavioral('other')\nprint(count() - before)\n"
+        )
+        user = User(tmp_path, program=program)
+        done = user.run(MYTOOL_TELEMETRY="1")
+        assert ("0\n", "") == (done.stdout, done.stderr)
+        until(lambda: 51 == len(intake.events))
+
+    def test_a_busy_flush(self, tmp_path: Path) -> None:
+        """A flush that finds another one at work says how many events wait."""
+        app = Application("mytool", "MYTOOL_", intake_url="http://127.0.0.1:9/", environ={"MYTOOL_HOME": str(tmp_path)})
+        client = app.client()
+        client.record_behavioral("x")
+        with (tmp_path / "spool" / "v1" / "flush.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = client.flush(timeout=0.1)
+        assert ("temporary", 1) == (found.outcome, found.pending)
 
     def test_the_typer_app(self, tmp_path: Path) -> None:
         """The commands can be mounted into a Typer program."""

@@ -15,7 +15,7 @@ import sys
 
 from rillevents.delivery import SPOOL, WORD
 from rillevents.delivery.turns import Turns
-from rillevents.local import consent
+from rillevents.local import RILLEVENTS, consent
 from rillevents.spool import VERSION
 
 TYPE_CHECKING = False
@@ -62,12 +62,15 @@ def start(paths: Paths, spool: str, every: float, *, lasting: bool = False, word
     """
     if SPOOL in paths.environ or not hasattr(os, "fork"):
         return
-    # First, also if nothing is started then: else each command would look again at all that decides it.
-    if not Turns(f"{spool}/{VERSION}", every).claim():
-        return
     # Now: the command may be about to show the notice.
     is_noticed = os.path.lexists(paths.notice_marker)
-    if not lasting and paths.app.has_flush_child and _spawn(paths, spool, is_noticed):
+    is_embedded = paths.app is not RILLEVENTS and not lasting
+    if is_embedded and obstacle(paths, is_noticed):
+        return
+    # Before a command of ours asks whether there is an obstacle: else each one would look again at all that decides it.
+    if not Turns(f"{spool}/{VERSION}", every).claim():
+        return
+    if is_embedded and _spawn(paths, spool):
         return
     pid = os.fork()
     if pid == 0:
@@ -77,8 +80,8 @@ def start(paths: Paths, spool: str, every: float, *, lasting: bool = False, word
         os.waitpid(pid, 0)
 
 
-def _spawn(paths: Paths, spool: str, is_noticed: bool) -> bool:
-    """Start the flush of a program whose process beside it sets itself up, and return False if that needs a fork.
+def _spawn(paths: Paths, spool: str) -> bool:
+    """Start the flush of a program that embeds us, and return False if that needs a fork.
 
     A fork copies the tables of a large program's pages, and then each page that it touches until its end: some 8 ms with Typer
     and pydantic.
@@ -88,10 +91,10 @@ def _spawn(paths: Paths, spool: str, is_noticed: bool) -> bool:
         owner = os.stat(f"{spool}/{VERSION}")
         if os.geteuid() == 0 != owner.st_uid:
             return False
-        if obstacle(paths, is_noticed):
-            return True
         environ = _environment(paths, spool, for_others=False)
         words = list(paths.app.child_words(environ) or ())
+        if not words:
+            return True
         os.posix_spawn(
             words[0],
             words,

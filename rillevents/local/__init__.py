@@ -39,15 +39,18 @@ class Application:
         self.defaults = defaults or {}
         self.asks = asks
 
-    @property
-    def has_flush_child(self) -> bool:
-        """Whether the process that `child_words` starts calls `detached.settle` itself."""
-        return False
+    def own_words(self, message: str) -> str:
+        """Return a message as a user of this program can use it: with its variables, and without another program's commands."""
+        if self.prefix == RILLEVENTS.prefix:
+            return message
+        import re
+
+        return re.sub(r"[;,]( or)? run: rillevents [^;]*", "", message).replace(RILLEVENTS.prefix, self.prefix)
 
     def child_words(self, environ: dict[str, str]) -> Sequence[str] | None:
         """Return the words that start this program for a detached flush, () if nothing can; None: as `rillevents` itself is.
 
-        May add to the *environ* of that process.
+        May add to the *environ* of that process, which calls `detached.settle` unless this is None.
         """
         return None
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
     from decimal import Decimal
-    from typing import Any, Literal
+    from typing import Any, Literal, SupportsFloat, SupportsIndex
 
     from rillevents.local import Application
     from rillevents.recording.setup import Origin
@@ -106,8 +106,9 @@ class Client(Lifecycle):
 
         found = setup(environ, app, flush_every)
         for warning in found.warnings:
-            log(warning)
+            log(app.own_words(warning) if app else warning)
         client = cls(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
+        client._reporter.app = app
         client._origin = found.origin(environ, app, on_error, flush_every)
         return client
 
@@ -142,7 +143,7 @@ class Client(Lifecycle):
             attributes={**self._shared.attributes, **(attributes or {}), **more},
             redactor=self._redactor,
         )
-        client._origin = self._origin
+        client._origin, client._reporter = self._origin, self._reporter
         return client
 
     def with_service_name(self, name: str) -> Client:
@@ -197,7 +198,7 @@ class Client(Lifecycle):
     def record_metric(
         self,
         event_name: str,
-        value: float,
+        value: SupportsFloat | SupportsIndex,
         attributes: Mapping[str, Any] | None = None,
         /,
         *,

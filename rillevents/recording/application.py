@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from rillevents.errors import RilleventsError, UsageError
 from rillevents.local import Application as Named
 from rillevents.local import Paths, consent
 from rillevents.recording import Client
-from rillevents.recording.sinks import Sink
+from rillevents.recording.sinks import log
+from rillevents.recording.sinks.tap import TapSink
 
 if TYPE_CHECKING:
     import typer
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 
 # What tells a process that it is the delivery of a program that cannot tell it by its arguments.
 _DEFINED = "_RV_APPLICATION"
+_USAGE = """\
+Usage: {name} telemetry COMMAND
+What {name} may record and send.
+
+  status         print on or off, and what decided it
+  on             allow telemetry
+  off [--purge]  turn it off, with --purge also delete what was recorded
+  show           print what waits to be sent
+"""
 # Where that process looks for modules first.
 _SEARCHED = "PYTHONPATH"
 
@@ -56,8 +67,16 @@ class Application(Named):
     ) -> None:
         if not name or "/" in name or name.startswith("."):
             raise ValueError(f"name must be the name of a folder, not {name!r}")
+        if not prefix.isidentifier() or not prefix.isascii():
+            raise ValueError(
+                f"prefix must be what the names of variables begin with, such as 'MYTOOL_', not {prefix!r}"
+            )
         if consent not in ("opt-out", "opt-in"):
             raise ValueError(f"consent must be 'opt-out' or 'opt-in', not {consent!r}")
+        if intake_url and not intake_url.lower().startswith(("https://", "http://")):
+            raise ValueError(f"intake_url must begin with https:// or http://, not {intake_url!r}")
+        if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes <= 0):
+            raise ValueError(f"max_bytes must be a number of bytes above 0, not {max_bytes!r}")
         intake = {"url": intake_url, "user": intake_user, "password": intake_password}
         flush = {"auto": _seconds(auto_flush)} if auto_flush is not None else {}
         sections: dict[str, dict[str, Any]] = {
@@ -91,9 +110,14 @@ class Application(Named):
         *prefix* + `TELEMETRY_DEBUG` is set, events are printed to stderr, and neither stored nor sent.
         """
         paths = self.paths
-        if paths.variable("TELEMETRY_DEBUG") and consent.decide(paths).enabled:
-            found = Client(_PrintingSink(), on_error=on_error)
-            return found.with_attributes(self.defaults["attributes"])
+        is_debug = paths.variable("TELEMETRY_DEBUG").strip().lower() not in ("", *consent.OFF)
+        if is_debug and consent.decide(paths).enabled:
+            from rillevents.recording.setup import recording_setup
+
+            found = recording_setup(paths, dry_run=True, tap=_PrintingSink())
+            for warning in found.warnings:
+                log(self.own_words(warning))
+            return Client(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
         self.show_notice()
         return Client.from_config(environ=self.environ, app=self, on_error=on_error, flush_every=flush_every)
 
@@ -131,11 +155,6 @@ class Application(Named):
             settle()
             os._exit(deliver(environ, self))
 
-    @property
-    def has_flush_child(self) -> bool:
-        """Whether the process beside the program is the program itself, which calls `maybe_flush_child`."""
-        return bool(self._restart)
-
     def child_words(self, environ: dict[str, str]) -> Sequence[str]:
         """Return what starts the process beside the program: the program itself, or Python with this package."""
         from rillevents.delivery import WORD
@@ -146,10 +165,10 @@ class Application(Named):
             return [*self._restart, WORD]
         if _is_bundled():
             return ()
-        import json
+        from rillevents.event import ndjson
 
         # Not in the arguments, which every user of the machine can read.
-        environ[_DEFINED] = json.dumps([self.name, self.prefix, self.defaults, self.asks])
+        environ[_DEFINED] = ndjson.dumps([self.name, self.prefix, self.defaults, self.asks])
         environ[_SEARCHED] = os.pathsep.join([os.path.abspath(entry) for entry in sys.path if entry])
         return [sys.executable, "-P", "-m", "rillevents.recording.application"]
 
@@ -161,6 +180,9 @@ class Application(Named):
         """
         out = out or sys.stdout
         words = list(argv) or ["status"]
+        if words[0] in ("--help", "-h"):
+            out.write(_USAGE.format(name=self.name))
+            return 0
         try:
             if words == ["status"]:
                 found = self.telemetry.status()
@@ -177,7 +199,7 @@ class Application(Named):
                     f"telemetry has no {' '.join(words)!r}", hint="write on, off, off --purge, status or show"
                 )
         except RilleventsError as error:
-            sys.stderr.write(f"{self.name}: {error}\n")
+            self._say(self.own_words(str(error)))
             return error.exit_code
         return 0
 
@@ -255,10 +277,11 @@ class Telemetry:
         return f"telemetry is {'on' if found.enabled else 'off'}{still}"
 
 
-class _PrintingSink(Sink):
+class _PrintingSink(TapSink):
     """Shows what would be sent."""
 
     def emit(self, event: Event) -> None:
+        super().emit(event)
         if sys.stderr is not None:
             sys.stderr.write(event.line.decode())
 
@@ -266,10 +289,11 @@ class _PrintingSink(Sink):
 def _seconds(duration: float | str) -> float:
     from rillevents.event.timestamp import parse_duration
 
-    seconds = float(parse_duration(duration)) if isinstance(duration, str) else float(duration)
-    if not 0 < seconds < 1e6:
+    with suppress(ValueError):
+        duration = float(parse_duration(duration)) if isinstance(duration, str) else duration
+    if isinstance(duration, str) or not 0 < duration < 1e6:
         raise ValueError(f"auto_flush must be a number of seconds above 0, or a text such as '30s', not {duration!r}")
-    return seconds
+    return float(duration)
 
 
 def _program() -> tuple[list[str], str]:
@@ -290,13 +314,18 @@ def _program() -> tuple[list[str], str]:
 
 def _is_bundled() -> bool:
     """Return whether the program is one file that PyInstaller, shiv or pex made."""
-    import zipfile
+    # Not zipfile: this one is loaded with Python.
     import zipimport
 
     spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if getattr(sys, "frozen", False) or (spec is not None and isinstance(spec.loader, zipimport.zipimporter)):
+        return True
     # Shiv runs from its archive. Pex does not, but names it by its whole path.
-    is_in_archive = spec is not None and isinstance(spec.loader, zipimport.zipimporter)
-    return bool(getattr(sys, "frozen", False)) or is_in_archive or zipfile.is_zipfile(sys.argv[0])
+    try:
+        zipimport.zipimporter(sys.argv[0])
+    except zipimport.ZipImportError:
+        return False
+    return True
 
 
 def _main() -> None:
@@ -304,7 +333,9 @@ def _main() -> None:
     import json
 
     from rillevents.delivery.auto import deliver
+    from rillevents.delivery.detached import settle
 
+    settle()
     name, prefix, defaults, asks = json.loads(os.environ.pop(_DEFINED))
     os._exit(deliver(os.environ, Named(name, prefix, defaults=defaults, asks=asks)))
 

@@ -250,11 +250,16 @@ def _filtered(sink: Sink, settings: Config) -> Sink:
 
 def flush_configured(paths: Paths, *, timeout: float | None = None, wait: bool = True) -> FlushResult:
     """Send this user's spool to the configured destination; any problem is in the result."""
+    from dataclasses import replace
+
     from rillevents.delivery.flush import flush
     from rillevents.delivery.outcome import FlushOutcome, FlushResult
     from rillevents.errors import Busy, SpoolError
 
     try:
-        return flush(paths, timeout=timeout, wait=wait)
+        found = flush(paths, timeout=timeout, wait=wait)
     except (Busy, SpoolError) as error:
-        return FlushResult(FlushOutcome.TEMPORARY, reason=str(error))
+        from rillevents.spool.view import held_events
+
+        found = FlushResult(FlushOutcome.TEMPORARY, pending=held_events(paths), reason=str(error))
+    return replace(found, reason=paths.app.own_words(found.reason))

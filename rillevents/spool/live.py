@@ -63,6 +63,14 @@ class LiveWriter:
         with self._mutex:
             self._close()
 
+    def __del__(self) -> None:
+        # Nobody uses it any more; without this its descriptor would stay.
+        if self._fd >= 0:
+            try:
+                self._close()
+            except OSError:
+                return
+
     def _append(self, line: bytes) -> None:
         for _ in range(TRIES):
             if self._fd < 0 or self._size + len(line) > MAX_FILE_BYTES:

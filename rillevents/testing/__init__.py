@@ -1,6 +1,6 @@
 """Helpers for tests of programs with telemetry: a sink that keeps events, an intake on this machine, pytest fixtures.
 
-To get the fixtures `rillevents_home` and `rillevents_intake`, put `pytest_plugins = ["rillevents.testing"]` into a
+To get the fixtures `rillevents_home` and `rillevents_intake`, put `pytest_plugins = ["rillevents.testing"]` into the topmost
 conftest.py. Everything else works without pytest.
 """
 
@@ -48,19 +48,31 @@ except ImportError:  # pragma: no cover - for programs tested without pytest
 else:
 
     @pytest.fixture
-    def rillevents_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """Give the test a home of its own, and remove environment variables that would override it."""
-        for name in list(os.environ):
-            decides = name.startswith("RILLEVENTS_") or name in ("CI", "DO_NOT_TRACK")
-            if decides or name.upper() in _PROXIES:
-                monkeypatch.delenv(name)
-        home = tmp_path / "rillevents"
-        monkeypatch.setenv("RILLEVENTS_HOME", str(home))
-        return home
+    def rillevents_prefixes() -> tuple[str, ...]:
+        """The prefixes of programs with a name of their own that are tested; override it, to return ("MYTOOL_",) say."""
+        return ()
 
     @pytest.fixture
-    def rillevents_intake(rillevents_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIntake]:
-        """Give the test a running intake that is configured as the destination."""
+    def rillevents_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rillevents_prefixes: tuple[str, ...]) -> Path:
+        """Give the test a home of its own, and remove environment variables that would override it.
+
+        Programs with other prefixes get a home each, too, beside this one.
+        """
+        prefixes = ("RILLEVENTS_", *rillevents_prefixes)
+        for name in list(os.environ):
+            decides = name.startswith(prefixes) or name in ("CI", "DO_NOT_TRACK")
+            if decides or name.upper() in _PROXIES:
+                monkeypatch.delenv(name)
+        for prefix in prefixes:
+            monkeypatch.setenv(f"{prefix}HOME", str(tmp_path / prefix.rstrip("_").lower()))
+        return tmp_path / "rillevents"
+
+    @pytest.fixture
+    def rillevents_intake(
+        rillevents_home: Path, monkeypatch: pytest.MonkeyPatch, rillevents_prefixes: tuple[str, ...]
+    ) -> Iterator[FakeIntake]:
+        """Give the test a running intake that is configured as the destination, also of programs with other prefixes."""
         with FakeIntake() as intake:
-            monkeypatch.setenv("RILLEVENTS_INTAKE_URL", intake.url)
+            for prefix in ("RILLEVENTS_", *rillevents_prefixes):
+                monkeypatch.setenv(f"{prefix}INTAKE_URL", intake.url)
             yield intake

@@ -7,6 +7,7 @@ batching.py   a queue in memory and an exporter, in the background
 from __future__ import annotations
 
 from _thread import get_ident
+from time import monotonic
 
 from rillevents.errors import RilleventsError, SpoolError
 from rillevents.event import muted
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
+    from rillevents.local import Application
+
+# So long the same failure is no news.
+_TOLD_SECONDS = 60.0
 
 
 class Sink:
@@ -119,14 +124,21 @@ def _close_in_background(close: Callable[[], None], timeout: float) -> None:
 
 
 class Reporter:
-    """What a client does about a failure: it raises, or counts it in the *sink* and calls *warn*, by default a log line."""
+    """What a client does about a failure: it raises, or counts it in the *sink* and calls *warn*.
 
-    __slots__ = ("_sink", "raises", "warn")
+    Without *warn* it logs a line, why an event was not recorded at most once a minute.
+    """
+
+    __slots__ = ("_sink", "_told", "app", "raises", "warn")
 
     def __init__(self, sink: Sink, warn: Callable[[str], None] | None, *, raises: bool) -> None:
         self._sink = sink
         self.warn = warn or log
         self.raises = raises
+        # What was logged last, and until when it is no news.
+        self._told = ("", 0.0)
+        # The program whose user reads the messages, if it is not ours.
+        self.app: Application | None = None
 
     def failed(self, error: Exception, kind: type[RilleventsError]) -> None:
         """Report that an event was not recorded; raises the error, as *kind* if it is not one of ours, or nothing."""
@@ -136,6 +148,12 @@ class Reporter:
             raise error if known else kind(text) from error
         if not isinstance(error, (SpoolError, OSError)):
             self._sink.count("refused")
+        if self.warn is log:
+            # A disk that is full is so for every event.
+            now, (before, until) = monotonic(), self._told
+            if text == before and now < until:
+                return
+            self._told = text, now + _TOLD_SECONDS
         self.tell(f"event not recorded: {text}")
 
     def flush_failed(self, error: Exception) -> FlushResult:
@@ -161,7 +179,7 @@ class Reporter:
         is_outer = me not in muted
         muted.add(me)
         try:
-            self.warn(message)
+            self.warn(self.app.own_words(message) if self.app else message)
         except Exception:  # noqa: BLE001, S110 - in somebody's program recording never raises
             pass
         finally:

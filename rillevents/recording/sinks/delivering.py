@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from rillevents.delivery.turns import Turns
 from rillevents.recording.sinks import Sink, adapted
@@ -171,9 +172,10 @@ class LeavingSink(_Behind):
     def emit(self, event: Event) -> None:
         """Pass the event on."""
         self._sink.emit(event)
-        if self._pid != os.getpid():
+        if self._pid != os.getpid() and self._spool.stored_in:
             self._pid = os.getpid()
-            _used.add(self)
+            _leaving.add(self)
+            _left[self._spool.stored_in] = (self._pid, self._start)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the sink behind, and start the delivery."""
@@ -187,19 +189,27 @@ class LeavingSink(_Behind):
         self._sink.close(timeout)
         if self.is_used_here and self._spool.stored_in:
             self._pid = 0
-            _used.discard(self)
+            _leaving.discard(self)
+            _left.pop(self._spool.stored_in, None)
             self._start(self._spool.stored_in, lasting)
 
 
-# Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery.
-_used: set[Any] = set()
+# Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery. Of those that
+# only start one, the spools, with the process that stored there: their files must not stay open for that.
+_used: set[DeliveringSink] = set()
+_leaving: WeakSet[LeavingSink] = WeakSet()
+_left: dict[str, tuple[int, Callable[[str, bool], object]]] = {}
 
 
 def _close_all() -> None:
-    for sink in list(_used):
+    used: list[DeliveringSink | LeavingSink] = [*_used, *_leaving]
+    for sink in used:
         # Not in a forked child that has recorded nothing: what its parent recorded is the parent's to deliver.
         if sink.is_used_here:
             sink.close_at_exit()
+    for spool, (pid, start) in list(_left.items()):
+        if pid == os.getpid():
+            start(spool, False)
 
 
 atexit.register(_close_all)
