@@ -422,12 +422,20 @@ class TestAnswers:
                 found = serving.get(f"/api/reach?{times}&{asked}")[1]
                 assert (started, reached) == (found["started"], found["reached"]), asked
 
+    def test_values_of_any_type(self, serving: Serving) -> None:
+        """The numbers of another type than metrics are told, by an attribute and with a filter as well."""
+        serving.send(*[event(9000 + n, second=n, kind="log", name="typed", value=n, k="a") for n in range(3)])
+        for more in ("", "&by=k", "&attributes=%7B%22k%22:%22a%22%7D"):
+            asked = f"/api/values?name=typed&since={format_time(NOON)}&until={format_time(NOON + 10**10)}{more}"
+            assert 3 == serving.get(f"{asked}&type=log")[1]["values"]
+            assert [0, 0] == [serving.get(asked + kind)[1]["values"] for kind in ("", "&type=")]
+
     @pytest.mark.parametrize(
         "asked",
         [
             "events?limit=0", "events?limit=501", "events?limit=x", "events?limit=%C2%B2", f"events?limit={'9' * 5000}",
             "events?after=x", "events?after=1", f"events?after={'9' * 30}-00000000", "events?since=yesterday",
-            f"events?since={'9' * 5000}w", f"events?name={'x' * 1025}", "events?nmae=x", "events?=1", "events?since=%00",
+            f"events?since={'9' * 5000}w", f"events?name={'x' * 8193}", "events?nmae=x", "events?=1", "events?since=%00",
             "rejected?limit=-1", "rejected?after=1", "stats?buckets=1501", "stats?since=1h&until=2h", "stats?since=1h&until=1d", "stats?since=@99999999999",
             "stats?attributes=x", "stats?attributes=%5B1%5D", "events?attributes=" + "%5B" * 900, "installs?since=1h&until=2h", "installs?name=x",
             "reach", "reach?start=a", "reach?start=a&goal=b&within=soon", "reach?start=a&goal=b&by=x",

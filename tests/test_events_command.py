@@ -161,6 +161,19 @@ class TestDays:
         found = tool(*words, "--until", "2026-10-25T01:00:00Z", TZ="Europe/Berlin").stdout
         assert ["02:00"] == re.findall(r"2026-10-25 (.*?)  ", found)
 
+    def test_too_many_counts(self, tool: Tool) -> None:
+        """More groups times columns than fit in memory are refused, however few of them are not 0."""
+        lines = [
+            f'{{"event_id":"{n}","event_time":"2026-10-{1 + n % 20:02}T00:00:00Z","event_type":"log","event_name":"n{n}"}}'
+            for n in range(1200)
+        ]
+        tool("record", "raw", stdin="\n".join(lines).encode())
+        words = ("--by", "event_name", "--since", "2026-10-01T00:00:00Z", "--until", "2026-10-21T00:00:00Z", "--utc")
+        done = tool("stats", "--every", "1h", *words, "--json")
+        assert 2 == done.returncode
+        assert "500,000 counts in them; choose another --by" in done.stdout
+        assert 1200 == len(json.loads(tool("stats", "--every", "1d", *words, "--json").stdout)["groups"])
+
     def test_a_day_without_midnight(self, tool: Tool) -> None:
         """Where clocks leave midnight out, the day begins when they do, in a column as well."""
         for name, time in (("a", "T04:59:59Z"), ("b", "T05:00:00Z")):

@@ -720,6 +720,20 @@ class TestConnection:
             again.send(event("anew"))
             names_are(page, "anew")
 
+    def test_a_choice_that_is_refused(self, page: Browser, serving: Serving) -> None:
+        """What the server cannot answer is said, without a promise of another try; whatever is chosen next is shown."""
+        serving.send(event("a", k="v" * 3000))
+        page.driver.get(f"{serving.url}/?by=k")
+        page.until(lambda: page.texts("#names button.name"))
+        click(page, "#names button.name")
+        page.until(lambda: page.texts("#chips button") and "live" == page.text("#state-text"))
+        names_are(page, "a")
+        page.driver.get(f"{serving.url}/?name={'x' * 8193}")
+        page.until(lambda: "not answered" == page.text("#state-text"))
+        assert ("The server says: name is too long.", "") == (page.text("#gone-what"), page.text("#gone-next"))
+        page.driver.back()
+        names_are(page, "a")
+
     def test_password(self, page: Browser, tmp_path: Path) -> None:
         """Where a password is asked for, the page works once the browser knows it, and shows nothing before."""
         (tmp_path / "user").mkdir()

@@ -33,8 +33,11 @@ EVENTS = [
     event("deploy-success", "2026-11-02T11:00:00Z", service_name="web", install_id="a"),
     event("deploy-success", "2026-11-02T12:00:00Z", service_name="web", install_id="b"),
     event("deploy-success", "2026-11-03T10:00:00Z", service_name="web", install_id="a"),
-    *(event("build-seconds", f"2026-11-03T11:00:0{n}Z", service_name="web", value=n * 10) for n in range(5)),
-    event("build-seconds", "2026-11-03T12:00:00Z", service_name="api", value=7),
+    *(
+        event("build-seconds", f"2026-11-03T11:00:0{n}Z", event_type="metric", service_name="web", value=n * 10)
+        for n in range(5)
+    ),
+    event("build-seconds", "2026-11-03T12:00:00Z", event_type="metric", service_name="api", value=7),
     event("login-start", "2026-11-10T10:00:00Z", install_id="a"),
     event("login-success", "2026-11-10T10:09:00Z", install_id="a"),
     event("login-start", "2026-11-10T10:00:00Z", 1, install_id="b"),
@@ -124,6 +127,14 @@ class TestColumns:
         assert 2 == json.loads(tool("query", "--store", store, "--json", "SELEC").stdout)["exit_code"]
 
 
+def test_json_as_rows(tool: Tool, store: str) -> None:
+    """What is in an event can be asked for as rows, by SQLite's functions for JSON."""
+    sql = "SELECT j.key, COUNT(*) FROM events, json_each(body) AS j WHERE j.key = 'event_id' GROUP BY 1"
+    [[total]] = rows(tool, "--store", store, "SELECT COUNT(*) FROM events")
+    assert [["event_id", total]] == rows(tool, "--store", store, sql)
+    assert [["$.a[1]"]] == rows(tool, "--store", store, "SELECT fullkey FROM json_tree('{\"a\":[1,2]}') WHERE atom = 2")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes(name: str, tool: Tool, store: str) -> None:
     """Each recipe of the manual answers its question."""
@@ -150,6 +161,9 @@ ATTACKS = {
     "extension, in capitals": ("SELECT LOAD_EXTENSION('evil.so')", 2),
     "file function": ("SELECT writefile('out', 'x')", 2),
     "tokenizer": ("SELECT fts3_tokenizer('simple', x'00')", 2),
+    "tokenizer that is shown": ("SELECT fts3_tokenizer('simple')", 2),
+    "tokenizer as a table": ("SELECT * FROM fts3tokenize('simple', 'a')", 2),
+    "pages as a table": ("SELECT * FROM dbstat", 2),
     "explain": ("EXPLAIN SELECT 1", 2),
     "nothing": ("", 2),
     "not closed": ("SELECT 'a", 2),

@@ -9,7 +9,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -186,6 +186,29 @@ class TestColumns:
             days = Counter(datetime.fromtimestamp(us / 1e6, zone).day for us in edges[:-1])
             assert 30 not in days
             assert per_day == days[31]
+
+    def test_hours_where_clocks_change_by_half_of_one(self) -> None:
+        """Hours are those of the clock also then: one is shorter, and the next begins at a whole hour again."""
+        zone = ZoneInfo("Australia/Lord_Howe")
+        for begin, end, starts in (
+            ("2026-10-03T14:30:00Z", "2026-10-03T17:30:00Z", ["01:00", "02:30", "03:00", "04:00"]),
+            ("2026-04-04T14:00:00Z", "2026-04-04T16:40:00Z", ["01:00", "01:30", "02:00", "03:00"]),
+        ):
+            edges = bounds(parse_time(begin) // 1000, parse_time(end) // 1000, 3600, zone)
+            assert starts == [f"{datetime.fromtimestamp(us / 1e6, zone):%H:%M}" for us in edges[:-1]]
+
+    @pytest.mark.parametrize(
+        ("first", "last", "zone"),
+        [
+            ("0000-06-01T00:00:00Z", "2026-01-01T00:00:00Z", UTC),
+            ("0001-01-01T00:00:00Z", "0001-01-02T00:00:00Z", ZoneInfo("America/St_Johns")),
+            ("9999-12-31T00:00:00Z", "9999-12-31T23:00:00Z", UTC),
+        ],
+    )
+    def test_the_ends_of_the_calendar(self, first: str, last: str, zone: tzinfo) -> None:
+        """Where the calendar has no further day, columns are refused with what to do."""
+        with pytest.raises(UsageError, match="ends of the calendar; give --since"):
+            bounds(parse_time(first) // 1000, parse_time(last) // 1000, 86400, zone)
 
     @pytest.mark.parametrize("every", ["", "1", "0d", "7m", "45s", "36h", "d", "-1d", "5 m"])
     def test_lengths_that_days_do_not_consist_of(self, every: str) -> None:

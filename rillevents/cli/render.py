@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from time import time_ns
 from typing import Any
 
@@ -47,7 +48,11 @@ def _print(shown: Shown) -> None:
 
 def _print_json(data: Any) -> None:
     if not isinstance(data, Iterator):
-        print(json.dumps(data, indent=2), file=sys.stdout)
+        # In parts: the whole text is larger than the data, and one write of more than 2 GiB is cut by the system.
+        parts = json.JSONEncoder(indent=2).iterencode(data)
+        while part := "".join(islice(parts, _PARTS)):
+            print(part, end="", file=sys.stdout)
+        print(file=sys.stdout)
         return
     # One by one, not as a list: a spool may hold more than fits in memory.
     separator = "[\n"
@@ -149,6 +154,8 @@ def _age(time: str | None) -> str:
     return f" ({seconds // size:,} {name} old)" if seconds >= 0 else ""
 
 
+# Of these a text of some kilobytes is made.
+_PARTS = 4096
 _AGES = ((86_400, "days"), (3600, "hours"), (60, "minutes"))
 
 

@@ -43,7 +43,11 @@ def bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> li
     *zone* is that of the whole hours, days and weeks; None is the local zone. Raises UsageError for more than MAX_COLUMNS.
     """
     found: list[int] = []
-    for bound in _all_bounds(_moment(first_us, zone).date(), seconds, zone):
+    try:
+        first = _moment(first_us, zone).date()
+    except OverflowError:
+        raise _no_calendar() from None
+    for bound in _all_bounds(first, seconds, zone):
         if found and bound <= found[-1]:
             # A day, or hours, that the zone leaves out.
             continue
@@ -54,8 +58,14 @@ def bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> li
         if bound > last_us:
             return found
         if len(found) > MAX_COLUMNS:
-            break
-    raise UsageError(f"--every makes more than {MAX_COLUMNS:,} columns; give longer ones, or --since")
+            raise UsageError(f"--every makes more than {MAX_COLUMNS:,} columns; give longer ones, or --since")
+    raise _no_calendar()
+
+
+def _no_calendar() -> UsageError:
+    return UsageError(
+        "--every cannot make columns at the ends of the calendar", hint="give --since, or an earlier --until"
+    )
 
 
 def _all_bounds(day: date, seconds: int, zone: tzinfo | None) -> Iterator[int]:
@@ -69,9 +79,19 @@ def _all_bounds(day: date, seconds: int, zone: tzinfo | None) -> Iterator[int]:
             yield from (moment_of(day, at, zone) for at in range(0, _DAY, seconds))
         else:
             start, end = (moment_of(date.fromordinal(min(each, last)), 0, zone) for each in (ordinal, ordinal + days))
-            # In steps of real time: a day has 23 or 25 hours where the clocks change.
-            yield from range(start, end, seconds * _US) if seconds < _DAY else [start]
+            yield from _hours(start, end, seconds, zone) if seconds < _DAY else [start]
         ordinal += days
+
+
+def _hours(start: int, end: int, seconds: int, zone: tzinfo | None) -> Iterator[int]:
+    """Yield the beginnings of the hours, or shorter columns, of a day; it has 23 or 25 hours where the clocks change.
+
+    Where they change by half an hour, one is shorter.
+    """
+    while start < end:
+        yield start
+        local = _moment(start, zone)
+        start += (seconds - (local.hour * _HOUR + local.minute * 60 + local.second) % seconds) * _US
 
 
 def _moment(us: int, zone: tzinfo | None) -> datetime:

@@ -21,7 +21,7 @@ from rillevents.event.stats import MAX_NAMES, Timeline
 
 MAX_GROUPS: Final = 100_000
 _SECOND = 1_000_000
-_MOST_CELLS = 500_000
+MOST_CELLS: Final = 500_000
 _NUMBERS = (int, float)
 Kind = tuple[str, str]
 Group = tuple[Any, ...]
@@ -31,10 +31,18 @@ class Tally:
     """What is known about the events added so far; those that *query* does not accept by name or attribute are left out.
 
     *by* are the attributes that make groups. *value* is the attribute whose numbers are kept, "" for none; `value` counts in
-    metrics alone. *column* gives the column of a time, for counts over time in each group.
+    metrics alone, unless *any_type*. *column* gives the column of a time, for counts over time in each group.
     """
 
-    def __init__(self, query: Query, by: Sequence[str] = (), value: str = "", column: ColumnOf | None = None) -> None:
+    def __init__(
+        self,
+        query: Query,
+        by: Sequence[str] = (),
+        value: str = "",
+        column: ColumnOf | None = None,
+        *,
+        any_type: bool = False,
+    ) -> None:
         self.events = self.others = 0
         # The microseconds of the oldest event.
         self.first: int | None = None
@@ -45,6 +53,7 @@ class Tally:
         self.values: dict[tuple[Group, str], array[float]] = {}
         self._query = query
         self._value = value
+        self._metrics_only = value == "value" and not any_type
         self._column = column
         self._names = _Matching(query.name)
         self._attributes = Attributes(query.attributes) if query.attributes else None
@@ -78,9 +87,8 @@ class Tally:
                 self.groups[group] += n
         elif self._get:
             self.groups.update(groups)
-        if len(self.groups) > MAX_GROUPS or len(self.columns) > _MOST_CELLS:
-            told = f"more than {MAX_GROUPS:,} groups, or {_MOST_CELLS:,} counts in them; choose another --by, or filter"
-            raise UsageError(told, hint="`rillevents query` can group by anything")
+        if len(self.groups) > MAX_GROUPS or len(self.columns) > MOST_CELLS:
+            raise too_many_groups()
         if self._value:
             self._take_values([*map(attrgetter(self._fields.name(self._value)), rows)], types, names, groups)
 
@@ -112,7 +120,7 @@ class Tally:
                 self.timeline.add((kind, name), slot * width, n)
 
     def _take_values(self, values: list[Any], types: list[str], names: list[str], groups: list[Group]) -> None:
-        metrics_only = self._value == "value"
+        metrics_only = self._metrics_only
         for value, kind, name, group in zip(values, types, names, groups, strict=True):
             if type(value) in _NUMBERS and (kind == METRIC or not metrics_only):
                 key = group, name if (kind, name) in self.kinds else ""
@@ -121,6 +129,12 @@ class Tally:
                 self.values[key].append(
                     value if type(value) is float and -LARGEST <= value <= LARGEST else finite(value)
                 )
+
+
+def too_many_groups() -> UsageError:
+    """Return the error for more groups, or counts in them, than fit in memory."""
+    told = f"more than {MAX_GROUPS:,} groups, or {MOST_CELLS:,} counts in them; choose another --by, or filter"
+    return UsageError(told, hint="`rillevents query` can group by anything")
 
 
 class _Matching(dict[str, bool]):

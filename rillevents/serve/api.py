@@ -65,6 +65,9 @@ ASSETS = {
 _FILTERS = ("type", "name", "since", "until", "attributes")
 _CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{8}")
 _LONGEST = 1024
+# What can be chosen by a click: names have up to 1,024 bytes, and three for each sign of a pattern; values can be longer.
+_LONGER = ("attributes", "by", "goal", "name", "start")
+_LONGEST_CHOSEN = 8192
 _LINE_CHARS = 2000
 _KINDS = 50
 # Days in half hours: what the page asks for where clocks change.
@@ -218,7 +221,7 @@ def _values(seeing: Reader, parameters: Parameters) -> dict[str, Any]:
     bins = _number(parameters, "bins", 30, 100)
     # Whole microseconds, as the store has them: at most one event less.
     since, until = (bound // 1000 * 1000 for bound in _times(parameters))
-    query = Query(parameters.get("type", METRIC), exactly(name), since, until, _attributes(parameters))
+    query = Query(parameters.get("type") or METRIC, exactly(name), since, until, _attributes(parameters))
     if by or query.attributes:
         return {"event_name": name, **values_read(seeing, query, bins=bins, limit=_KINDS, by=by)}
     values, complete = seeing.values(query)
@@ -311,7 +314,7 @@ def _check(parameters: Parameters, known: Iterable[str]) -> None:
     for key, value in parameters.items():
         if key not in known:
             raise UsageError(f"unknown parameter; the known ones are: {', '.join(known)}")
-        if len(value) > _LONGEST:
+        if len(value) > (_LONGEST_CHOSEN if key in _LONGER else _LONGEST):
             raise UsageError(f"{key} is too long")
 
 

@@ -57,7 +57,7 @@ def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: st
 
 def values_read(seeing: Reader, query: Query, *, bins: int, limit: int, by: str) -> dict[str, Any]:
     """Return the distribution of the `value` of the events that *query* accepts, with *by* also that of each group."""
-    tally = Tally(query, (by,) if by else (), "value")
+    tally = Tally(query, (by,) if by else (), "value", any_type=True)
     first, blocks = seeing.blocks(query)
     _add(blocks, tally)
     by_group: dict[Group, array[float]] = {}

@@ -61,7 +61,8 @@ def prepared(sql: str, missing: Callable[[str], str]) -> str:
         found = _MISSING.fullmatch(complaint)
         name = _name_in(found[1], names) if found else ""
         if not name or name in attributes or len(attributes) >= _MOST_ATTRIBUTES:
-            raise UsageError(complaint, hint="the columns are " + ", ".join(COLUMNS) + ", and every attribute")
+            told = f'the columns are {", ".join(COLUMNS)}, and every attribute that is named where events are selected, "a.b" too'
+            raise UsageError(complaint, hint=told)
         _check_attribute(name, attributes, names)
         attributes.append(name)
 

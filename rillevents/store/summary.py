@@ -18,7 +18,7 @@ from rillevents.event import METRIC, format_time
 from rillevents.event.columns import ColumnOf, bounds
 from rillevents.event.query import Query
 from rillevents.event.stats import MAX_NAMES, Timeline, distribution
-from rillevents.event.tally import Group, Kind, Tally, plain
+from rillevents.event.tally import MOST_CELLS, Group, Kind, Tally, plain, too_many_groups
 from rillevents.store.counts import Counts, Range
 from rillevents.store.reader import Filter
 from rillevents.store.source import SpoolSource, StoreSource
@@ -225,6 +225,8 @@ def _groups(found: _Found, asked: Question, values: dict[Group, array[float]]) -
         skipped = max(0, bisect_right(starts, found.first) - 1)
     if asked.query.since is None and not found.events:
         starts = []
+    if len(found.groups) * (len(starts) - skipped) > MOST_CELLS:
+        raise too_many_groups()
     written = [format_time(us * 1000) for us in starts[skipped:]]
     return [
         {

@@ -56,6 +56,8 @@ class Gone extends Error {}
 class Refusal extends Error {
   constructor(status, text) {
     super(`${status}`);
+    // What was asked is at fault, and stays so until something else is chosen.
+    this.isFinal = status === 400;
     try {
       this.told = JSON.parse(text).error;
     } catch {
@@ -160,12 +162,13 @@ function failed(error, wait) {
   if (isOurs) console.error(error);
   const what = isThere ? `The server says: ${error.told}.` : `No answer from ${location.host}.`;
   say(byId("gone-what"), isOurs ? "This page could not show the answer." : what);
-  say(byId("gone-since"), `The data shown is from ${clock(goneSince.toISOString())}.`);
+  const stands = `The data shown is from ${clock(goneSince.toISOString())}.`;
+  say(byId("gone-since"), error.isFinal ? "What is shown belongs to what was chosen before: choose something else, or go back." : stands);
   byId("gone").hidden = false;
   document.body.classList.add("stale");
-  state("gone", error instanceof Gone ? "server gone" : "server error");
+  state("gone", error instanceof Gone ? "server gone" : error.isFinal ? "not answered" : "server error");
   const until = Date.now() + wait;
-  const tell = () => say(byId("gone-next"), `Next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s.`);
+  const tell = () => say(byId("gone-next"), error.isFinal ? "" : `Next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s.`);
   clearInterval(countdown);
   countdown = setInterval(tell, 500);
   tell();
