@@ -161,6 +161,17 @@ class TestDays:
         found = tool(*words, "--until", "2026-10-25T01:00:00Z", TZ="Europe/Berlin").stdout
         assert ["02:00"] == re.findall(r"2026-10-25 (.*?)  ", found)
 
+    def test_the_headline_has_the_zone_of_the_lines(self, tool: Tool) -> None:
+        """With `--every` the headline is in the zone whose days and hours are the lines; else, and with `--utc`, in UTC."""
+        tool("record", "log", "a", "--time", "2026-10-05T00:30:00Z")
+        words = ("stats", "--since", "2026-10-05T00:00:00Z", "--until", "2026-10-05T01:00:00Z")
+        for more, told in (
+            (("--every", "1h"), "2026-10-04 20:30:00 to 2026-10-04 21:00:00 -0400; a line"),
+            (("--every", "1h", "--utc"), "2026-10-05 00:30:00 to 2026-10-05 01:00:00 UTC; a line"),
+            ((), "2026-10-05 00:30:00 to 2026-10-05 01:00:00 UTC; a column"),
+        ):
+            assert told in tool(*words, *more, TZ="America/New_York").stdout
+
     def test_too_many_counts(self, tool: Tool) -> None:
         """More groups times columns than fit in memory are refused, however few of them are not 0."""
         lines = [

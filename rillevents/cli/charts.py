@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from rillevents.cli.printable import text_of
@@ -78,13 +78,20 @@ def headline(data: Mapping[str, Any], width: int) -> str:
         return events
     step = merged([0] * len(data["names"][0]["buckets"]), width)[1]
     digits = len("2026-11-23T10:00:00" if data["bucket_seconds"] < 60 else "2026-11-23T10:00")
-    since, until = (data[end][:digits].replace("T", " ") for end in ("since", "until"))
-    told = f"{events}, {since} to {until} UTC"
+    since, until = (_in_zone(data[end], data) for end in ("since", "until"))
+    told = f"{events}, {since[:digits]} to {until[:digits]} {until[20:]}"
     if data["every"]:
         return f"{told}; a line: {span(data['every'])}"
     # A table of groups has no chart over time.
     has_chart = not (data["groups"] and data["groups"][0]["by"])
     return f"{told}; a column: {span(step * data['bucket_seconds'])}" if has_chart else told
+
+
+def _in_zone(text: str, data: Mapping[str, Any]) -> str:
+    """Return a time with its zone: that of the columns of `--every` if there are some, else UTC."""
+    if data["utc"] or not data["every"]:
+        return f"{text[:19].replace('T', ' ')} UTC"
+    return f"{_moment(text, None):%Y-%m-%d %H:%M:%S %z}"
 
 
 def counted(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str, str, str]]:
@@ -174,11 +181,15 @@ def moments(texts: Sequence[str], data: Mapping[str, Any]) -> list[str]:
     With the offsets where two would read alike: clocks go back between them.
     """
     zone = UTC if data["utc"] else None
-    starts = [datetime.fromisoformat(text[:19] + "+00:00").astimezone(zone) for text in texts]
+    starts = [_moment(text, zone) for text in texts]
     if data["every"] % 86400 == 0:
         return [f"{start:%Y-%m-%d %a}" for start in starts]
     found = [f"{start:%Y-%m-%d %H:%M}" for start in starts]
     return found if len({*found}) == len(found) else [f"{start:%Y-%m-%d %H:%M %z}" for start in starts]
+
+
+def _moment(text: str, zone: tzinfo | None) -> datetime:
+    return datetime.fromisoformat(text[:19] + "+00:00").astimezone(zone)
 
 
 def spread(metric: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str]]:
