@@ -524,6 +524,25 @@ class TestSettings:
         assert ("0\n", "") == (done.stdout, done.stderr)
         until(lambda: 51 == len(intake.events))
 
+    def test_an_output_that_ends(self, tmp_path: Path) -> None:
+        """`show` to a reader that has enough is done; to a full disk it says that the output is incomplete, without a traceback."""
+        program = (
+            "import sys\nfrom rillevents import Application\napp = Application('mytool', 'MYTOOL_')\n"
+            "if sys.argv[1:2] == ['telemetry']: sys.exit(app.telemetry_command(sys.argv[2:]))\n"
+            "client = app.client()\nfor n in range(2000): client.record_behavioral('x', pad='y' * 100)\n"
+        )
+        user = User(tmp_path, program=program)
+        user.run()
+        words = shlex.join(user.words("telemetry", "show"))
+        script = f"set -o pipefail; {words} | head -n 1 | wc -l; echo $?; {words} > /dev/full; echo $?"
+        done = subprocess.run([need("bash"), "-c", script], env=user.environ, capture_output=True, text=True)
+        assert ("1\n0\n1\n", "mytool: the output is incomplete: No space left on device\n") == (
+            done.stdout,
+            done.stderr,
+        )
+        helped = user.run("telemetry", "--help")
+        assert (0, "Usage: mytool telemetry COMMAND") == (helped.returncode, helped.stdout.splitlines()[0])
+
     def test_a_busy_flush(self, tmp_path: Path) -> None:
         """A flush that finds another one at work says how many events wait."""
         app = Application("mytool", "MYTOOL_", intake_url="http://127.0.0.1:9/", environ={"MYTOOL_HOME": str(tmp_path)})

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from rillevents.errors import RilleventsError, UsageError
 from rillevents.local import Application as Named
 from rillevents.local import Paths, consent
 from rillevents.recording import Client
@@ -20,18 +19,10 @@ if TYPE_CHECKING:
 
     from rillevents.event import Event
     from rillevents.recording import OnError
+    from rillevents.recording.telemetry import Telemetry
 
 # What tells a process that it is the delivery of a program that cannot tell it by its arguments.
 _DEFINED = "_RV_APPLICATION"
-_USAGE = """\
-Usage: {name} telemetry COMMAND
-What {name} may record and send.
-
-  status         print on or off, and what decided it
-  on             allow telemetry
-  off [--purge]  turn it off, with --purge also delete what was recorded
-  show           print what waits to be sent
-"""
 # Where that process looks for modules first.
 _SEARCHED = "PYTHONPATH"
 
@@ -101,6 +92,8 @@ class Application(Named):
     @property
     def telemetry(self) -> Telemetry:
         """What the user decides: `on()`, `off(purge=True)`, `status()`, `show()`."""
+        from rillevents.recording.telemetry import Telemetry
+
         return Telemetry(self)
 
     def client(self, *, on_error: OnError = "log", flush_every: float | str | None = None) -> Client:
@@ -178,103 +171,15 @@ class Application(Named):
         `status`, `on`, `off [--purge]` and `show`, which prints what waits to be sent; stdout has data alone. For programs with
         a parser of any kind.
         """
-        out = out or sys.stdout
-        words = list(argv) or ["status"]
-        if words[0] in ("--help", "-h"):
-            out.write(_USAGE.format(name=self.name))
-            return 0
-        try:
-            if words == ["status"]:
-                found = self.telemetry.status()
-                out.write(f"{'on' if found.enabled else 'off'} (decided by: {found.decided_by})\n")
-            elif words == ["on"]:
-                self._say(self.telemetry.on())
-            elif words[0] == "off" and words[1:] in ([], ["--purge"]):
-                self._say(self.telemetry.off(purge=len(words) == 2))
-            elif words == ["show"]:
-                for line in self.telemetry.show():
-                    out.write(line.decode())
-            else:
-                raise UsageError(
-                    f"telemetry has no {' '.join(words)!r}", hint="write on, off, off --purge, status or show"
-                )
-        except RilleventsError as error:
-            self._say(self.own_words(str(error)))
-            return error.exit_code
-        return 0
+        from rillevents.recording.telemetry import run
+
+        return run(self, argv, out or sys.stdout)
 
     def telemetry_app(self) -> typer.Typer:
         """Return the same commands as a Typer app: `app.add_typer(application.telemetry_app(), name="telemetry")`."""
-        import typer
+        from rillevents.recording.telemetry import mountable
 
-        app = typer.Typer(no_args_is_help=True, help=f"What {self.name} may record and send.")
-
-        def add(words: list[str], about: str) -> None:
-            def command() -> None:
-                raise typer.Exit(self.telemetry_command(words))
-
-            app.command(words[0], help=about)(command)
-
-        add(["status"], "Print on or off, and what decided it.")
-        add(["on"], "Allow telemetry.")
-        add(["show"], "Print what waits to be sent.")
-
-        @app.command("off", help="Turn telemetry off: nothing is recorded or sent any more.")
-        def off(purge: bool = typer.Option(False, "--purge", help="Also delete what was recorded.")) -> None:
-            raise typer.Exit(self.telemetry_command(["off", *(["--purge"] if purge else [])]))
-
-        return app
-
-    def _say(self, message: str) -> None:
-        sys.stderr.write(f"{self.name}: {message}\n")
-
-
-class Telemetry:
-    """What a program's user decides. Methods raise RilleventsError if a file cannot be written or read."""
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    def status(self) -> consent.Consent:
-        """Return whether telemetry is on, and what decided it."""
-        return consent.decide(self._app.paths)
-
-    def on(self) -> str:
-        """Allow telemetry for good, and return what to tell the user; a variable that says off still wins."""
-        return self._saved(True)
-
-    def off(self, *, purge: bool = False) -> str:
-        """Turn telemetry off for good, with *purge* delete what was recorded, and return what to tell the user."""
-        from rillevents.spool.maintenance import purge as delete
-        from rillevents.spool.view import contents, existing_spools
-
-        told, places = self._saved(False), existing_spools(self._app.paths)
-        if purge:
-            return f"{told}; deleted {sum(map(delete, places)):,} events"
-        held = sum(contents(place).events for place in places)
-        return f"{told}; {held:,} events are kept, and not sent: off --purge deletes them" if held else told
-
-    def show(self) -> list[bytes]:
-        """Return the events that wait to be sent, as lines of NDJSON."""
-        from rillevents.spool.view import existing_spools, pending
-
-        return [line for place in existing_spools(self._app.paths) for line in pending(place)]
-
-    def _saved(self, enabled: bool) -> str:
-        paths = self._app.paths
-        variable = f"{self._app.prefix}TELEMETRY"
-        if not paths.config_dir:
-            raise RilleventsError("there is no config folder to write to", hint=f"set {variable}={int(enabled)}")
-        try:
-            consent.save(paths, enabled)
-        except OSError as error:
-            raise RilleventsError(
-                f"{paths.telemetry_file} cannot be written: {error.strerror or error}",
-                hint=f"set {variable}={int(enabled)}",
-            ) from None
-        found = consent.decide(paths)
-        still = f" still: {found.decided_by} turns it off" if found.enabled != enabled else ""
-        return f"telemetry is {'on' if found.enabled else 'off'}{still}"
+        return mountable(self)
 
 
 class _PrintingSink(TapSink):
