@@ -94,7 +94,7 @@ class Application(Named):
         """What the user decides: `on()`, `off(purge=True)`, `status()`, `show()`."""
         from rillevents.recording.telemetry import Telemetry
 
-        return Telemetry(self)
+        return Telemetry(self.paths)
 
     def client(self, *, on_error: OnError = "log", flush_every: float | str | None = None) -> Client:
         """Return the client to record with, after the notice if it is due; its events are on the disk when `record` returns.
@@ -173,13 +173,13 @@ class Application(Named):
         """
         from rillevents.recording.telemetry import run
 
-        return run(self, argv, out or sys.stdout)
+        return run(self.paths, argv, out or sys.stdout)
 
     def telemetry_app(self) -> typer.Typer:
         """Return the same commands as a Typer app: `app.add_typer(application.telemetry_app(), name="telemetry")`."""
         from rillevents.recording.telemetry import mountable
 
-        return mountable(self)
+        return mountable(self.name, self.telemetry_command)
 
 
 class _PrintingSink(TapSink):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING
 
 from rillevents.errors import RilleventsError, UsageError
@@ -13,7 +13,7 @@ from rillevents.local import consent
 if TYPE_CHECKING:
     import typer
 
-    from rillevents.recording.application import Application
+    from rillevents.local import Paths
 
 _USAGE = """\
 Usage: {name} telemetry COMMAND
@@ -29,12 +29,12 @@ What {name} may record and send.
 class Telemetry:
     """What a program's user decides. Methods raise RilleventsError if a file cannot be written or read."""
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
 
     def status(self) -> consent.Consent:
         """Return whether telemetry is on, and what decided it."""
-        return consent.decide(self._app.paths)
+        return consent.decide(self._paths)
 
     def on(self) -> str:
         """Allow telemetry for good, and return what to tell the user; a variable that says off still wins."""
@@ -45,7 +45,7 @@ class Telemetry:
         from rillevents.spool.maintenance import purge as delete
         from rillevents.spool.view import contents, existing_spools
 
-        told, places = self._saved(False), existing_spools(self._app.paths)
+        told, places = self._saved(False), existing_spools(self._paths)
         if purge:
             return f"{told}; deleted {sum(map(delete, places)):,} events"
         held = sum(contents(place).events for place in places)
@@ -55,11 +55,11 @@ class Telemetry:
         """Return the events that wait to be sent, as lines of NDJSON."""
         from rillevents.spool.view import existing_spools, pending
 
-        return [line for place in existing_spools(self._app.paths) for line in pending(place)]
+        return [line for place in existing_spools(self._paths) for line in pending(place)]
 
     def _saved(self, enabled: bool) -> str:
-        paths = self._app.paths
-        variable = f"{self._app.prefix}TELEMETRY"
+        paths = self._paths
+        variable = f"{paths.app.prefix}TELEMETRY"
         if not paths.config_dir:
             raise RilleventsError("there is no config folder to write to", hint=f"set {variable}={int(enabled)}")
         try:
@@ -74,13 +74,13 @@ class Telemetry:
         return f"telemetry is {'on' if found.enabled else 'off'}{still}"
 
 
-def run(app: Application, argv: Sequence[str], out: IO[str]) -> int:
+def run(paths: Paths, argv: Sequence[str], out: IO[str]) -> int:
     """Do what the words after `telemetry` say, and return the exit code; *out* gets data alone."""
     try:
-        message = _done(app.telemetry, list(argv) or ["status"], app.name, out)
+        message = _done(Telemetry(paths), list(argv) or ["status"], paths.app.name, out)
         out.flush()
     except RilleventsError as error:
-        message, code = app.own_words(str(error)), error.exit_code
+        message, code = paths.app.own_words(str(error)), error.exit_code
     except OSError as error:
         # Python would try to write the rest once more when it ends, and fail again.
         with open(os.devnull, "wb") as nowhere:
@@ -91,7 +91,7 @@ def run(app: Application, argv: Sequence[str], out: IO[str]) -> int:
     else:
         code = 0
     if message:
-        sys.stderr.write(f"{app.name}: {message}\n")
+        sys.stderr.write(f"{paths.app.name}: {message}\n")
     return code
 
 
@@ -114,17 +114,17 @@ def _done(telemetry: Telemetry, words: list[str], name: str, out: IO[str]) -> st
     return ""
 
 
-def mountable(application: Application) -> typer.Typer:
-    """Return the same commands as a Typer app."""
+def mountable(name: str, command: Callable[[Sequence[str]], int]) -> typer.Typer:
+    """Return the same commands as a Typer app; *command* gets their words, and returns the exit code."""
     import typer
 
-    app = typer.Typer(no_args_is_help=True, help=f"What {application.name} may record and send.")
+    app = typer.Typer(no_args_is_help=True, help=f"What {name} may record and send.")
 
     def add(words: list[str], about: str) -> None:
-        def command() -> None:
-            raise typer.Exit(application.telemetry_command(words))
+        def called() -> None:
+            raise typer.Exit(command(words))
 
-        app.command(words[0], help=about)(command)
+        app.command(words[0], help=about)(called)
 
     add(["status"], "Print on or off, and what decided it.")
     add(["on"], "Allow telemetry.")
@@ -132,6 +132,6 @@ def mountable(application: Application) -> typer.Typer:
 
     @app.command("off", help="Turn telemetry off: nothing is recorded or sent any more.")
     def off(purge: bool = typer.Option(False, "--purge", help="Also delete what was recorded.")) -> None:
-        raise typer.Exit(application.telemetry_command(["off", *(["--purge"] if purge else [])]))
+        raise typer.Exit(command(["off", *(["--purge"] if purge else [])]))
 
     return app
