@@ -73,8 +73,6 @@ class Client(Lifecycle):
         self._reporter = Reporter(self._sink, warn, raises=on_error == "raise")
         if warn is None and self._sink.enabled:
             # Now, not when something fails: a program without free descriptors cannot import any more.
-            import logging  # noqa: F401
-
             import rillevents.event.mending
             import rillevents.recording.timed  # noqa: F401
         self._shared = Shared(dict(attributes or {}))

@@ -12,12 +12,10 @@ from rillevents.local import Application as Named
 from rillevents.local import Paths, consent
 from rillevents.recording import Client
 from rillevents.recording.sinks import log
-from rillevents.recording.sinks.tap import TapSink
 
 if TYPE_CHECKING:
     import typer
 
-    from rillevents.event import Event
     from rillevents.recording import OnError
     from rillevents.recording.telemetry import Telemetry
 
@@ -106,8 +104,9 @@ class Application(Named):
         is_debug = paths.variable("TELEMETRY_DEBUG").strip().lower() not in ("", *consent.OFF)
         if is_debug and consent.decide(paths).enabled:
             from rillevents.recording.setup import recording_setup
+            from rillevents.recording.sinks.tap import PrintingSink
 
-            found = recording_setup(paths, dry_run=True, tap=_PrintingSink())
+            found = recording_setup(paths, dry_run=True, tap=PrintingSink())
             for warning in found.warnings:
                 log(self.own_words(warning))
             return Client(found.sink, on_error=on_error, attributes=found.attributes, redactor=found.redactor)
@@ -180,15 +179,6 @@ class Application(Named):
         from rillevents.recording.telemetry import mountable
 
         return mountable(self.name, self.telemetry_command)
-
-
-class _PrintingSink(TapSink):
-    """Shows what would be sent."""
-
-    def emit(self, event: Event) -> None:
-        super().emit(event)
-        if sys.stderr is not None:
-            sys.stderr.write(event.line.decode())
 
 
 def _seconds(duration: float | str) -> float:

@@ -35,7 +35,7 @@ DRAWN = (
     ("serve", 0),
     ("serve", 1),
 )
-ORDER = ("oneshot", "shell", "growth", "library", "bulk", "flush", "otlp", "serve", "store", "memory")
+ORDER = ("oneshot", "shell", "growth", "library", "embedded", "bulk", "flush", "otlp", "serve", "store", "memory")
 
 WIDTH, MARGIN, GAP, BAR, TITLE = 580, 16, 24, 22, 48
 LABEL, VALUE = 244, 100

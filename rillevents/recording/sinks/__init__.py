@@ -6,6 +6,7 @@ batching.py   a queue in memory and an exporter, in the background
 
 from __future__ import annotations
 
+import sys
 from _thread import get_ident
 from time import monotonic
 
@@ -188,10 +189,16 @@ class Reporter:
 
 
 def log(message: str) -> None:
-    """Write a warning to the logger of the library."""
-    import logging
+    """Write a warning to the logger of the library.
 
-    logging.getLogger("rillevents").warning(message)
+    A program that has not imported `logging` has not configured it: then this is the line on stderr that `logging` would write.
+    It is not imported for that, which a program without free descriptors could not do.
+    """
+    logging = sys.modules.get("logging")
+    if logging:
+        logging.getLogger("rillevents").warning(message)
+    elif sys.stderr:
+        sys.stderr.write(f"{message}\n")
 
 
 class Lifecycle:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rillevents.recording.sinks import Sink
 
 TYPE_CHECKING = False
@@ -31,3 +33,13 @@ class TapSink(Sink):
         """Let the sink behind count."""
         if self.behind:
             self.behind.count(kind, reason, n)
+
+
+class PrintingSink(TapSink):
+    """Prints each event to stderr as well."""
+
+    def emit(self, event: Event) -> None:
+        """Pass the event on, and print its line once that succeeded."""
+        super().emit(event)
+        if sys.stderr is not None:
+            sys.stderr.write(event.line.decode())
