@@ -47,18 +47,20 @@ except ImportError:  # pragma: no cover - for programs tested without pytest
     pass
 else:
 
-    @pytest.fixture
-    def rillevents_prefixes() -> tuple[str, ...]:
-        """The prefixes of programs with a name of their own that are tested; override it, to return ("MYTOOL_",) say."""
-        return ()
+    def _prefixes(request: pytest.FixtureRequest) -> tuple[str, ...]:
+        """Return ours, and what a fixture `rillevents_prefixes` returns, if there is one: those of the programs that are tested."""
+        try:
+            return ("RILLEVENTS_", *request.getfixturevalue("rillevents_prefixes"))
+        except pytest.FixtureLookupError:
+            return ("RILLEVENTS_",)
 
     @pytest.fixture
-    def rillevents_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rillevents_prefixes: tuple[str, ...]) -> Path:
+    def rillevents_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
         """Give the test a home of its own, and remove environment variables that would override it.
 
-        Programs with other prefixes get a home each, too, beside this one.
+        Programs whose prefixes a fixture `rillevents_prefixes` returns get a home each, too, beside this one.
         """
-        prefixes = ("RILLEVENTS_", *rillevents_prefixes)
+        prefixes = _prefixes(request)
         for name in list(os.environ):
             decides = name.startswith(prefixes) or name in ("CI", "DO_NOT_TRACK")
             if decides or name.upper() in _PROXIES:
@@ -69,10 +71,10 @@ else:
 
     @pytest.fixture
     def rillevents_intake(
-        rillevents_home: Path, monkeypatch: pytest.MonkeyPatch, rillevents_prefixes: tuple[str, ...]
+        rillevents_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> Iterator[FakeIntake]:
-        """Give the test a running intake that is configured as the destination, also of programs with other prefixes."""
+        """Give the test a running intake that is configured as the destination, also of the programs with these prefixes."""
         with FakeIntake() as intake:
-            for prefix in ("RILLEVENTS_", *rillevents_prefixes):
+            for prefix in _prefixes(request):
                 monkeypatch.setenv(f"{prefix}INTAKE_URL", intake.url)
             yield intake
