@@ -48,7 +48,7 @@ except ImportError:  # pragma: no cover - for programs tested without pytest
 else:
 
     def _prefixes(request: pytest.FixtureRequest) -> tuple[str, ...]:
-        """Return ours, and what a fixture `rillevents_prefixes` returns, if there is one: those of the programs that are tested."""
+        """Return ours, and those that a fixture `rillevents_prefixes` returns, if there is one: of the programs under test."""
         try:
             return ("RILLEVENTS_", *request.getfixturevalue("rillevents_prefixes"))
         except pytest.FixtureLookupError:
