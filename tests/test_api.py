@@ -440,7 +440,7 @@ class TestAnswers:
             "stats?attributes=x", "stats?attributes=%5B1%5D", "events?attributes=" + "%5B" * 900, "installs?since=1h&until=2h", "installs?name=x",
             "reach", "reach?start=a", "reach?start=a&goal=b&within=soon", "reach?start=a&goal=b&by=x",
             "values", "values?name=", "values?name=m&bins=101", "values?name=m&since=1h&until=1h",
-            "events?" + "&".join(f"a{number}=1" for number in range(21)), "events?since=1h&since=2h", "events?name=a&name=a",
+            "events?" + "&".join(f"a{number}=1" for number in range(21)), "events?since=1h&since=2h", "events?name=a&name=a", "events?name=a&name=", "events?name=&name=",
             "events?attributes=%7B%22a%22:NaN%7D", "stats?attributes=%7B%22a%22:-Infinity%7D",
         ],
         ids=lambda asked: asked[:24],

@@ -281,8 +281,9 @@ class TestAutoFlush:
         until(lambda: intake.events)
         assert "x" == (tmp_path / "ran").read_text()
 
-    def test_what_it_has_of_a_program_with_the_hook(self, intake: FakeIntake, tmp_path: Path) -> None:
-        """A program with the hook is not copied; the process beside it has a session, a folder, a limit and descriptors of its own."""
+    @pytest.mark.parametrize("hook", [False, True], ids=["plain", "with-the-hook"])
+    def test_what_it_has_of_the_program(self, hook: bool, intake: FakeIntake, tmp_path: Path) -> None:
+        """A program is not copied; the process beside it has a session, a folder, a limit, signals and descriptors of its own."""
         asked, may_answer = threading.Event(), threading.Event()
 
         def hold(request: object) -> int:
@@ -291,8 +292,10 @@ class TestAutoFlush:
             return 200
 
         intake.respond = hold
-        program = FIVE.replace("app.client", "app.maybe_flush_child()\napp.client")
+        program = FIVE.replace("app.client", "app.maybe_flush_child()\napp.client") if hook else FIVE
+        program += "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
         user, log = User(tmp_path, f"intake_url={intake.url!r}, auto_flush=1", program), tmp_path / "strace"
+        mark = f'"{WORD}"' if hook else "rillevents.recordin"
         lock, words = tmp_path / "lock", shlex.join(user.words())
         script = f"exec 9>{shlex.quote(str(lock))} && flock 9 && trap '' TERM && {words}"
         trace = [need("strace"), "-f", "-e", "trace=process,alarm", "-o", str(log), "bash", "-c", script]
@@ -300,7 +303,7 @@ class TestAutoFlush:
             started = subprocess.Popen(trace, env=user.environ | {"MYTOOL_TELEMETRY": "1"}, stdout=subprocess.DEVNULL)
             assert asked.wait(60 * PACE)
             lines = log.read_text().splitlines()
-            child = only([line for line in lines if "execve(" in line and WORD in line]).split()[0]
+            child = only([line for line in lines if "execve(" in line and re.search(mark, line)]).split()[0]
             # The lock is free although this process goes on.
             subprocess.run([need("flock"), "-n", lock, "true"], check=True)
             place = Path("/proc", child)
@@ -311,6 +314,7 @@ class TestAutoFlush:
             status = (place / "status").read_text()
             assert "Umask:\t0077" in status
             assert 0 == int(re.search(r"SigIgn:\s+(\w+)", status)[1], 16) >> signal.SIGTERM - 1 & 1  # type: ignore[index]
+            assert 0 == int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16)  # type: ignore[index]
             assert child == (place / "stat").read_text().rpartition(")")[2].split()[3]
         finally:
             may_answer.set()
@@ -336,11 +340,15 @@ class TestAutoFlush:
 
     def test_a_run_that_may_not_deliver_takes_no_turn(self, intake: FakeIntake, tmp_path: Path) -> None:
         """A run in CI, where nothing is delivered, does not hold up the delivery of the next one."""
-        user = User(tmp_path, f"intake_url={intake.url!r}, auto_flush='1d'")
-        user.run(MYTOOL_TELEMETRY="1", CI="true")
-        assert [] == intake.events
-        user.run(MYTOOL_TELEMETRY="1")
-        until(lambda: 2 == len(intake.events))
+        user = User(tmp_path)
+        for number, end in enumerate(("", "client.close()")):
+            program = FIVE.replace("app.client()", "client = app.client()\nclient") + end
+            user.file.write_text(program.replace("{options}", f"intake_url={intake.url!r}, auto_flush='1d'"))
+            environ = {"MYTOOL_TELEMETRY": "1", "MYTOOL_HOME": str(tmp_path / f"home{number}")}
+            user.run(CI="true", **environ)
+            assert 2 * number == len(intake.events)
+            user.run(**environ)
+            until(lambda number=number: 2 * number + 2 == len(intake.events))
 
     @pytest.mark.parametrize("environ", [{}, {"MYTOOL_TELEMETRY": "1", "CI": "true"}])
     def test_not_before_the_notice_nor_in_ci(self, environ: dict[str, str], intake: FakeIntake, tmp_path: Path) -> None:
@@ -540,8 +548,44 @@ class TestSettings:
             done.stdout,
             done.stderr,
         )
+        closed = subprocess.run(
+            [need("bash"), "-c", f"{words.replace(' show', ' off')} >&-"],
+            env=user.environ,
+            capture_output=True,
+            text=True,
+        )
+        assert (0, "mytool: telemetry is off") == (closed.returncode, closed.stderr[:24])
         helped = user.run("telemetry", "--help")
         assert (0, "Usage: mytool telemetry COMMAND") == (helped.returncode, helped.stdout.splitlines()[0])
+
+    def test_a_client_that_is_dropped_after_another_was_closed(self, intake: FakeIntake, tmp_path: Path) -> None:
+        """What a dropped client stored is delivered at the end, whoever else was closed meanwhile."""
+        program = (
+            f"from rillevents import Application\n"
+            f"app = Application('mytool', 'MYTOOL_', intake_url={intake.url!r}, auto_flush=0.001)\n"
+            "a, b = app.client(), app.client()\nb.record_log('b', '1')\na.record_log('a', '1')\na.close()\n"
+            "b.record_log('b', '2')\ndel b\n"
+        )
+        User(tmp_path, program=program).run(MYTOOL_TELEMETRY="1")
+        until(lambda: 3 == len({event["event_id"] for event in intake.events}))
+
+    def test_an_stderr_that_fails(self, tmp_path: Path) -> None:
+        """Nothing of a message that nobody can read gets into the program: with a full disk as its stderr it goes on."""
+        program = FIVE.replace("app.client()", "app.client().close() or app.client()")
+        user = User(tmp_path, program=program)
+        home = tmp_path / "mytool"
+        home.mkdir()
+        (home / "config.toml").write_text("[nonsense\n")
+        for variables in ({}, {"MYTOOL_TELEMETRY_DEBUG": "1"}):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    user.words(),
+                    env=user.environ | {"MYTOOL_HOME": str(home)} | variables,
+                    stdout=subprocess.PIPE,
+                    stderr=full,
+                )
+            # A message that fails at the very end is Python's own exit code.
+            assert b"done\n" == done.stdout
 
     def test_a_busy_flush(self, tmp_path: Path) -> None:
         """A flush that finds another one at work says how many events wait."""

@@ -130,6 +130,7 @@ class TestDecorator:
                 with pytest.raises(StopAsyncIteration):
                     await talking.asend("end")
             await talking.aclose()
+            told.append("after it")
             with pytest.raises(ValueError, match="thrown"):
                 other = function(told)
                 await anext(other)
@@ -140,9 +141,67 @@ class TestDecorator:
             plain, timed = (
                 asyncio.run(talk(each, to_the_end=to_the_end)) for each in (echo, client.timed("echo")(echo))
             )
-            assert ["begin", "hello", "caught", "closed", "closed"] == plain == timed
+            assert ["begin", "hello", "caught", "closed", "after it", "closed"] == plain == timed
             assert [("echo", True, None), ("echo", False, "ValueError")] == seen(sink)
             sink.events.clear()
+
+    def test_a_generator_that_outlives_the_loop(self, client: Client, sink: CapturingSink) -> None:
+        """An asynchronous generator that is still there when the event loop ends is closed by it, once, without a complaint."""
+        told: list[Any] = []
+
+        @client.timed("walk")
+        async def walk() -> AsyncIterator[int]:
+            try:
+                yield 1
+                yield 2
+            finally:
+                await asyncio.sleep(0)
+                told.append("closed")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+            kept.append(walk())
+            await anext(kept[0])
+
+        kept: list[Any] = []
+        asyncio.run(main())
+        assert (["closed"], [("walk", True, None)]) == (told, seen(sink))
+
+    def test_a_generator_of_two_threads(self, client: Client, sink: CapturingSink) -> None:
+        """A generator may begin in one thread and end in another."""
+
+        @client.timed("walk")
+        def walk() -> Iterator[int]:
+            yield 1
+
+        walking = walk()
+        next(walking)
+        thread = threading.Thread(target=lambda: list(walking))
+        thread.start()
+        thread.join()
+        assert [("walk", True, None)] == seen(sink)
+
+    def test_a_coroutine_that_is_closed(self, client: Client, sink: CapturingSink) -> None:
+        """A block in a coroutine that is closed within it has not succeeded, and an exception's own properties cannot harm."""
+
+        async def work() -> None:
+            with client.timed("work"):
+                await asyncio.sleep(600)
+
+        class Odd(Exception):
+            @property
+            def exit_code(self) -> int:
+                raise RuntimeError
+
+        async def main() -> None:
+            coroutine = work()
+            coroutine.send(None)
+            coroutine.close()
+
+        asyncio.run(main())
+        with pytest.raises(Odd), client.timed("odd"):
+            raise Odd
+        assert [("work", False, "GeneratorExit"), ("odd", False, "Odd")] == seen(sink)
 
     def test_a_context_manager(self, client: Client, sink: CapturingSink) -> None:
         """With `asynccontextmanager` around it, the exception of a block gets into the generator."""

@@ -172,6 +172,14 @@ class TestDays:
         ):
             assert told in tool(*words, *more, TZ="America/New_York").stdout
 
+    def test_years_of_few_digits(self, tool: Tool) -> None:
+        """A year has four digits, in the headline and in the lines."""
+        tool("record", "log", "a", "--time", "0987-06-05T00:30:00Z")
+        words = ("--since", "0987-06-05T00:00:00Z", "--until", "0987-06-05T01:00:00Z", "--every", "1h")
+        found = tool("stats", *words, TZ="Etc/GMT+2").stdout
+        assert "0987-06-04 22:30:00 to 0987-06-04 23:00:00 -0200; a line" in found
+        assert "\n0987-06-04 22:00 " in found
+
     def test_too_many_counts(self, tool: Tool) -> None:
         """More groups times columns than fit in memory are refused, however few of them are not 0."""
         lines = [

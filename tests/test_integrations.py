@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
@@ -332,11 +333,16 @@ class TestWsgi:
             def close(self) -> None:
                 self._file.close()
 
+        def in_memory(file: Any, size: int = 0) -> Any:
+            with file:
+                return FileWrapper(BytesIO(file.read()))
+
         (tmp_path / "a.txt").write_text("five!")
         app = flask.Flask("shop")
         app.add_url_rule("/file", "file", lambda: flask.send_file(tmp_path / "a.txt"))
         app.wsgi_app = wsgi.EventMiddleware(app.wsgi_app, client)
-        for wrapper, kept in ((FileWrapper, True), (Bare, False), (lambda file, size=0: FileWrapper(file), False)):
+        others = (Bare, lambda file, size=0: FileWrapper(file), in_memory)
+        for wrapper, kept in ((FileWrapper, True), *((each, False) for each in others)):
             environ = {"wsgi.file_wrapper": wrapper}
             setup_testing_defaults(environ)
             body = app({**environ, "PATH_INFO": "/file"}, lambda status, headers, *more: lambda data: None)
@@ -346,6 +352,25 @@ class TestWsgi:
             body.close()
             assert [("GET", "/file", 200, None)] == figures(sink.events)
             sink.events.clear()
+
+    def test_what_is_no_file(self, client: Client, sink: CapturingSink) -> None:
+        """What is handed over as a file but is none is read here: where that fails, the request tells it."""
+
+        class Failing(BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise KeyError("secret")
+
+        def app(environ: Any, start_response: Any) -> Any:
+            start_response("200 OK", [])
+            return environ["wsgi.file_wrapper"](Failing())
+
+        environ: dict[str, Any] = {"wsgi.file_wrapper": FileWrapper}
+        setup_testing_defaults(environ)
+        body: Any = wsgi.EventMiddleware(app, client)(environ, lambda status, headers, *more: lambda data: None)
+        with pytest.raises(KeyError):
+            list(body)
+        body.close()
+        assert [("GET", None, 200, "KeyError")] == figures(sink.events)
 
 
 def test_a_celery_task_without_an_end(client: Client, sink: CapturingSink) -> None:

@@ -470,9 +470,10 @@ class TestChosen:
                     serving.tool("stats", *words, "--json", "--store", serving.tool.paths.default_store, TZ=zone).stdout
                 )
                 columns = {parse_time(each["from"]): each["count"] for each in told["groups"][0]["columns"]}
-                bars = dict(zip(map(parse_time, found["starts"]), found["types"][0]["buckets"], strict=True))
-                assert columns == {start: n for start, n in bars.items() if start in columns or n}
-                assert sum(columns.values()) == found["total"]
+                bars = [*zip(map(parse_time, found["starts"]), found["types"][0]["buckets"], strict=True)]
+                assert [*columns.items()] == [(start, n) for start, n in bars if start in columns or n]
+                assert sum(n for _, n in bars) == sum(columns.values()) == found["total"]
+                assert {1: 86400, 8: 10800}[parts] == found["bar_seconds"]
         finally:
             page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
 

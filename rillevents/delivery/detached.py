@@ -64,13 +64,13 @@ def start(paths: Paths, spool: str, every: float, *, lasting: bool = False, word
         return
     # Now: the command may be about to show the notice.
     is_noticed = os.path.lexists(paths.notice_marker)
-    is_embedded = paths.app is not RILLEVENTS and not lasting
+    is_embedded = paths.app is not RILLEVENTS
     if is_embedded and obstacle(paths, is_noticed):
         return
     # Before a command of ours asks whether there is an obstacle: else each one would look again at all that decides it.
     if not Turns(f"{spool}/{VERSION}", every).claim():
         return
-    if is_embedded and _spawn(paths, spool):
+    if is_embedded and not lasting and _spawn(paths, spool):
         return
     pid = os.fork()
     if pid == 0:

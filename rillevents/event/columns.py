@@ -42,12 +42,21 @@ def bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> li
 
     *zone* is that of the whole hours, days and weeks; None is the local zone. Raises UsageError for more than MAX_COLUMNS.
     """
-    found: list[int] = []
     try:
-        first = _moment(first_us, zone).date()
+        found = _bounds(first_us, last_us, seconds, zone)
     except OverflowError:
-        raise _no_calendar() from None
-    for bound in _all_bounds(first, seconds, zone):
+        found = []
+    if not found:
+        raise UsageError(
+            "--every cannot make columns at the ends of the calendar", hint="give --since, or an earlier --until"
+        )
+    return found
+
+
+def _bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> list[int]:
+    """Return the same, or nothing where the calendar ends before."""
+    found: list[int] = []
+    for bound in _all_bounds(_moment(first_us, zone).date(), seconds, zone):
         if found and bound <= found[-1]:
             # A day, or hours, that the zone leaves out.
             continue
@@ -59,13 +68,7 @@ def bounds(first_us: int, last_us: int, seconds: int, zone: tzinfo | None) -> li
             return found
         if len(found) > MAX_COLUMNS:
             raise UsageError(f"--every makes more than {MAX_COLUMNS:,} columns; give longer ones, or --since")
-    raise _no_calendar()
-
-
-def _no_calendar() -> UsageError:
-    return UsageError(
-        "--every cannot make columns at the ends of the calendar", hint="give --since, or an earlier --until"
-    )
+    return []
 
 
 def _all_bounds(day: date, seconds: int, zone: tzinfo | None) -> Iterator[int]:

@@ -84,8 +84,6 @@ class _Body:
     def __init__(self, body: Iterable[bytes], request: _Request) -> None:
         self._body = body
         self._request = request
-        # Now: a file's `close` becomes the one here.
-        self._close_body: Callable[[], object] | None = getattr(body, "close", None)
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -99,8 +97,9 @@ class _Body:
     def close(self) -> None:
         """Close the application's body, as the server has to."""
         try:
-            if self._close_body:
-                self._close_body()
+            close = getattr(self._body, "close", None)
+            if close:
+                close()
         finally:
             self._request.over()
 
@@ -112,16 +111,32 @@ class _SizedBody(_Body):
         return len(cast("Sized", self._body))
 
 
-def _is_file(body: object, environ: Environ) -> bool:
-    """Return whether a server sends this body by itself; it knows that by its class."""
+def _is_file(body: Any, environ: Environ) -> bool:
+    """Return whether a server sends this body by itself, as a file; it knows that by its class."""
     wrapper = environ.get("wsgi.file_wrapper")
-    return isinstance(wrapper, type) and isinstance(body, wrapper)
+    if not isinstance(wrapper, type) or not isinstance(body, wrapper):
+        return False
+    file: Any = getattr(body, "filelike", None)
+    try:
+        file.fileno()
+    except Exception:  # noqa: BLE001 - somebody else's object: what is no file is read here, and can fail meanwhile
+        return False
+    return True
 
 
 def _ends(body: Any, request: _Request) -> bool:
     """Let a body end its request when it is closed, and return whether that is possible without one around it."""
+    close = getattr(body, "close", None)
+
+    def closed() -> None:
+        try:
+            if close:
+                close()
+        finally:
+            request.over()
+
     try:
-        body.close = _Body(body, request).close
+        body.close = closed
     except AttributeError:
         return False
     return True

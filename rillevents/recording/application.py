@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from io import StringIO
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from rillevents.local import Application as Named
@@ -172,7 +173,7 @@ class Application(Named):
         """
         from rillevents.recording.telemetry import run
 
-        return run(self.paths, argv, out or sys.stdout)
+        return run(self.paths, argv, out or sys.stdout or StringIO())
 
     def telemetry_app(self) -> typer.Typer:
         """Return the same commands as a Typer app: `app.add_typer(application.telemetry_app(), name="telemetry")`."""

@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Mapping
     from types import TracebackType
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -22,8 +22,8 @@ class Timed:
     """A context manager that calls *record* with a metric's name, the seconds of its block and attributes; yields those.
 
     As a decorator it does so for each call of a function, of a coroutine function until it has ended, and of a generator (also an
-    asynchronous one) from its first step to its end. Calls and blocks may overlap, in threads and tasks. What
-    ends with the exit code 0 has succeeded, and so has a generator that nobody asks for more.
+    asynchronous one) from its first step to its end. Calls may overlap, and so may blocks in threads and in
+    asyncio's tasks. What ends with the exit code 0 has succeeded, and so has a decorated generator that nobody asks for more.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class Timed:
         # What is no mapping is refused with the metric, not where the block begins, which must run.
         self._refused = None if attributes is None or hasattr(attributes, "keys") else attributes
         self._attributes = {**(attributes or {}), **more} if self._refused is None else {}
+        # A generator that nobody asks for more has not failed.
+        self._may_be_left = False
         # The blocks that each thread or task is in: their starts and attributes.
         self._blocks: dict[object, list[tuple[float, dict[str, Any]]]] = {}
 
@@ -49,12 +51,13 @@ class Timed:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         ended = time.perf_counter()
         here = _here()
-        # A generator may end in another thread or task than it began in; it has a Timed of its own.
+        # A generator may end in another thread or task than it began in; a decorated one has a Timed of its own.
         here = here if here in self._blocks else next(iter(self._blocks))
         started, attributes = self._blocks[here].pop()
         if not self._blocks[here]:
             del self._blocks[here]
-        kind = None if _is_good_end(error) else kind
+        is_left = self._may_be_left and isinstance(error, GeneratorExit)
+        kind = None if is_left or _is_exit_0(error) else kind
         told = {"unit": "s", "success": kind is None} | ({"error": kind.__name__} if kind else {})
         found = {**attributes, **told} if self._refused is None else self._refused
         self._record(self._event_name, round(ended - started, 9), found)
@@ -71,10 +74,10 @@ class Timed:
         elif inspect.isasyncgenfunction(function):
 
             async def timed(*args: Any, **more: Any) -> Any:
-                with self._again():
+                with self._again(may_be_left=True):
                     found = function(*args, **more)
                     try:
-                        step = found.__anext__()
+                        step = _begun(found)
                         while True:
                             item = await step
                             try:
@@ -93,7 +96,7 @@ class Timed:
         elif inspect.isgeneratorfunction(function):
 
             def timed(*args: Any, **more: Any) -> Any:
-                with self._again():
+                with self._again(may_be_left=True):
                     return (yield from function(*args, **more))
 
         else:
@@ -106,9 +109,11 @@ class Timed:
         found: _Function = wrapped
         return found
 
-    def _again(self) -> Timed:
+    def _again(self, *, may_be_left: bool = False) -> Timed:
         """Return one for another call: each has a start of its own."""
-        return Timed(self._record, self._event_name, self._attributes if self._refused is None else self._refused, {})
+        found = Timed(self._record, self._event_name, self._attributes if self._refused is None else self._refused, {})
+        found._may_be_left = may_be_left
+        return found
 
 
 def _here() -> object:
@@ -120,9 +125,22 @@ def _here() -> object:
     return get_ident(), task
 
 
-def _is_good_end(error: BaseException | None) -> bool:
-    """Return whether what ends with this exception has done what it should."""
+def _begun(generator: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Return the first step of a generator that is nobody's but its wrapper's: the event loop is not to close both at its end."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _is_exit_0(error: BaseException | None) -> bool:
+    """Return whether this exception ends a program well."""
     if isinstance(error, SystemExit):
         return error.code in (None, 0)
-    # The code of Typer's and click's Exit.
-    return isinstance(error, GeneratorExit) or getattr(error, "exit_code", None) == 0
+    try:
+        # The code of Typer's and click's Exit.
+        return bool(getattr(error, "exit_code", None) == 0)
+    except Exception:  # noqa: BLE001 - somebody else's property
+        return False

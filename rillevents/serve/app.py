@@ -219,11 +219,11 @@ def _query(text: bytes) -> dict[str, str]:
     from urllib.parse import parse_qsl
 
     try:
-        given = parse_qsl(text.decode("latin-1"), max_num_fields=20)
+        given = parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         raise Refused(problem(400, "too many parameters")) from None
     found = dict(given)
     if len(found) < len(given):
         twice = next(name for name in found if sum(name == each for each, _ in given) > 1)
         raise Refused(problem(400, f"{twice[:40]} is given more than once"))
-    return found
+    return {name: value for name, value in given if value}

@@ -12,7 +12,7 @@ from rillevents.event.query import Query
 from rillevents.event.stats import distribution, spread
 from rillevents.event.tally import Group, Tally, plain
 from rillevents.serve.latest import Latest
-from rillevents.store.glance import BoundedReader, Window, by_type
+from rillevents.store.glance import BoundedReader, Window
 from rillevents.store.reader import Counted
 
 Reader = BoundedReader | Latest
@@ -47,8 +47,11 @@ def count_read(seeing: Reader, query: Query, *, buckets: int, limit: int, by: st
     most = sorted(tally.groups, key=lambda group: (-tally.groups[group], _text(group)))[:limit]
     if not by:
         counted = [Counted(kind, name, row((kind, name))) for kind, name in most]
-        everything = {(kind, name): row((kind, name)) for kind, name in tally.groups}
-        return Window(since, until, tally.events, counted, by_type(everything), cut), {}
+        # Not from a row for each name: there can be many, and most of their buckets are 0.
+        types = {kind: [0] * buckets for kind, _ in tally.groups}
+        for ((kind, _), number), n in tally.columns.items():
+            types[kind][number] += n
+        return Window(since, until, tally.events, counted, types, cut), {}
     kinds = sorted(tally.kinds, key=lambda kind: (-tally.kinds[kind], kind))[:limit]
     counted = [Counted(*kind, [tally.kinds[kind]]) for kind in kinds]
     groups = [{"value": plain(group[0]), "total": tally.groups[group], "buckets": row(group)} for group in most]

@@ -27,6 +27,9 @@ _NO_NEW_FILE = (errno.ENOSPC, errno.EDQUOT)
 class LiveWriter:
     """Appends lines to the spool, from any thread, in any forked child of this process, and in signal handlers."""
 
+    # Without a file, also where `__init__` fails.
+    _fd = -1
+
     def __init__(self, spool: str, *, max_bytes: int, durable: bool = False) -> None:
         self.spool = spool
         self._max_bytes = max_bytes

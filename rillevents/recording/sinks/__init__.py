@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rillevents.local import Application
 
 # So long the same failure is no news.
-_TOLD_SECONDS = 60.0
+_TOLD_SECONDS, _MOST_TOLD = 60.0, 16
 
 
 class Sink:
@@ -136,8 +136,8 @@ class Reporter:
         self._sink = sink
         self.warn = warn or log
         self.raises = raises
-        # What was logged last, and until when it is no news.
-        self._told = ("", 0.0)
+        # What was logged, and until when it is no news.
+        self._told: dict[str, float] = {}
         # The program whose user reads the messages, if it is not ours.
         self.app: Application | None = None
 
@@ -151,10 +151,12 @@ class Reporter:
             self._sink.count("refused")
         if self.warn is log:
             # A disk that is full is so for every event.
-            now, (before, until) = monotonic(), self._told
-            if text == before and now < until:
+            now = monotonic()
+            if now < self._told.get(text, 0.0):
                 return
-            self._told = text, now + _TOLD_SECONDS
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            self._told[text] = now + _TOLD_SECONDS
         self.tell(f"event not recorded: {text}")
 
     def flush_failed(self, error: Exception) -> FlushResult:
@@ -198,7 +200,10 @@ def log(message: str) -> None:
     if logging:
         logging.getLogger("rillevents").warning(message)
     elif sys.stderr:
-        sys.stderr.write(f"{message}\n")
+        try:
+            sys.stderr.write(f"{message}\n")
+        except (OSError, ValueError):
+            return
 
 
 class Lifecycle:

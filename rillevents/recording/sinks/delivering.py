@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from rillevents.delivery.turns import Turns
 from rillevents.recording.sinks import Sink, adapted
@@ -174,8 +174,8 @@ class LeavingSink(_Behind):
         self._sink.emit(event)
         if self._pid != os.getpid() and self._spool.stored_in:
             self._pid = os.getpid()
-            _leaving.add(self)
-            _left[self._spool.stored_in] = (self._pid, self._start)
+            _leaving[id(self)] = self
+            _Left.one_more(self._spool.stored_in, self._start)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the sink behind, and start the delivery."""
@@ -189,27 +189,52 @@ class LeavingSink(_Behind):
         self._sink.close(timeout)
         if self.is_used_here and self._spool.stored_in:
             self._pid = 0
-            _leaving.discard(self)
-            _left.pop(self._spool.stored_in, None)
+            _leaving.pop(id(self), None)
+            _Left.one_less(self._spool.stored_in)
             self._start(self._spool.stored_in, lasting)
 
 
-# Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery. Of those that
-# only start one, the spools, with the process that stored there: their files must not stay open for that.
+class _Left:
+    """How many sinks of this process have stored in a spool and were not closed, and what starts a delivery of it."""
+
+    def __init__(self, pid: int, start: Callable[[str, bool], object]) -> None:
+        self.pid = pid
+        self.start = start
+        self.sinks = 0
+
+    @staticmethod
+    def one_more(spool: str, start: Callable[[str, bool], object]) -> None:
+        """Count one."""
+        found = _left.get(spool)
+        if found is None or found.pid != os.getpid():
+            found = _left[spool] = _Left(os.getpid(), start)
+        found.sinks += 1
+
+    @staticmethod
+    def one_less(spool: str) -> None:
+        """Leave one out."""
+        found = _left.get(spool)
+        if found and found.pid == os.getpid():
+            found.sinks -= 1
+
+
+# Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery. Those that
+# only start one are not kept for that, or their files would stay open.
 _used: set[DeliveringSink] = set()
-_leaving: WeakSet[LeavingSink] = WeakSet()
-_left: dict[str, tuple[int, Callable[[str, bool], object]]] = {}
+_leaving: WeakValueDictionary[int, LeavingSink] = WeakValueDictionary()
+_left: dict[str, _Left] = {}
 
 
 def _close_all() -> None:
-    used: list[DeliveringSink | LeavingSink] = [*_used, *_leaving]
+    # Lists that are made in one step: other threads go on recording.
+    used: list[DeliveringSink | LeavingSink | None] = [*list(_used), *[each() for each in _leaving.valuerefs()]]
     for sink in used:
         # Not in a forked child that has recorded nothing: what its parent recorded is the parent's to deliver.
-        if sink.is_used_here:
+        if sink and sink.is_used_here:
             sink.close_at_exit()
-    for spool, (pid, start) in list(_left.items()):
-        if pid == os.getpid():
-            start(spool, False)
+    for spool, left in list(_left.items()):
+        if left.sinks > 0 and left.pid == os.getpid():
+            left.start(spool, False)
 
 
 atexit.register(_close_all)

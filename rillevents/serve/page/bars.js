@@ -13,6 +13,8 @@ export function dayBars(days, parts, now = Date.now()) {
   end.setHours(24, 0, 0, 0);
   const edges = Array.from({ length: days * parts + 1 }, (_, at) =>
     new Date(end.getFullYear(), end.getMonth(), end.getDate() - days + Math.floor(at / parts), (at % parts) * (24 / parts)).getTime());
+  // A day that the zone leaves out has no bar.
+  for (let at = edges.length - 2; at >= 0; at -= 1) if (edges[at] >= edges[at + 1]) edges.splice(at, 1);
   const lengths = edges.slice(1).map((edge, at) => edge - edges[at]);
   const unit = lengths.reduce(greatestDivisor);
   const all = edges.at(-1) - edges[0];
@@ -44,7 +46,9 @@ export function inBars(found, { buckets, sizes = new Array(buckets).fill(1) }) {
   }
   const merged = (one) => (one.buckets ? { ...one, buckets: together(one.buckets, sizes) } : one);
   const parts = ["counts", "types", "groups"].filter((key) => found[key]).map((key) => [key, found[key].map(merged)]);
-  return { ...merged(found), ...Object.fromEntries(parts), starts, bar_seconds: length / sizes.length / 1000 };
+  // Where they differ, the usual one.
+  const usual = [...sizes].sort((a, b) => a - b)[Math.floor(sizes.length / 2)];
+  return { ...merged(found), ...Object.fromEntries(parts), starts, bar_seconds: (usual * length) / buckets / 1000 };
 }
 
 function together(counts, sizes) {

@@ -57,7 +57,7 @@ class Refusal extends Error {
   constructor(status, text) {
     super(`${status}`);
     // What was asked is at fault, and stays so until something else is chosen.
-    this.isFinal = status === 400;
+    this.isFinal = status === 400 || status === 431;
     try {
       this.told = JSON.parse(text).error;
     } catch {
