@@ -127,7 +127,7 @@ def _close_in_background(close: Callable[[], None], timeout: float) -> None:
 class Reporter:
     """What a client does about a failure: it raises, or counts it in the *sink* and calls *warn*.
 
-    Without *warn* it logs a line, why an event was not recorded at most once a minute.
+    Without *warn* it logs a line, of a disk or spool that takes no event the same one at most once a minute.
     """
 
     __slots__ = ("_sink", "_told", "app", "raises", "warn")
@@ -149,15 +149,19 @@ class Reporter:
             raise error if known else kind(text) from error
         if not isinstance(error, (SpoolError, OSError)):
             self._sink.count("refused")
-        if self.warn is log:
+        elif self.warn is log and not self._is_news(text):
             # A disk that is full is so for every event.
-            now = monotonic()
-            if now < self._told.get(text, 0.0):
-                return
-            if len(self._told) >= _MOST_TOLD:
-                self._told.clear()
-            self._told[text] = now + _TOLD_SECONDS
+            return
         self.tell(f"event not recorded: {text}")
+
+    def _is_news(self, text: str) -> bool:
+        now = monotonic()
+        if now < self._told.get(text, 0.0):
+            return False
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told[text] = now + _TOLD_SECONDS
+        return True
 
     def flush_failed(self, error: Exception) -> FlushResult:
         """Report that a flush failed, and return that as its result."""
