@@ -321,7 +321,6 @@ class TestInvalidAttributes:
         self, value: object, kind: str, shared: dict[str, Any], sink: CapturingSink, caplog: pytest.LogCaptureFixture
     ) -> None:
         """An attribute that is no JSON is left out alone; the event says which, and the log says event, key and type."""
-        mending._told.clear()
         client = Client(sink, attributes=shared)
         assert client.record("t", "n", bad=value, good=1)
         assert {"good": 1, "invalid_attributes": ["bad"], **shared} == {
@@ -355,7 +354,6 @@ class TestInvalidAttributes:
     def test_once_a_minute(self, sink: CapturingSink, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same attribute of the same event is told of once a minute, another at once."""
         now = [1000.0]
-        monkeypatch.setattr(mending, "_told", {})
         monkeypatch.setattr(mending.time, "monotonic", lambda: now[0])
         told: list[str] = []
         client = Client(sink, warn=told.append)

@@ -6,7 +6,7 @@ No way of an ordinary event leads here, so this module is imported only when one
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from rillevents.event import ndjson
@@ -88,15 +88,12 @@ def _start_of(text: str, room: int) -> str:
     return text[:least]
 
 
-_told: dict[tuple[str, str, str], float] = {}
-
-
-def is_news(kind: tuple[str, str, str]) -> bool:
-    """Return whether *kind* (event, key, type) was not told in the last minute, and note that it is told now."""
+def is_news(kind: Hashable, told: dict[Hashable, float]) -> bool:
+    """Return whether *kind* was not told in the last minute, and note in *told* that it is told now."""
     now = time.monotonic()
-    if now - _told.get(kind, -_NEWS_EVERY) < _NEWS_EVERY:
+    if now - told.get(kind, -_NEWS_EVERY) < _NEWS_EVERY:
         return False
-    if len(_told) >= _MOST_NEWS:
-        _told.clear()
-    _told[kind] = now
+    if len(told) >= _MOST_NEWS:
+        told.clear()
+    told[kind] = now
     return True

@@ -136,7 +136,6 @@ class Client(Lifecycle):
         """Return a copy of the client that adds these attributes to every event."""
         client = self.__class__(
             self.sink,
-            on_error="raise" if self._reporter.raises else "log",
             warn=self._reporter.warn,
             attributes={**self._shared.attributes, **(attributes or {}), **more},
             redactor=self._redactor,

@@ -82,15 +82,16 @@ def run(paths: Paths, argv: Sequence[str], out: IO[str]) -> int:
     except RilleventsError as error:
         message, code = paths.app.own_words(str(error)), error.exit_code
     except OSError as error:
-        # Python would try to write the rest once more when it ends, and fail again.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), out.fileno())
+        if out is sys.stdout:
+            # Python would try to write the rest once more when it ends, and fail again.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), out.fileno())
         # Of `| head` the reader has gone: the work is done.
         is_done = isinstance(error, BrokenPipeError)
         message, code = ("", 0) if is_done else (f"the output is incomplete: {error.strerror}", 1)
     else:
         code = 0
-    if message:
+    if message and sys.stderr:
         sys.stderr.write(f"{paths.app.name}: {message}\n")
     return code
 

@@ -120,7 +120,8 @@ def _here() -> object:
     """Return what tells the running thread, and the task in it, from others."""
     asyncio, task = sys.modules.get("asyncio"), None
     if asyncio:
-        with suppress(RuntimeError):
+        # No loop runs here, or another thread is importing it right now.
+        with suppress(RuntimeError, AttributeError):
             task = asyncio.current_task()
     return get_ident(), task
 

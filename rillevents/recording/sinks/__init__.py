@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from time import monotonic
 
 from rillevents.errors import RilleventsError, SpoolError
 from rillevents.event import muted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from typing import Any, Self
 
     from rillevents.delivery.outcome import FlushResult
     from rillevents.event import Event
     from rillevents.local import Application
-
-# So long the same failure is no news.
-_TOLD_SECONDS, _MOST_TOLD = 60.0, 16
 
 
 class Sink:
@@ -136,8 +132,8 @@ class Reporter:
         self._sink = sink
         self.warn = warn or log
         self.raises = raises
-        # What was logged, and until when it is no news.
-        self._told: dict[str, float] = {}
+        # What was told, and when.
+        self._told: dict[Hashable, float] = {}
         # The program whose user reads the messages, if it is not ours.
         self.app: Application | None = None
 
@@ -149,19 +145,13 @@ class Reporter:
             raise error if known else kind(text) from error
         if not isinstance(error, (SpoolError, OSError)):
             self._sink.count("refused")
-        elif self.warn is log and not self._is_news(text):
-            # A disk that is full is so for every event.
-            return
-        self.tell(f"event not recorded: {text}")
+        elif self.warn is log:
+            from rillevents.event.mending import is_news
 
-    def _is_news(self, text: str) -> bool:
-        now = monotonic()
-        if now < self._told.get(text, 0.0):
-            return False
-        if len(self._told) >= _MOST_TOLD:
-            self._told.clear()
-        self._told[text] = now + _TOLD_SECONDS
-        return True
+            # A disk that is full is so for every event.
+            if not is_news(text, self._told):
+                return
+        self.tell(f"event not recorded: {text}")
 
     def flush_failed(self, error: Exception) -> FlushResult:
         """Report that a flush failed, and return that as its result."""
@@ -177,7 +167,7 @@ class Reporter:
         if event.truncated:
             self.tell(f"event {event.event_name!r} was truncated, the limit is 32 KiB: {event.reason}")
         for key, kind in (event.invalid or {}).items():
-            if is_news((event.event_name, key, kind)):
+            if is_news((event.event_name, key, kind), self._told):
                 self.tell(f"event {event.event_name!r} was recorded without {key!r}: JSON has no form for this {kind}")
 
     def tell(self, message: str) -> None:
@@ -201,13 +191,14 @@ def log(message: str) -> None:
     It is not imported for that, which a program without free descriptors could not do.
     """
     logging = sys.modules.get("logging")
-    if logging:
-        logging.getLogger("rillevents").warning(message)
-    elif sys.stderr:
-        try:
+    try:
+        if logging:
+            logging.getLogger("rillevents").warning(message)
+        elif sys.stderr:
             sys.stderr.write(f"{message}\n")
-        except (OSError, ValueError):
-            return
+    except (OSError, ValueError, AttributeError):
+        # A stderr that nobody reads, or another thread that is importing `logging` right now.
+        return
 
 
 class Lifecycle:

@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -175,7 +176,8 @@ class LeavingSink(_Behind):
         if self._pid != os.getpid() and self._spool.stored_in:
             self._pid = os.getpid()
             _leaving[id(self)] = self
-            _Left.one_more(self._spool.stored_in, self._start)
+            _starts[self._spool.stored_in] = self._start
+            _left[self._pid, self._spool.stored_in] += 1
 
     def close(self, timeout: float | None = None) -> None:
         """Close the sink behind, and start the delivery."""
@@ -188,41 +190,19 @@ class LeavingSink(_Behind):
     def _close(self, timeout: float | None, *, lasting: bool) -> None:
         self._sink.close(timeout)
         if self.is_used_here and self._spool.stored_in:
-            self._pid = 0
             _leaving.pop(id(self), None)
-            _Left.one_less(self._spool.stored_in)
+            _left[self._pid, self._spool.stored_in] -= 1
+            self._pid = 0
             self._start(self._spool.stored_in, lasting)
-
-
-class _Left:
-    """How many sinks of this process have stored in a spool and were not closed, and what starts a delivery of it."""
-
-    def __init__(self, pid: int, start: Callable[[str, bool], object]) -> None:
-        self.pid = pid
-        self.start = start
-        self.sinks = 0
-
-    @staticmethod
-    def one_more(spool: str, start: Callable[[str, bool], object]) -> None:
-        """Count one."""
-        found = _left.get(spool)
-        if found is None or found.pid != os.getpid():
-            found = _left[spool] = _Left(os.getpid(), start)
-        found.sinks += 1
-
-    @staticmethod
-    def one_less(spool: str) -> None:
-        """Leave one out."""
-        found = _left.get(spool)
-        if found and found.pid == os.getpid():
-            found.sinks -= 1
 
 
 # Those with something to deliver, until they are closed: whoever does not keep a client must not lose its delivery. Those that
 # only start one are not kept for that, or their files would stay open.
 _used: set[DeliveringSink] = set()
 _leaving: WeakValueDictionary[int, LeavingSink] = WeakValueDictionary()
-_left: dict[str, _Left] = {}
+# How many of them have stored in a spool, by process, and are not closed; and what starts a delivery of it.
+_left: Counter[tuple[int, str]] = Counter()
+_starts: dict[str, Callable[[str, bool], object]] = {}
 
 
 def _close_all() -> None:
@@ -232,9 +212,9 @@ def _close_all() -> None:
         # Not in a forked child that has recorded nothing: what its parent recorded is the parent's to deliver.
         if sink and sink.is_used_here:
             sink.close_at_exit()
-    for spool, left in list(_left.items()):
-        if left.sinks > 0 and left.pid == os.getpid():
-            left.start(spool, False)
+    for (pid, spool), sinks in list(_left.items()):
+        if sinks > 0 and pid == os.getpid():
+            _starts[spool](spool, False)
 
 
 atexit.register(_close_all)
